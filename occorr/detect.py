@@ -1,0 +1,87 @@
+"""Recognises formats by what the lines look like, never by the file's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from occorr.definitions import Dialect, Library
+
+HEAD, SPREAD, TAIL = 300, 300, 100
+NONE: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """The dialects that occur in a group of lines, the most frequent first, with their shares of the sample.
+
+    `margin` is the first one's share minus that of the best dialect of another format.
+    """
+
+    dialects: tuple[Dialect, ...]
+    shares: tuple[float, ...]
+    margin: float
+
+    @property
+    def name(self) -> str:
+        """The main dialect's name, or an empty string."""
+        return self.dialects[0].parser if self.dialects else ""
+
+
+def sample(lines: pl.DataFrame) -> pl.DataFrame:
+    """Lines from the head, all through and the tail of a frame."""
+    height = lines.height
+    if height <= HEAD + SPREAD + TAIL:
+        return lines
+    step = max(1, (height - HEAD - TAIL) // SPREAD)
+    middle = lines.slice(HEAD, height - HEAD - TAIL).gather_every(step)
+    return pl.concat([lines.head(HEAD), middle, lines.tail(TAIL)])
+
+
+def recognise(texts: pl.Series, library: Library) -> Recognition:
+    """The dialects of a sample of bare lines."""
+    filled = texts.filter(texts.str.len_bytes() > 0)
+    if filled.is_empty():
+        return Recognition((), (), 0.0)
+    dialects = library.dialects
+    frame = pl.DataFrame({"text": filled})
+    hits = frame.select(pl.col("text").str.contains(d.line).mean().alias(str(i)) for i, d in enumerate(dialects)).row(0)
+    order = sorted((i for i in range(len(dialects)) if hits[i] > 0), key=lambda i: (-hits[i] if hits[i] < 1 else -1.0, dialects[i].rank, dialects[i].parser))
+    # A more general dialect that covers the same lines must not stand before the specific one.
+    order.sort(key=lambda i: (dialects[i].rank if hits[i] >= 0.5 else 100 + dialects[i].rank))
+    best = order[0] if order else None
+    rivals = [hits[i] for i in order if best is not None and dialects[i].definition != dialects[best].definition]
+    margin = float(hits[best] - max(rivals, default=0.0)) if best is not None else 0.0
+    return Recognition(tuple(dialects[i] for i in order), tuple(float(hits[i]) for i in order), margin)
+
+
+def assign(lines: pl.DataFrame, dialects: tuple[Dialect, ...], library: Library) -> pl.DataFrame:
+    """Adds `_dialect`: the index into the returned order of the first dialect whose line test a line passes, or NONE.
+
+    The sample's dialects are tried first; only what they leave is tried against all the others.
+    """
+    choice = pl.lit(NONE, pl.Int32)
+    for index in range(len(dialects) - 1, -1, -1):
+        choice = pl.when(pl.col("text").str.contains(dialects[index].line)).then(pl.lit(index, pl.Int32)).otherwise(choice)
+    lines = lines.with_columns(choice.alias("_dialect"))
+    rest = lines.get_column("_dialect") == NONE
+    if not rest.any():
+        return lines
+    known = set(dialects)
+    others = [d for d in library.dialects if d not in known]
+    places = rest.arg_true()
+    texts = pl.DataFrame({"text": lines.get_column("text").gather(places)})
+    choice = pl.lit(NONE, pl.Int32)
+    for offset in range(len(others) - 1, -1, -1):
+        choice = pl.when(pl.col("text").str.contains(others[offset].line)).then(pl.lit(len(dialects) + offset, pl.Int32)).otherwise(choice)
+    late = texts.select(choice.alias("_dialect")).get_column("_dialect")
+    return lines.with_columns(lines.get_column("_dialect").scatter(places, late))
+
+
+def order(dialects: tuple[Dialect, ...], library: Library) -> tuple[Dialect, ...]:
+    """The order that `assign` counts in."""
+    known = set(dialects)
+    return (*dialects, *(d for d in library.dialects if d not in known))

@@ -1,0 +1,211 @@
+"""From an input's bytes to decoded events: the first half of the pipeline, one input at a time.
+
+`read`, `unwrap`, `detect` and `decode` each know one thing; here they are put in a row, the lines that can matter are
+chosen, and every line is counted as kept, skipped or unparsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from occorr import decode, detect, read, schema, unwrap
+
+if TYPE_CHECKING:
+    from occorr.definitions import Dialect, Envelope, Library
+    from occorr.read import Blob
+    from occorr.redact import Redactor
+
+HEAD_TAIL: Final = 20  # lines kept at both ends of a process's segment
+AROUND: Final = 10  # lines kept around a close
+EVERY: Final = 5_000  # of the remaining two-stamp lines, one in so many is kept as an anchor between two clocks
+_TROUBLE: Final = r"(?i)\berror\b|\bfatal\b|\bpanic\b|\bexception\b|out of memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one part of an input is to be read: decided on a sample, applied to every line."""
+
+    part: str
+    envelopes: tuple[Envelope, ...]
+    recognition: detect.Recognition
+
+
+def plans(blob: Blob, library: Library) -> list[Plan]:
+    """What the parts of an input are: one part, or one for each service where a Compose log mixes them."""
+    first = next(iter(read.chunks(blob)), None)
+    if first is None:
+        return []
+    sample = unwrap.bare(detect.sample(first))
+    envelopes, _ = unwrap.chain(sample.get_column("text"), library.envelopes)
+    peeled = unwrap.peel(sample, envelopes)
+    if "compose_service" not in peeled.columns:
+        return [Plan("", tuple(envelopes), detect.recognise(peeled.get_column("text"), library))]
+    parts = peeled.get_column("compose_service").fill_null("").unique(maintain_order=True).sort()
+    return [_service(part, peeled, envelopes, library) for part in parts]
+
+
+def _service(part: str, peeled: pl.DataFrame, envelopes: list[Envelope], library: Library) -> Plan:
+    """A service's lines may be in one more envelope of their own, such as the stamps of `logs -t`."""
+    own = peeled.filter(pl.col("compose_service").fill_null("") == part).get_column("text")
+    more, inner = unwrap.chain(own, {n: e for n, e in library.envelopes.items() if e not in envelopes})
+    return Plan(part, (*envelopes, *more), detect.recognise(inner, library))
+
+
+def ingest(blob: Blob, library: Library, redactor: Redactor, *, all_lines: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The events of one input and its rows of SOURCES.
+
+    Args:
+        blob: the input.
+        library: the definitions.
+        redactor: what replaces secrets.
+        all_lines: keep every line that fits a format, not only those that can matter.
+
+    Returns:
+        events: decoded columns in working types, and `part`, `seq` (order within the input);
+        sources: one row a part.
+    """
+    base = {"path": blob.path, "part": "", "sha256": blob.sha256, "status": blob.status, "message": blob.message}
+    if not len(blob.data):
+        return pl.DataFrame(), schema.conform(pl.DataFrame([{**base, "lines_read": 0, "lines_kept": 0, "lines_skipped": 0, "lines_unparsed": 0}]), schema.SOURCES)
+    chosen = {plan.part: plan for plan in plans(blob, library)}
+    frames: list[pl.DataFrame] = []
+    counts: dict[str, dict[str, int]] = {}
+    root = ""
+    for chunk in read.chunks(blob):
+        if not root:
+            root = hashlib.sha256(str(chunk.item(0, "raw")).encode()).hexdigest()
+        for part, lines in _parts(chunk, chosen):
+            events, count = _part(lines, chosen.get(part) or next(iter(chosen.values())), library, redactor, root, all_lines=all_lines)
+            total = counts.setdefault(part, dict.fromkeys(count, 0))
+            for key, value in count.items():
+                total[key] += value
+            if events.height:
+                frames.append(events.with_columns(pl.lit(blob.path).alias("log_file_path"), pl.lit(part).alias("part")))
+    events = pl.concat(frames, how="diagonal") if frames else pl.DataFrame()
+    if events.height:
+        events = _with_resolution(events.sort("log_line", maintain_order=True).with_row_index("seq"))
+    return events, _sources(base, counts, chosen, events)
+
+
+def _parts(chunk: pl.DataFrame, chosen: dict[str, Plan]) -> list[tuple[str, pl.DataFrame]]:
+    lines = unwrap.bare(chunk)
+    if set(chosen) == {""}:
+        return [("", lines)]
+    outer = next(iter(chosen.values())).envelopes
+    shared = [e for e in outer if all(e in p.envelopes for p in chosen.values())]
+    peeled = unwrap.peel(lines, shared)
+    groups = peeled.with_columns(pl.col("compose_service").fill_null("").alias("_part")).partition_by("_part", as_dict=True, maintain_order=True)
+    return [(str(key[0]), group.drop("_part")) for key, group in groups.items()]
+
+
+def _part(
+    lines: pl.DataFrame, plan: Plan, library: Library, redactor: Redactor, root: str, *, all_lines: bool
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Chooses, counts and decodes the lines of one part of a chunk."""
+    done = "compose_service" in lines.columns
+    envelopes = [e for e in plan.envelopes if not (done and e.name == "compose_prefix")]
+    read_lines = lines.height
+    keep = pl.repeat(True, read_lines, eager=True) if all_lines else _matters(lines.get_column("text"), library)
+    lines = unwrap.peel(lines, envelopes)
+    lines = detect.assign(lines, plan.recognition.dialects, library)
+    order = detect.order(plan.recognition.dialects, library)
+    fits = lines.get_column("_dialect") >= 0
+    blank = lines.get_column("text").str.strip_chars().str.len_bytes() == 0
+    owned = _continues(lines, order, library)
+    unparsed = ~(fits | blank | owned)
+    kept = lines.filter(keep & fits)
+    frames = []
+    for (index,), rows in kept.partition_by("_dialect", as_dict=True, maintain_order=True).items():
+        dialect = order[int(index)]
+        definition = library.formats[dialect.definition]
+        decoded = decode.decode(rows.drop("_dialect"), dialect, definition)
+        if "source_kind" not in decoded.columns:
+            decoded = decoded.with_columns(pl.lit(None, pl.String).alias("source_kind"))
+        frames.append(decoded.with_columns(pl.col("source_kind").fill_null(definition.source_kind)))
+    lost = lines.filter(unparsed)
+    if lost.height:
+        frames.append(decode.typed(lost.drop("_dialect").with_columns(pl.col("text").alias("body"), pl.lit("unparsed").alias("event_name"), pl.lit("other").alias("source_kind"))))
+    counts = {"lines_read": read_lines, "lines_kept": kept.height, "lines_unparsed": int(unparsed.sum())}
+    counts["lines_skipped"] = read_lines - counts["lines_kept"] - counts["lines_unparsed"]
+    if not frames:
+        return pl.DataFrame(), counts
+    return _finished(pl.concat(frames, how="diagonal"), lines, redactor, root), counts
+
+
+def _matters(text: pl.Series, library: Library) -> pl.Series:
+    """Which lines can matter: selected by an event, ends of a segment, trouble, no stamp, around a close."""
+    selects = tuple(sorted({s for d in library.formats.values() for s in d.selects}))
+    closes = tuple(sorted({s for d in library.formats.values() for e in d.events if e.name in ("websocket.close", "cli.failure") for s in e.select}))
+    starts = tuple(sorted({s for d in library.formats.values() for e in d.events if e.name in ("gateway.start", "gateway.shutdown") for s in e.select}))
+    keep_all = "|".join(d.line for f in library.formats.values() if f.keep_all for d in f.dialects)
+    frame = pl.DataFrame({"text": text}).select(
+        pl.col("text").str.contains(decode.literals(selects)).alias("selected"),
+        pl.col("text").str.contains(decode.literals(closes)).alias("close"),
+        pl.col("text").str.contains(decode.literals(starts)).alias("start"),
+        pl.col("text").str.contains(_TROUBLE).alias("trouble"),
+        (~pl.col("text").str.contains(r"^[\[({\"]?(?:[\w-]+\s+\| )?\S{0,24}\d\d[:.]\d\d")).alias("bare"),
+        (pl.col("text").str.contains(keep_all) if keep_all else pl.lit(value=False)).alias("whole"),
+    )
+    index = pl.Series(range(text.len())) if text.len() < 2 * HEAD_TAIL else pl.arange(0, text.len(), eager=True)
+    edges = (index < HEAD_TAIL) | (index >= text.len() - HEAD_TAIL) | (index % EVERY == 0)
+    near = _widen(frame.get_column("close"), AROUND) | _widen(frame.get_column("start"), HEAD_TAIL)
+    return edges | near | frame.select(pl.any_horizontal("selected", "trouble", "bare", "whole")).to_series()
+
+
+def _widen(mask: pl.Series, lines: int) -> pl.Series:
+    """The mask with so many lines on both sides of each hit."""
+    if not mask.any():
+        return mask
+    return mask.cast(pl.UInt8).rolling_max(2 * lines + 1, min_samples=1, center=True).cast(pl.Boolean)
+
+
+def _continues(lines: pl.DataFrame, order: tuple[Dialect, ...], library: Library) -> pl.Series:
+    """Lines that belong to the record before them: a command's output, a stack trace."""
+    starts = [i for i, d in enumerate(order) if library.formats[d.definition].record_continue]
+    inside = lines.get_column("_dialect").replace(-1, None).forward_fill().is_in(starts).fill_null(value=False)
+    rules = {library.formats[d.definition].record_continue for d in order if library.formats[d.definition].record_continue}
+    if not rules or not inside.any():
+        return pl.repeat(False, lines.height, eager=True)
+    return inside & lines.get_column("text").str.contains("|".join(sorted(rules))) & (lines.get_column("_dialect") < 0)
+
+
+def _finished(events: pl.DataFrame, lines: pl.DataFrame, redactor: Redactor, root: str) -> pl.DataFrame:
+    """Provenance, the raw record with its secrets replaced, and the stable event id."""
+    original = events.select(pl.col("line").cast(pl.Int64)).join(lines.select(pl.col("line").cast(pl.Int64), "raw"), on="line", how="left", maintain_order="left").get_column("raw").str.strip_chars_end("\r\n")
+    clean = redactor.column(original)
+    ids = pl.Series("event_id", [_event_id(root, o, r) for o, r in zip(events.get_column("offset"), original, strict=True)])
+    texts: dict[str, Any] = {c: redactor.column(events.get_column(c)) for c in ("body", "websocket_close_reason", "cli_command", "cli_target", "proxy_message", "url_path", "user_agent_original") if c in events.columns}
+    return events.drop("text").with_columns(
+        clean.alias("log_record_original"), (clean != original).alias("redacted"), ids,
+        pl.col("line").cast(pl.Int64).alias("log_line"), pl.col("offset").cast(pl.Int64).alias("log_byte_offset"),
+        *(s.alias(c) for c, s in texts.items()),
+    ).drop("line", "offset")  # fmt: skip
+
+
+def _event_id(root: str, offset: int, record: str) -> str:
+    return hashlib.blake2b(f"{root}\x00{offset}\x00{record}".encode(), digest_size=8).hexdigest()
+
+
+def _with_resolution(events: pl.DataFrame) -> pl.DataFrame:
+    """A stamp's resolution: what its format declares, else the finest that its source shows (engines trim zeros)."""
+    if "_digits" not in events.columns:
+        return events.with_columns(pl.lit(None, pl.Int64).alias("time_resolution_ns"))
+    finest = (9 - pl.col("_digits").max().over("part", "parser")).cast(pl.Int64)
+    return events.with_columns(pl.coalesce("time_resolution_ns", pl.lit(10, pl.Int64).pow(finest)).alias("time_resolution_ns")).drop("_digits")
+
+
+def _sources(base: dict[str, Any], counts: dict[str, dict[str, int]], chosen: dict[str, Plan], events: pl.DataFrame) -> pl.DataFrame:
+    rows = []
+    for part, count in counts.items():
+        plan = chosen.get(part) or next(iter(chosen.values()))
+        row = {**base, **count, "part": part, "format": plan.recognition.name, "envelope": " > ".join(e.name for e in plan.envelopes)}
+        if count["lines_kept"] == 0 and base["status"] == "ok" and count["lines_unparsed"]:
+            row["status"] = "unknown"
+            row["message"] = "no known format fits these lines; see 'occorr formats list', or describe the format with --parsers DIR"
+        rows.append(row)
+    del events
+    return schema.conform(pl.DataFrame(rows), schema.SOURCES)
