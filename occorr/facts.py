@@ -1,0 +1,216 @@
+"""Reads documents (`docker inspect`, Compose files, `openclaw.json`) into FACTS: subject, key, value, where it stands.
+
+Secrets become fingerprints before a fact is made, so that two sources of one token can be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import json5
+import polars as pl
+import yaml
+
+from occorr import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from occorr.read import Blob
+    from occorr.redact import Redactor
+
+LIMIT: Final = 8 << 20  # a document larger than this is a log
+_SECRET: Final = re.compile(r"(?i)token|secret|passw|api[_-]?key|credential|cookie|authorization")
+_PLAIN_ENV: Final = re.compile(r"^(?:TZ|OPENCLAW_(?!.*(?:TOKEN|SECRET|PASSWORD|KEY))\w+|NODE_OPTIONS|NODE_ENV|PORT|HOST|RELEASE)$")
+_PROXY_IMAGE: Final = re.compile(r"(?i)(?:^|[/_-])(nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One property of a subject; `path` is the place inside the document that shows it."""
+
+    subject: str
+    key: str
+    value: str
+    line: int
+    valid_from: str | None = None
+
+
+def document(blob: Blob, redactor: Redactor) -> tuple[str, list[Fact]] | None:
+    """The kind and facts of a document, or None where the input is no document that is known."""
+    if not 0 < len(blob.data) <= LIMIT:
+        return None
+    text = bytes(blob.data).decode("utf-8", "replace").lstrip("\ufeff")
+    head = text[:4000].lstrip()
+    if head.startswith(("[", "{")):
+        return _from_json(text, redactor)
+    if re.search(r"(?m)^services:\s*$", text):
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError:
+            return None
+        if isinstance(data, dict) and isinstance(data.get("services"), dict):
+            return "compose", list(_compose(data, text, redactor))
+    return None
+
+
+def _from_json(text: str, redactor: Redactor) -> tuple[str, list[Fact]] | None:
+    first = text.lstrip()[:1]
+    if first == "{" and "\n{" in text.strip():  # lines of JSON are a log
+        return None
+    try:
+        data = json.loads(text)
+    except ValueError:
+        if not re.search(r'(?m)^\s*"?(?:gateway|agents|channels)"?\s*:', text):
+            return None
+        try:
+            data = json5.loads(text)
+        except ValueError:
+            return None
+    items = data if isinstance(data, list) else [data]
+    if not items or not all(isinstance(i, dict) for i in items):
+        return None
+    if all("State" in i and "Config" in i for i in items):
+        return "docker inspect", [f for i in items for f in _container(i, text, redactor)]
+    if all("IPAM" in i for i in items):
+        return "docker network inspect", [f for i in items for f in _network(i, text)]
+    if isinstance(data, dict) and isinstance(data.get("services"), dict):
+        return "compose", list(_compose(data, text, redactor))
+    if isinstance(data, dict) and isinstance(data.get("gateway"), dict):
+        return "openclaw.json", list(_gateway_config(data, text, redactor))
+    return None
+
+
+def _line(text: str, needle: str, start: int = 0) -> int:
+    at = text.find(needle, start)
+    return text.count("\n", 0, at) + 1 if at >= 0 else 1
+
+
+def _env(pairs: list[str], redactor: Redactor) -> Iterator[tuple[str, str]]:
+    for pair in pairs:
+        name, _, value = str(pair).partition("=")
+        if _PLAIN_ENV.match(name):
+            yield f"env.{name}", value
+        elif _SECRET.search(name) and value:
+            yield f"env.{name}", redactor.fingerprint(value)
+
+
+def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fact]:
+    """A container of `docker inspect`; the subject is `container:<id>`."""
+    ident = str(item.get("Id", ""))
+    subject, at = f"container:{ident}", text.find(ident)
+    state, config, host = item.get("State") or {}, item.get("Config") or {}, item.get("HostConfig") or {}
+    labels = config.get("Labels") or {}
+    image = str(config.get("Image", ""))
+    command = " ".join(map(str, [item.get("Path", ""), *(item.get("Args") or [])]))
+    simple = {
+        "name": str(item.get("Name", "")).lstrip("/"), "image": image, "image_id": item.get("Image"), "command": command,
+        "hostname": config.get("Hostname"), "compose.project": labels.get("com.docker.compose.project"),
+        "compose.service": labels.get("com.docker.compose.service"), "compose.config_hash": labels.get("com.docker.compose.config-hash"),
+        "state.status": state.get("Status"), "state.started_at": state.get("StartedAt"), "state.finished_at": state.get("FinishedAt"),
+        "state.exit_code": state.get("ExitCode"), "state.oom_killed": str(bool(state.get("OOMKilled"))).lower(),
+        "restart_count": item.get("RestartCount"), "restart_policy": (host.get("RestartPolicy") or {}).get("Name"),
+        "network_mode": host.get("NetworkMode"), "memory_limit": host.get("Memory"), "log_driver": (host.get("LogConfig") or {}).get("Type"),
+        "created": item.get("Created"),
+    }  # fmt: skip
+    for key, value in simple.items():
+        if value not in (None, "", "0001-01-01T00:00:00Z"):
+            yield Fact(subject, key, redactor.text(str(value)), _line(text, f'"{value}"', at) if at >= 0 else 1)
+    for name, network in ((item.get("NetworkSettings") or {}).get("Networks") or {}).items():
+        for address in (network.get("IPAddress"), network.get("GlobalIPv6Address")):
+            if address:
+                yield Fact(subject, f"network.{name}.address", address, _line(text, address, at))
+        if network.get("Gateway"):
+            yield Fact(subject, f"network.{name}.gateway", network["Gateway"], _line(text, network["Gateway"], at))
+    for port, bindings in ((item.get("NetworkSettings") or {}).get("Ports") or {}).items():
+        for binding in bindings or []:
+            yield Fact(subject, f"port.{port}", f"{binding.get('HostIp', '')}:{binding.get('HostPort', '')}", _line(text, port, at))
+    for mount in item.get("Mounts") or []:
+        yield Fact(subject, f"mount.{mount.get('Destination', '')}", str(mount.get("Type", "")), _line(text, str(mount.get("Destination")), at))
+    for key, value in _env(config.get("Env") or [], redactor):
+        yield Fact(subject, key, value, _line(text, key.removeprefix("env."), at))
+    if health := config.get("Healthcheck"):
+        for key in ("Interval", "Timeout", "StartPeriod", "Retries"):
+            if health.get(key):
+                yield Fact(subject, f"healthcheck.{key.lower()}", str(health[key]), _line(text, '"Healthcheck"', at))
+    if match := _PROXY_IMAGE.search(f"{image} ") or _PROXY_IMAGE.search(f" {command.split(' ')[0]}"):
+        yield Fact(subject, "role", f"proxy.{match[1].lower()}", _line(text, image, at))
+    if re.search(r"(?i)openclaw|clawdbot|moltbot", f"{image} {command}") and "gateway" in command:
+        yield Fact(subject, "role", "gateway", _line(text, image, at))
+
+
+def _network(item: dict[str, Any], text: str) -> Iterator[Fact]:
+    subject = f"network:{item.get('Name', '')}"
+    for config in (item.get("IPAM") or {}).get("Config") or []:
+        for key in ("Subnet", "Gateway"):
+            if config.get(key):
+                yield Fact(subject, key.lower(), config[key], _line(text, config[key]))
+    for ident, member in (item.get("Containers") or {}).items():
+        address = str(member.get("IPv4Address", "")).partition("/")[0]
+        if address:
+            yield Fact(f"container:{ident}", f"network.{item.get('Name', '')}.address", address, _line(text, ident))
+
+
+def _compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fact]:
+    """A Compose file; the subject is `service:<name>`."""
+    for name, service in data["services"].items():
+        if not isinstance(service, dict):
+            continue
+        subject, at = f"service:{name}", max(text.find(f"\n  {name}:"), 0)
+        for key in ("image", "restart", "network_mode", "mem_limit", "entrypoint", "command"):
+            if service.get(key) is not None:
+                value = service[key]
+                shown = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+                yield Fact(subject, key, redactor.text(shown), _line(text, f"{key}:", at))
+        raw = service.get("environment") or []
+        pairs = [f"{k}={v}" for k, v in raw.items()] if isinstance(raw, dict) else list(raw)
+        for key, value in _env(pairs, redactor):
+            yield Fact(subject, key, value, _line(text, key.removeprefix("env."), at))
+        for port in service.get("ports") or []:
+            yield Fact(subject, "port", str(port if not isinstance(port, dict) else f"{port.get('published')}:{port.get('target')}"), _line(text, "ports:", at))
+        for volume in service.get("volumes") or []:
+            target = volume.get("target") if isinstance(volume, dict) else (str(volume).split(":")[1] if ":" in str(volume) else volume)
+            yield Fact(subject, f"mount.{target}", "bind" if str(volume).startswith((".", "/")) else "volume", _line(text, str(target), at))
+        networks = service.get("networks")
+        if isinstance(networks, dict):
+            for network, settings in networks.items():
+                if isinstance(settings, dict) and settings.get("ipv4_address"):
+                    yield Fact(subject, f"network.{network}.address", settings["ipv4_address"], _line(text, settings["ipv4_address"], at))
+        for key, value in (service.get("healthcheck") or {}).items():
+            if key != "test":
+                yield Fact(subject, f"healthcheck.{key}", str(value), _line(text, "healthcheck:", at))
+    for name, network in (data.get("networks") or {}).items():
+        for config in ((network or {}).get("ipam") or {}).get("config") or []:
+            if config.get("subnet"):
+                yield Fact(f"network:{name}", "subnet", config["subnet"], _line(text, config["subnet"]))
+
+
+def _gateway_config(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fact]:
+    """`openclaw.json`; the subject is `gateway`."""
+    stack: list[tuple[str, Any]] = [("gateway", data["gateway"]), ("logging", data.get("logging")), ("meta", data.get("meta"))]
+    while stack:
+        key, value = stack.pop()
+        if isinstance(value, dict):
+            stack += [(f"{key}.{k}", v) for k, v in value.items()]
+        elif value is not None:
+            shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            leaf = key.rpartition(".")[2]
+            secret = _SECRET.search(leaf) and leaf not in ("mode",) and isinstance(value, str)
+            yield Fact("gateway", key, redactor.fingerprint(shown) if secret else shown, _line(text, leaf))
+
+
+def frame(found: list[tuple[str, list[Fact]]]) -> pl.DataFrame:
+    """FACTS of all documents.
+
+    Args:
+        found: (path, facts) pairs.
+    """
+    rows = [
+        {"subject": f.subject, "key": f.key, "value": f.value, "log_file_path": path, "log_line": f.line}
+        for path, facts in found
+        for f in facts
+    ]
+    return schema.conform(pl.DataFrame(rows) if rows else pl.DataFrame(schema={"subject": pl.String}), schema.FACTS)

@@ -1,0 +1,137 @@
+"""Joins lines by keys that need no clock: connection ids, one message in two streams, the lines of one CLI invocation."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from occorr import schema
+
+TWIN_WINDOW_NS: Final = 150_000_000  # console minus file stamp of one message: 0–68 ms measured, doubled
+_RICHNESS: Final = {"openclaw/file": 0, "openclaw/json": 1, "openclaw/logs": 2}
+_COLUMNS: Final = {**schema.working(schema.EVENTS), **schema.working(schema.ATTRIBUTES), "part": pl.String, "seq": pl.UInt32, "also_at": pl.String}
+
+
+def complete(events: pl.DataFrame) -> pl.DataFrame:
+    """All working columns, so that what follows need not ask which source was there."""
+    have = set(events.columns)
+    return events.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in _COLUMNS.items() if name not in have)
+
+
+def link(events: pl.DataFrame) -> pl.DataFrame:
+    """Events with connection ids filled in, twins folded and CLI invocations told apart.
+
+    Args:
+        events: decoded events of all inputs.
+
+    Returns:
+        the events, each message once; `conn_short` is filled wherever the connection is known and joins all its lines.
+    """
+    events = complete(events).filter(~_vanished())
+    return _invocations(_twins(_connections(events)))
+
+
+def _vanished() -> pl.Expr:
+    return pl.col("event_name").is_null()
+
+
+def short(conn: pl.Expr) -> pl.Expr:
+    """The short form `8…4` of a connection id."""
+    return pl.concat_str(conn.str.slice(0, 8), pl.lit("…"), conn.str.slice(-4))
+
+
+def _connections(events: pl.DataFrame) -> pl.DataFrame:
+    """Fills `conn_short` from the id, from the line before (compact style) and from the endpoint; and the id from it."""
+    events = events.with_columns(pl.coalesce("conn_short", short(pl.col("conn_id"))).alias("conn_short")).sort("log_file_path", "part", "seq")
+    needs = pl.col("conn_short").is_null() & pl.col("endpoint").is_not_null()
+    where = ["log_file_path", "part", "endpoint"]
+    known = pl.when(pl.col("event_name") == "websocket.open").then("conn_short").forward_fill().over(where, order_by="seq")
+    events = events.with_columns(pl.when(needs).then(known).otherwise("conn_short").alias("conn_short"))
+    # compact style leaves the id out where it equals that of the connection line before
+    lines = pl.col("event_name").is_in(["websocket.open", "websocket.connect", "rpc.response", "websocket.close", "frame.parse_error"])
+    last = pl.when(lines & pl.col("conn_short").is_not_null()).then("conn_short").forward_fill().over("log_file_path", "part", order_by="seq")
+    compact = lines & pl.col("conn_short").is_null() & (pl.col("source_kind") == "gateway")
+    events = events.with_columns(pl.when(compact).then(last).otherwise("conn_short").alias("conn_short"))
+    whole = events.filter(pl.col("conn_id").is_not_null()).group_by("conn_short").agg(pl.col("conn_id").first().alias("_whole"))
+    return events.join(whole, on="conn_short", how="left").with_columns(pl.coalesce("conn_id", "_whole").alias("conn_id")).drop("_whole")
+
+
+def _twins(events: pl.DataFrame) -> pl.DataFrame:
+    """One row for one message that stands in several streams; the richest form stays and takes the engine's stamp along."""
+    gateway = events.filter(pl.col("source_kind") == "gateway")
+    rest = events.filter(pl.col("source_kind") != "gateway")
+    files = gateway.group_by("log_file_path", "part").agg(pl.col("parser").drop_nulls().mode().first().alias("main"), pl.len())
+    if files.height < 2:
+        return events
+    files = files.with_columns(pl.col("main").replace_strict(_RICHNESS, default=9, return_dtype=pl.Int64).alias("rank")).sort("rank", "log_file_path", "part")
+    body = pl.col("body").str.replace(r"^(?:gateway |admission |shutdown |heartbeat: )", "").str.slice(0, 60)
+    code = pl.col("websocket_close_code").cast(pl.String).fill_null("")
+    key = pl.concat_str(pl.col("event_name"), pl.lit("|"), pl.coalesce("conn_short", body), pl.lit("|"), code)
+    moment = pl.coalesce("timestamp_raw", "observed_timestamp")
+    gateway = gateway.with_columns(key.alias("_key"), moment.alias("_at"), pl.col("timestamp_raw").is_null().alias("_bare"))
+    kept: pl.DataFrame | None = None
+    for path, part in files.select("log_file_path", "part").rows():
+        own = gateway.filter((pl.col("log_file_path") == path) & (pl.col("part") == part)).sort("_at", nulls_last=True)
+        if kept is None:
+            kept = own
+            continue
+        kept = _fold(kept, own)
+    folded = kept.drop("_key", "_at", "_bare") if kept is not None else gateway
+    return pl.concat([folded, rest], how="diagonal")
+
+
+def _fold(kept: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
+    """Adds a file's rows to those that are kept; a row with a twin there only leaves its place and its envelope's stamp."""
+    kept = kept.with_row_index("_row")
+    coarse = bool((own.get_column("time_resolution_ns").max() or 0) > TWIN_WINDOW_NS)  # type: ignore[operator]
+    tolerance = TWIN_WINDOW_NS + (1_000_000_000 if coarse else 0)
+    right = kept.filter(pl.col("_at").is_not_null()).select("_key", "_bare", "_at", "_row").sort("_at")
+    left = own.with_row_index("_own")
+    pairs = left.filter(pl.col("_at").is_not_null()).select("_key", "_bare", "_at", "_own").join_asof(
+        right, on="_at", by=["_key", "_bare"], strategy="nearest", tolerance=f"{tolerance}ns", check_sortedness=False
+    ).filter(pl.col("_row").is_not_null())  # fmt: skip
+    place = pl.concat_str(pl.col("log_file_path"), pl.lit(":"), pl.col("log_line")).alias("_place")
+    taken = pairs.select("_own", "_row").join(left.select("_own", "observed_timestamp", "observed_clock_id", "log_iostream", place), on="_own")
+    taken = taken.group_by("_row").agg(
+        pl.col("observed_timestamp").drop_nulls().first().alias("_obs"), pl.col("observed_clock_id").drop_nulls().first().alias("_obs_clock"),
+        pl.col("log_iostream").drop_nulls().first().alias("_stream"), pl.col("_place").sort().str.join("; ").alias("_place"),
+    )  # fmt: skip
+    kept = kept.join(taken, on="_row", how="left").with_columns(
+        pl.coalesce("observed_timestamp", "_obs").alias("observed_timestamp"),
+        pl.coalesce("observed_clock_id", "_obs_clock").alias("observed_clock_id"),
+        pl.coalesce("log_iostream", "_stream").alias("log_iostream"),
+        pl.concat_str("also_at", "_place", separator="; ", ignore_nulls=True).replace("", None).alias("also_at"),
+    ).drop("_row", "_obs", "_obs_clock", "_stream", "_place")  # fmt: skip
+    fresh = left.join(pairs.select("_own"), on="_own", how="anti").drop("_own")
+    return pl.concat([kept, fresh], how="diagonal").sort("_at", nulls_last=True)
+
+
+def _invocations(events: pl.DataFrame) -> pl.DataFrame:
+    """Numbers the CLI's invocations in each file and spreads what one line of an invocation says over the others."""
+    cli = (pl.col("source_kind") == "cli") & (pl.col("parser") == "openclaw/cli")
+    lines = events.filter(cli).sort("log_file_path", "seq")
+    if lines.is_empty():
+        return events
+    # An invocation begins at its prompt, or, in a paste without one, at a failure or success after a target block.
+    prompt = pl.col("event_name").is_in(["cli.command"])
+    headline = pl.col("event_name").is_in(["cli.failure", "cli.success"])
+    has_prompt = prompt.any().over("log_file_path")
+    block = pl.col("event_name").is_in(["cli.target", "cli.source", "cli.config"])
+    after_block = headline & block.shift(1, fill_value=False).over("log_file_path", order_by="seq")
+    begins = pl.when(has_prompt).then(prompt).otherwise(after_block)
+    lines = lines.with_columns(begins.cum_sum().over("log_file_path", order_by="seq").cast(pl.Int64).alias("cli_record"))
+    alone = pl.col("log_file_path").str.replace(r"\.[\w.]*$", "").alias("_stem")
+    sidecar = lines.filter((pl.col("event_name") == "cli.recorded") & pl.col("cli_command").is_not_null()).select(
+        alone, pl.col("recorded_start").alias("_start"), pl.col("recorded_end").alias("_end"), pl.col("cli_exit_code").alias("_code"), pl.col("event_id").alias("_by")
+    ).unique("_stem", keep="first")  # fmt: skip
+    lines = lines.with_columns(alone).join(sidecar, on="_stem", how="left")
+    spread = ["cli_target", "cli_source", "cli_command", "recorded_start", "recorded_end", "cli_exit_code", "cli_timeout_ms"]
+    own = [pl.col(c).drop_nulls().first().over("log_file_path", "cli_record").alias(c) for c in spread]
+    single = ~(pl.col("recorded_start").is_not_null() & (pl.col("event_name") == "cli.recorded") & pl.col("cli_command").is_null()).any().over("log_file_path")
+    lines = lines.with_columns(own).with_columns(
+        pl.when(single).then(pl.coalesce("recorded_start", "_start")).otherwise("recorded_start").alias("recorded_start"),
+        pl.when(single).then(pl.coalesce("recorded_end", "_end")).otherwise("recorded_end").alias("recorded_end"),
+        pl.when(single).then(pl.coalesce("cli_exit_code", "_code")).otherwise("cli_exit_code").alias("cli_exit_code"),
+    ).drop("_stem", "_start", "_end", "_code", "_by")  # fmt: skip
+    return pl.concat([events.filter(~cli), lines], how="diagonal")

@@ -1,0 +1,230 @@
+"""The result in short, as all reports tell it: incidents by harm, the line that decides each, what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from occorr.report import spans, words
+from occorr.report.tables import SECOND, Tables, plain, shorten, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One line of evidence; `place` is file:line."""
+
+    place: str
+    rule: str
+    strength: str
+    role: str
+    when: str
+    quote: str
+    close_id: str
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """An incident with its harm: `cut` connections were open, `refused` ones never opened. Times in ns since 1970."""
+
+    incident_id: str
+    number: int
+    family: str
+    cause: str
+    title: str
+    start: int | None
+    end: int | None
+    probability: float | None
+    verdict: str
+    cut: int
+    refused: int
+    down_ns: int | None
+    services: str
+    projects: str
+    proof: Proof | None
+
+    @property
+    def closes(self) -> int:
+        """All closes of the incident."""
+        return self.cut + self.refused
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """All that the reports say in words, and the plain frames behind it."""
+
+    incidents: tuple[Incident, ...]
+    lanes: tuple[spans.Lane, ...]
+    closes: pl.DataFrame
+    evidence: pl.DataFrame
+    timeline: pl.DataFrame
+    sources: pl.DataFrame
+    clocks: pl.DataFrame
+    facts: pl.DataFrame
+    projects: tuple[str, ...]
+    only_project: str
+    files: Mapping[str, str]
+    total: int
+    ordinary: int
+    unexplained: int
+    first: int | None
+    last: int | None
+    missing: tuple[tuple[str, int], ...]
+
+    @property
+    def worst(self) -> Incident | None:
+        """The incident with the most harm; ordinary closes are none."""
+        return next((i for i in self.incidents if i.family != "client"), None)
+
+
+def digest(tables: Tables) -> Digest:
+    """Reads the tables once, for every report."""
+    closes = plain(tables.closes).sort("timestamp", "time_latest", "close_id", nulls_last=True)
+    evidence, timeline, sources = plain(tables.evidence), plain(tables.timeline), plain(tables.sources)
+    facts = plain(tables.facts)
+    held = pl.concat([f["log_file_path"] for f in (timeline, evidence, facts)] + [sources["path"]])
+    named = pl.concat([closes["compose_project"], timeline["compose_project"]]).drop_nulls().unique().sort()
+    projects = tuple(p for p in named if p)
+    files = shorten(held.drop_nulls().unique().to_list())
+    only = projects[0] if len(projects) == 1 else ""
+    gateways = closes.select("compose_project", "service_name").unique().drop_nulls("service_name").rows()
+    lanes = spans.lives(timeline, [(p or only, s) for p, s in gateways], only)
+    weight = closes["count"].fill_null(1).clip(lower_bound=1)
+    moments = pl.concat([closes["timestamp"], closes["time_latest"], closes["opened"]]).drop_nulls()
+    if moments.is_empty():
+        moments = timeline["timestamp"].drop_nulls()
+    wants = closes.select(pl.col("missing").list.eval(pl.element().drop_nulls()), n=weight).explode("missing").drop_nulls()
+    missing = wants.group_by("missing").agg(pl.col("n").sum()).sort(["n", "missing"], descending=[True, False])
+    return Digest(
+        incidents=_incidents(plain(tables.incidents), closes, evidence, timeline, lanes, files),
+        lanes=tuple(lanes),
+        closes=closes,
+        evidence=evidence,
+        timeline=timeline,
+        sources=sources.sort("path", "part", nulls_last=False, maintain_order=True),
+        clocks=plain(tables.clocks).sort("clock_id", "segment_start", maintain_order=True),
+        facts=facts,
+        projects=projects,
+        only_project=only,
+        files=files,
+        total=int(weight.sum()),
+        ordinary=int(weight.filter(closes["family"].fill_null("unknown") == "client").sum()),
+        unexplained=int(weight.filter(closes["family"].fill_null("unknown") == "unknown").sum()),
+        first=_whole(moments.min()),
+        last=_whole(moments.max()),
+        missing=tuple((shown(text), int(n)) for text, n in missing.rows()),
+    )
+
+
+def proof_of(row: Mapping[str, Any], files: Mapping[str, str], event: str = "") -> Proof:
+    """A row of EVIDENCE as text that is safe to show."""
+    path = row["log_file_path"]
+    place = files.get(path, shown(path)) if path else "no file"
+    line = f":{row['log_line']}" if row["log_line"] is not None else ""
+    return Proof(
+        place=place + line,
+        rule=shown(row["rule"]),
+        strength=shown(row["strength"]),
+        role=shown(row["role"]),
+        when=words.since(row["delta_ns"], row["error_ns"]),
+        quote=shown(row["quote"]),
+        close_id=row["close_id"] or "",
+        event=shown(event),
+    )
+
+
+def _whole(value: Any) -> int | None:
+    """A reduction's result, which polars types as anything, as ns."""
+    return None if value is None else int(value)
+
+
+def _incidents(
+    table: pl.DataFrame,
+    closes: pl.DataFrame,
+    evidence: pl.DataFrame,
+    timeline: pl.DataFrame,
+    lanes: list[spans.Lane],
+    files: Mapping[str, str],
+) -> tuple[Incident, ...]:
+    n = pl.col("count").fill_null(1).clip(lower_bound=1)
+    harm = {
+        row["incident_id"]: row
+        for row in closes.drop_nulls("incident_id")
+        .group_by("incident_id")
+        .agg(
+            cut=n.filter(pl.col("established").fill_null(value=True)).sum(),
+            refused=n.filter(~pl.col("established").fill_null(value=True)).sum(),
+            **{v: n.filter(pl.col("verdict") == v).sum() for v in words.SURE},
+        )
+        .iter_rows(named=True)
+    }
+    proofs = _deciding(table, closes, evidence, timeline)
+    made = []
+    for row in table.sort("start", "incident_id", nulls_last=True).iter_rows(named=True):
+        own = harm.get(row["incident_id"], {})
+        # The verdict that most of its closes carry; between equals the humbler one.
+        verdict = max(reversed(words.SURE), key=lambda v: own.get(v, 0))
+        best = proofs.get(row["incident_id"])
+        made.append(
+            Incident(
+                incident_id=row["incident_id"] or "",
+                number=0,
+                family=row["family"] or "unknown",
+                cause=row["cause"] or "unknown.unknown",
+                title=shown(row["title"]),
+                start=row["start"],
+                end=row["end"],
+                probability=row["probability"],
+                verdict=verdict,
+                cut=int(own.get("cut", 0)) if own else int(row["closes"] or 0),
+                refused=int(own.get("refused", 0)),
+                down_ns=_downtime(row, lanes),
+                services=", ".join(shown(s) for s in row["services"] or ()),
+                projects=", ".join(shown(p) for p in row["projects"] or ()),
+                proof=proof_of(best, files, best["event_name"] or "") if best else None,
+            )
+        )
+    made.sort(key=lambda i: (i.family == "client", -i.cut, -i.refused, -(i.down_ns or 0), i.start or 0))
+    return tuple(replace(incident, number=number) for number, incident in enumerate(made, 1))
+
+
+def _deciding(
+    table: pl.DataFrame, closes: pl.DataFrame, evidence: pl.DataFrame, timeline: pl.DataFrame
+) -> dict[str, dict[str, Any]]:
+    """The strongest line for each incident's cause; among equals the one most closes cite, then the nearest."""
+    rank = pl.col("strength").replace_strict({"decisive": 0, "supporting": 1, "circumstantial": 2}, default=3, return_dtype=pl.Int8)
+    cited = (
+        evidence.filter(pl.col("role") == "supports")
+        .join(closes.select("close_id", "incident_id"), on="close_id")
+        .join(table.select("incident_id", incident_cause="cause"), on="incident_id")
+        .filter(pl.col("cause").eq_missing(pl.col("incident_cause")))
+        .with_columns(rank=rank, cites=pl.len().over("incident_id", "event_id"), far=pl.col("delta_ns").abs())
+        .sort(
+            ["incident_id", "rank", "cites", "far", "log_file_path", "log_line", "close_id"],
+            descending=[False, False, True, False, False, False, False],
+            nulls_last=True,
+        )
+        .unique("incident_id", keep="first", maintain_order=True)
+        .join(timeline.select("event_id", "event_name").unique("event_id", keep="first", maintain_order=True), on="event_id", how="left")
+    )
+    return {row["incident_id"]: row for row in cited.iter_rows(named=True)}
+
+
+def _downtime(row: Mapping[str, Any], lanes: list[spans.Lane]) -> int | None:
+    """How long the project's gateway was not ready around a restart, ns; null where no source shows it."""
+    if row["family"] != "restart" or row["start"] is None:
+        return None
+    projects, start, end = set(row["projects"] or ()), row["start"] - 2 * SECOND, row["end"] or row["start"]
+    hit = [
+        until - since
+        for lane in lanes
+        if lane.gateway and (not projects or lane.project in projects)
+        for since, until in lane.not_ready()
+        if until is not None and since <= end and until >= start
+    ]
+    return sum(hit) or None

@@ -1,0 +1,187 @@
+"""Container lives from the engine's and the gateway's own lines: when each was up, starting, unhealthy or down."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_GATEWAY: Final = re.compile(r"(?i)gateway|openclaw")
+_SIDECAR: Final = re.compile(r"(?i)nginx|haproxy|caddy|traefik|envoy|proxy|cli\b")
+_BEGINS: Final = {"start", "unpause"}
+_ENDS: Final = {"die", "destroy"}
+_SIGNS: Final = {
+    "gateway.start", "gateway.listening", "gateway.ready", "gateway.shutdown", "gateway.restart", "gateway.crash",
+    "gateway.conflict",
+}  # fmt: skip
+_LOUD: Final = {"OOM", "deploy", "killed", "crash", "unhealthy", "conflict"}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One state of a container; times are ns since 1970, null where the data begins or ends first."""
+
+    state: str
+    start: int | None
+    end: int | None
+
+
+@dataclass(slots=True)
+class Lane:
+    """The life of one service's containers, one after the other."""
+
+    project: str
+    name: str
+    gateway: bool
+    spans: list[Span] = field(default_factory=list)
+    labels: list[tuple[int, str, bool]] = field(default_factory=list)
+
+    def not_ready(self) -> list[tuple[int, int | None]]:
+        """The intervals without a ready gateway, neighbours joined."""
+        joined: list[tuple[int, int | None]] = []
+        for span in self.spans:
+            if span.state not in {"down", "starting", "paused"} or span.start is None:
+                continue
+            if joined and joined[-1][1] == span.start:
+                joined[-1] = (joined[-1][0], span.end)
+            else:
+                joined.append((span.start, span.end))
+        return joined
+
+
+@dataclass(slots=True)
+class _Life:
+    """A lane while it is read: the state that holds, and since when."""
+
+    lane: Lane
+    state: str | None = None
+    since: int | None = None
+    container: str | None = None
+    heard: bool = False  # whether anything ever said that it is ready
+
+    def turn(self, state: str | None, at: int) -> None:
+        if state == self.state:
+            return
+        if self.state is not None and (self.since is None or at > self.since):
+            self.lane.spans.append(Span(self.state, self.since, at))
+        self.state, self.since = state, at
+
+    def say(self, at: int, text: str) -> None:
+        self.lane.labels.append((at, text, text.split()[0] in _LOUD))
+
+
+def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_of: str) -> list[Lane]:
+    """Lanes of all containers, gateways first.
+
+    Args:
+        timeline: EVENTS as `tables.plain` gives it.
+        gateways: (project, service) of what the closes call their gateway.
+        project_of: the project of lines that name none.
+    """
+    known, all_lives = set(gateways), {}
+    rows = (
+        timeline.filter(
+            pl.col("timestamp").is_not_null()
+            & (pl.col("container_action").is_not_null() | pl.col("event_name").is_in(sorted(_SIGNS)))
+            & ~pl.col("container_action").str.starts_with("exec").fill_null(value=False)
+        )
+        .sort("timestamp", "event_id", maintain_order=True)
+        .select(
+            "timestamp", "source_kind", "event_name", "container_action", "container_exit_code", "container_id", "container_name",
+            "container_image_name", "compose_project", "compose_service", "service_name", "attributes",
+        )
+    )  # fmt: skip
+    for row in rows.iter_rows(named=True):
+        project = row["compose_project"] or project_of
+        service = row["compose_service"] or row["service_name"] or row["container_name"] or (row["container_id"] or "")[:12]
+        if row["container_action"] is None:
+            _hear(all_lives, known, project, row)
+            continue
+        if not service:
+            continue
+        life = all_lives.get((project, service))
+        if life is None:
+            what = f"{service} {row['container_image_name'] or ''}"
+            gateway = (project, service) in known or bool(_GATEWAY.search(what) and not _SIDECAR.search(what))
+            life = all_lives[(project, service)] = _Life(Lane(project, service, gateway))
+        _see(life, row)
+    return sorted(
+        (_finish(life) for life in all_lives.values()), key=lambda lane: (lane.project, not lane.gateway, lane.name)
+    )
+
+
+def _see(life: _Life, row: dict[str, Any]) -> None:
+    """One event of the engine."""
+    action, at = str(row["container_action"]), int(row["timestamp"])
+    attributes = {a["key"]: a["value"] for a in row["attributes"] or ()}
+    health = attributes.get("health_status") or (action.split(":")[-1].strip() if action.startswith("health_status") else "")
+    if action == "create" and life.container not in {None, row["container_id"]}:
+        life.say(at, "deploy")
+    if action in _BEGINS:
+        life.turn("starting" if life.lane.gateway and action == "start" else "up", at)
+        life.container = row["container_id"]
+    elif action in _ENDS:
+        if life.state is None and life.since is None and action == "die":
+            life.state = "up"
+        if action == "die":
+            life.turn("down", at)
+            exit_code = row["container_exit_code"]
+            if not any(text == "OOM" and 0 <= at - t < 60e9 for t, text, _ in life.lane.labels[-2:]):
+                life.say(at, "down" if exit_code is None else f"exit {exit_code}")
+    elif action == "oom":
+        if life.state is None and life.since is None:
+            life.state = "up"
+        life.say(at, "OOM")
+    elif action == "pause":
+        life.turn("paused", at)
+        life.say(at, "paused")
+    elif health in {"healthy", "unhealthy"}:
+        life.heard = True
+        life.turn("up" if health == "healthy" else "unhealthy", at)
+        if health == "unhealthy":
+            life.say(at, "unhealthy")
+
+
+def _hear(all_lives: dict[tuple[str, str], _Life], known: set[tuple[str, str]], project: str, row: dict[str, Any]) -> None:
+    """One line of a gateway about itself; it belongs to its project's only gateway, or to the service it names."""
+    own = [life for (of, _), life in all_lives.items() if of == project and life.lane.gateway]
+    service = row["compose_service"] or row["service_name"]
+    named = [life for life in own if life.lane.name == service]
+    if not own:
+        name = service or next((s for p, s in sorted(known) if p == project), "gateway")
+        life = all_lives[(project, name)] = _Life(Lane(project, name, gateway=True))
+    elif len(own) == 1 or named:
+        life = (named or own)[0]
+    else:
+        return  # several gateways and no name: no lane can claim the line
+    at, name = int(row["timestamp"]), row["event_name"]
+    if name in {"gateway.ready", "gateway.listening"}:
+        # Listening is not ready: only where no line says ready does it count.
+        if name == "gateway.ready" or not life.heard:
+            life.turn("up", at)
+        if name == "gateway.ready":
+            life.heard = True
+            life.say(at, "ready")
+    elif name == "gateway.start":
+        life.turn("starting", at)
+    elif name in {"gateway.shutdown", "gateway.restart", "gateway.crash", "gateway.conflict"}:
+        if life.state is None and life.since is None:
+            life.state = "up"
+        if life.state in {"up", "unhealthy"}:
+            life.turn("down", at)
+        if name != "gateway.shutdown":
+            life.say(at, name.split(".")[1])
+
+
+def _finish(life: _Life) -> Lane:
+    """Closes the last span; a container that nothing ever called ready counts as up from its start."""
+    if life.state is not None:
+        life.lane.spans.append(Span(life.state, life.since, None))
+    if not life.heard and not any(s.state == "up" for s in life.lane.spans):
+        life.lane.spans = [Span("up", s.start, s.end) if s.state == "starting" else s for s in life.lane.spans]
+    return life.lane

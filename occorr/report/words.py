@@ -1,0 +1,116 @@
+"""The words of the reports: what a cause did, how sure a verdict is, how long a time is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from occorr.report.tables import SECOND
+
+# A cause's title on a card, and what it did, as said after the gateway's name. The part between asterisks is the news.
+CAUSES: Final[dict[str, tuple[str, str]]] = {
+    "restart.manual": ("Stopped or restarted by hand", "was *stopped or restarted by someone*"),
+    "restart.conflict": ("A second gateway", "was blocked by *a second gateway on its port or state*"),
+    "restart.crash": ("Crashed", "*crashed*"),
+    "restart.oom": ("Out of memory", "ran *out of memory*"),
+    "restart.killed": ("Killed from outside", "was *killed from outside*"),
+    "restart.in_process": ("Restarted itself", "*restarted itself* in process"),
+    "restart.deploy": ("Deploy replaced the container", "was *replaced by a deploy*"),
+    "restart.unhealthy": ("Killed by its health check", "was *killed by its health check*"),
+    "restart.startup": ("Refused while starting", "refused clients *while it was starting*"),
+    "restart.proxy": ("Proxy restarted", "lost its clients as *the proxy was restarted*"),
+    "timeout.proxy_idle": ("Proxy cut idle connections", "lost clients to *the proxy’s idle timeout*"),
+    "timeout.handshake": ("Handshake too slow", "gave up on *handshakes that took too long*"),
+    "timeout.heartbeat": ("Client stopped answering pings", "dropped clients that *stopped answering pings*"),
+    "timeout.upstream": ("Proxy could not reach it in time", "did *not answer the proxy in time*"),
+    "timeout.client": ("Client gave up", "lost clients that *gave up waiting*"),
+    "auth.token_mismatch": ("Wrong token", "refused clients for *a wrong token*"),
+    "auth.token_missing": ("No token", "refused clients that *sent no token*"),
+    "auth.pairing_required": ("Device not paired", "refused clients whose *device is not paired*"),
+    "auth.device_identity": ("Device identity refused", "refused *a device’s identity*"),
+    "auth.origin": ("Origin not allowed", "refused *an origin that is not allowed*"),
+    "auth.rate_limited": ("Locked out after failures", "*locked out* clients after too many failures"),
+    "auth.untrusted_proxy": ("Proxy not trusted", "does *not trust the proxy* before it"),
+    "auth.proxy_denied": ("Proxy denied access", "was out of reach: *the proxy denied access*"),
+    "auth.rotated": ("Token was rotated", "cut clients as *the token was rotated*"),
+    "protocol.version_mismatch": ("Protocol versions differ", "refused clients of *another protocol version*"),
+    "protocol.invalid_frame": ("Invalid frame", "cut clients that sent *an invalid frame*"),
+    "protocol.payload_too_large": ("Message too large", "cut clients that sent *too large a message*"),
+    "protocol.upgrade_missing": ("Upgrade header lost", "got requests *without the Upgrade header*"),
+    "client.normal": ("Ordinary closes", "saw *clients close normally*"),
+    "client.abort": ("Clients went away", "saw *clients go away without a close*"),
+    "network.reset": ("Connection reset", "lost clients to *connection resets*"),
+    "network.partition": ("Network partition", "lost clients to *a network partition*"),
+    "overload.slow_consumer": ("Client read too slowly", "cut clients that *read too slowly*"),
+    "unreachable.refused": ("Nothing listened", "was *not listening* where clients dialled"),
+    "unreachable.loopback": ("Wrong loopback", "was dialled on *the wrong container’s loopback*"),
+    "unreachable.dns": ("Name not resolved", "could *not be resolved by name*"),
+    "unreachable.socket": ("Socket missing or forbidden", "could not be reached: *socket missing or forbidden*"),
+    "unknown.unknown": ("Not known", "lost clients for *a reason the logs do not show*"),
+}
+SURE: Final = {
+    "decisive": "the log says so",
+    "supported": "several signs agree",
+    "circumstantial": "fits, not proven",
+    "unknown": "not known",
+}
+FAMILIES: Final = ("restart", "timeout", "auth", "protocol", "network", "overload", "unreachable", "unknown", "client")
+
+
+def title(cause: str) -> str:
+    """A cause's title; one that has no words yet is its own name."""
+    return CAUSES[cause][0] if cause in CAUSES else cause.split(".")[-1].replace("_", " ").capitalize()
+
+
+def deed(cause: str) -> str:
+    """What a cause did to the gateway, with the news between asterisks."""
+    return CAUSES[cause][1] if cause in CAUSES else f"lost clients to *{title(cause).lower()}*"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 close`, `2,000 closes`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def percent(probability: float | None) -> str:
+    """A probability as `97 %`; 100 and 0 are never claimed."""
+    return "no figure" if probability is None else f"{min(99, max(1, round(probability * 100)))} %"
+
+
+def moment(ns: int | None, *, date: bool = False) -> str:
+    """A time of day in UTC to the millisecond, `05:47:18.616`.
+
+    Args:
+        ns: ns since 1970.
+        date: put the date before it.
+    """
+    if ns is None:
+        return "at an unknown time"
+    ms = ns // 1_000_000
+    day = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{day:%Y-%m-%d %H:%M:%S}.{ms % 1000:03d}" if date else f"{day:%H:%M:%S}.{ms % 1000:03d}"
+
+
+def length(ns: int | None) -> str:
+    """A duration to three digits or so: `377 ms`, `18.2 s`, `4 min 5 s`, `2 h 3 min`."""
+    if ns is None:
+        return ""
+    size, sign = abs(ns), "−" if ns < 0 else ""
+    if size < SECOND // 1000:
+        return f"{sign}{size / 1e6:.3g} ms"
+    if size < SECOND:
+        return f"{sign}{size / 1e6:.0f} ms"
+    if size < 120 * SECOND:
+        return f"{sign}{size / 1e9:.3g} s"
+    minutes, seconds = divmod(size // SECOND, 60)
+    if minutes < 120:
+        return f"{sign}{minutes} min {seconds} s"
+    return f"{sign}{minutes // 60} h {minutes % 60} min"
+
+
+def since(delta_ns: int | None, error_ns: int | None) -> str:
+    """An evidence's distance from its close, `−377 ms ± 1 ms`."""
+    if delta_ns is None:
+        return "time not known"
+    sign = "+" if delta_ns >= 0 else ""
+    return f"{sign}{length(delta_ns)}" + (f" ± {length(error_ns)}" if error_ns is not None else "")
