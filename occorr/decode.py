@@ -38,10 +38,15 @@ def extract(frame: pl.LazyFrame, rule: Extract, column: str) -> pl.LazyFrame:
     made: dict[str, pl.Expr] = {}
     source = pl.col(column)
     if rule.regex:
-        fields = source.str.extract_groups(rule.regex).struct
-        made |= {g: fields.field(g) for g in re.findall(r"\(\?P?<([A-Za-z_]\w*)>", rule.regex)}
-    made |= {name: _json(source, path) for name, path in rule.json.items()}
+        groups = source.str.extract_groups(rule.regex).struct
+        made |= {g: groups.field(g) for g in re.findall(r"\(\?P?<([A-Za-z_]\w*)>", rule.regex)}
     frame = frame.with_columns(_merged(made, before))
+    if rule.json:
+        document = pl.col(rule.json_from or column)
+        frame = frame.with_columns((_mended(document) if rule.loose else document).alias("_document"))
+        fields = {name: _json(pl.col("_document"), path) for name, path in rule.json.items()}
+        frame = frame.with_columns(_merged(fields, before | set(made)))
+        made |= fields
     if rule.kv:
         pairs = {name: _pair(pl.col(rule.kv_from), key) for name, key in rule.kv.items()}
         frame = frame.with_columns(_merged(pairs, before | set(made)))
@@ -55,6 +60,7 @@ def extract(frame: pl.LazyFrame, rule: Extract, column: str) -> pl.LazyFrame:
         made[name] = pl.col(name)
     if rule.null:
         frame = frame.with_columns(pl.col(n).replace(list(rule.null), None) for n in made)
+    frame = frame.with_columns(_filled(template).alias(name) for name, template in rule.join.items())
     for name, table in rule.map.items():
         frame = frame.with_columns(pl.col(name).replace({k: str(v) for k, v in table.items()}).alias(name))
     frame = frame.with_columns(_number(name, unit) for name, unit in rule.number.items())
@@ -74,6 +80,13 @@ def _json(text: pl.Expr, path: str) -> pl.Expr:
     return pl.coalesce(text.str.json_path_match(p) for p in paths)
 
 
+def _mended(text: pl.Expr) -> pl.Expr:
+    r"""JSON made valid: nginx and Apache write `\xHH` in it, HAProxy pads numbers with zeros."""
+    for _ in range(2):  # neighbouring escapes share a character, so every second one is left by the first turn
+        text = text.str.replace_all(r"((?:^|[^\\])(?:\\\\)*)\\x([0-9A-Fa-f]{2})", r"${1}\u00${2}")
+    return text.str.replace_all(r'(":-?)0+(\d)', "${1}${2}")
+
+
 def _pair(text: pl.Expr, key: str) -> pl.Expr:
     """The value of `key=value` or `key="quoted value"` in a tail."""
     at = rf"(?:^|\s){re.escape(key)}="
@@ -83,9 +96,18 @@ def _pair(text: pl.Expr, key: str) -> pl.Expr:
 
 def _number(name: str, unit: str) -> pl.Expr:
     value = pl.col(name).cast(pl.String)
+    if unit == "go":
+        return _go_duration(value).alias(name)
     if unit in ("ns", "count"):
         return value.str.extract(r"^\+?(-?\d+)", 1).cast(pl.Int64, strict=False).alias(name)
     return (value.str.extract(r"^\+?(-?[\d.]+)", 1).cast(pl.Float64, strict=False) * UNITS[unit]).round(0).cast(pl.Int64, strict=False).alias(name)
+
+
+def _go_duration(value: pl.Expr) -> pl.Expr:
+    """Go's `1h2m3.5s`, `802.5ms`, `39µs`, or bare seconds, as ns."""
+    parts = {r"(\d+)h": 3_600e9, r"(\d+)m(?:\d|$)": 60e9, r"([\d.]+)s$": 1e9, r"([\d.]+)ms$": 1e6, r"([\d.]+)[uµ]s$": 1e3, r"(\d+)ns$": 1.0, r"^([\d.]+)$": 1e9}
+    found = [value.str.extract(pattern, 1).cast(pl.Float64, strict=False) * size for pattern, size in parts.items()]
+    return pl.when(pl.any_horizontal(f.is_not_null() for f in found)).then(pl.sum_horizontal(found)).round(0).cast(pl.Int64, strict=False)
 
 
 def stamps(time: Time | None) -> list[pl.Expr]:
@@ -141,10 +163,13 @@ def decode(lines: pl.DataFrame, dialect: Dialect, definition: Definition) -> pl.
 
 def _named(name: str) -> pl.Expr:
     """The event's name; `{column}` in it stands for the row's value."""
-    columns = re.findall(r"\{(\w+)\}", name)
-    if not columns:
-        return pl.lit(name).alias("event_name")
-    return pl.format(re.sub(r"\{\w+\}", "{}", name), *columns).alias("event_name")
+    return _filled(name).alias("event_name")
+
+
+def _filled(template: str) -> pl.Expr:
+    """A text in which `{column}` stands for the row's value; null where one of them is null."""
+    columns = re.findall(r"\{(\w+)\}", template)
+    return pl.format(re.sub(r"\{\w+\}", "{}", template), *columns) if columns else pl.lit(template)
 
 
 def _selected(event: Event, base: pl.DataFrame) -> pl.Expr:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ZONES: Final = ("inline", "UTC", "naive")
 MARKS: Final = {"event": "at_event", "start": "at_start", "end": "at_end", "write": "at_write", "unknown": "unknown"}
-UNITS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "count": 1}
+UNITS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "count": 1, "go": 1}
 ENVELOPE_COLUMNS: Final = frozenset(
     {"rest", "observed", "log_iostream", "compose_service", "container_name", "host_name", "process_pid"}
 )
@@ -43,13 +43,20 @@ class Time:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Extract:
-    """What a dialect or event takes out of a text and how it tidies it."""
+    """What a dialect or event takes out of a text and how it tidies it.
+
+    `json_from` names a column captured by `regex` that holds the JSON; `loose` mends JSON with `\\xHH` escapes or
+    zero-padded numbers before it is read. `join` puts columns together, `"{_host}:{_port}"`; null where one is null.
+    """
 
     regex: str = ""
     json: Mapping[str, str] = field(default_factory=dict)
+    json_from: str = ""
+    loose: bool = False
     kv: Mapping[str, str] = field(default_factory=dict)
     kv_from: str = "_tail"
     split: Mapping[str, str] = field(default_factory=dict)
+    join: Mapping[str, str] = field(default_factory=dict)
     set: Mapping[str, Any] = field(default_factory=dict)
     map: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     null: tuple[str, ...] = ()
@@ -155,8 +162,8 @@ class Library:
 
 # --- the shape of a file: table → key → type. One place; the checker and `nearest` read it.
 _EXTRACT: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "regex": str, "json": dict, "kv": dict, "kv_from": str, "split": dict, "set": dict, "map": dict, "null": list,
-    "once": list, "number": dict,
+    "regex": str, "json": dict, "json_from": str, "loose": bool, "kv": dict, "kv_from": str, "split": dict, "join": dict,
+    "set": dict, "map": dict, "null": list, "once": list, "number": dict,
 }  # fmt: skip
 _TIME: Final[Mapping[str, type | tuple[type, ...]]] = {
     "column": str, "format": str, "zone": str, "marks": str, "resolution_ns": int,
@@ -266,7 +273,7 @@ def _extract(
         groups = file.regex(str(regex), *at, "regex")
         file.columns(groups, valid, *at, "regex")
         names |= set(groups)
-    for key in ("json", "kv", "split", "set"):
+    for key in ("json", "kv", "split", "join", "set"):
         targets = given.get(key, {})
         if isinstance(targets, dict):
             file.columns(targets, valid, *at, key)
@@ -275,6 +282,10 @@ def _extract(
         for target, rule in given["split"].items():
             if not re.fullmatch(r"(?:first|last):.+ of \w+", str(rule), re.DOTALL):
                 file.wrong(f"split of {target!r} is {rule!r}, expected 'first:SEPARATOR of COLUMN' or 'last:…'", *at, "split")
+    for target, template in (given.get("join", {}) or {}).items():
+        for name in re.findall(r"\{(\w+)\}", str(template)):
+            if name not in names:
+                file.wrong(f"join of {target!r} reads {name!r}, which nothing captures; {nearest(name, names)}", *at, "join")
     for key in ("number", "map"):
         for name in given.get(key, {}):
             if name not in names and name not in valid:
@@ -286,9 +297,12 @@ def _extract(
         Extract(
             regex=given.get("regex", ""),
             json=given.get("json", {}),
+            json_from=given.get("json_from", ""),
+            loose=bool(given.get("loose", False)),
             kv=given.get("kv", {}),
             kv_from=given.get("kv_from", "_tail"),
             split=given.get("split", {}),
+            join=given.get("join", {}),
             set=given.get("set", {}),
             map=given.get("map", {}),
             null=tuple(given.get("null", ())),
