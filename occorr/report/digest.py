@@ -98,10 +98,12 @@ def digest(tables: Tables) -> Digest:
     moments = pl.concat([closes["timestamp"], closes["time_latest"], closes["opened"]]).drop_nulls()
     if moments.is_empty():
         moments = timeline["timestamp"].drop_nulls()
-    wants = closes.select(pl.col("missing").list.eval(pl.element().drop_nulls()), n=weight).explode("missing").drop_nulls()
+    wants = (
+        closes.select(pl.col("missing").list.eval(pl.element().drop_nulls()), n=weight).explode("missing").drop_nulls()
+    )
     missing = wants.group_by("missing").agg(pl.col("n").sum()).sort(["n", "missing"], descending=[True, False])
     return Digest(
-        incidents=_incidents(plain(tables.incidents), closes, evidence, timeline, lanes, files),
+        incidents=_incidents(plain(tables.incidents), closes, evidence, timeline, lanes, files=files),
         lanes=tuple(lanes),
         closes=closes,
         evidence=evidence,
@@ -133,7 +135,7 @@ def proof_of(row: Mapping[str, Any], files: Mapping[str, str], event: str = "") 
         role=shown(row["role"]),
         when=words.since(row["delta_ns"], row["error_ns"]),
         quote=shown(row["quote"]),
-        close_id=row["close_id"] or "",
+        close_id=shown(row["close_id"]),
         event=shown(event),
     )
 
@@ -149,6 +151,7 @@ def _incidents(
     evidence: pl.DataFrame,
     timeline: pl.DataFrame,
     lanes: list[spans.Lane],
+    *,
     files: Mapping[str, str],
 ) -> tuple[Incident, ...]:
     n = pl.col("count").fill_null(1).clip(lower_bound=1)
@@ -159,16 +162,18 @@ def _incidents(
         .agg(
             cut=n.filter(pl.col("established").fill_null(value=True)).sum(),
             refused=n.filter(~pl.col("established").fill_null(value=True)).sum(),
-            **{v: n.filter(pl.col("verdict") == v).sum() for v in words.SURE},
         )
         .iter_rows(named=True)
     }
+    by_cause = closes.group_by("incident_id", "cause").agg(pl.col("verdict").unique())
+    verdicts = {(of, cause): held for of, cause, held in by_cause.iter_rows()}
     proofs = _deciding(table, closes, evidence, timeline)
     made = []
     for row in table.sort("start", "incident_id", nulls_last=True).iter_rows(named=True):
         own = harm.get(row["incident_id"], {})
-        # The verdict that most of its closes carry; between equals the humbler one.
-        verdict = max(reversed(words.SURE), key=lambda v: own.get(v, 0))
+        # One close with proof of the shared cause proves it for the incident; its other closes keep their own verdicts.
+        held = verdicts.get((row["incident_id"], row["cause"]), ())
+        verdict = next((v for v in words.SURE if v in held), "unknown")
         best = proofs.get(row["incident_id"])
         made.append(
             Incident(
@@ -197,7 +202,9 @@ def _deciding(
     table: pl.DataFrame, closes: pl.DataFrame, evidence: pl.DataFrame, timeline: pl.DataFrame
 ) -> dict[str, dict[str, Any]]:
     """The strongest line for each incident's cause; among equals the one most closes cite, then the nearest."""
-    rank = pl.col("strength").replace_strict({"decisive": 0, "supporting": 1, "circumstantial": 2}, default=3, return_dtype=pl.Int8)
+    rank = pl.col("strength").replace_strict(
+        {"decisive": 0, "supporting": 1, "circumstantial": 2}, default=3, return_dtype=pl.Int8
+    )
     cited = (
         evidence.filter(pl.col("role") == "supports")
         .join(closes.select("close_id", "incident_id"), on="close_id")
@@ -210,7 +217,11 @@ def _deciding(
             nulls_last=True,
         )
         .unique("incident_id", keep="first", maintain_order=True)
-        .join(timeline.select("event_id", "event_name").unique("event_id", keep="first", maintain_order=True), on="event_id", how="left")
+        .join(
+            timeline.select("event_id", "event_name").unique("event_id", keep="first", maintain_order=True),
+            on="event_id",
+            how="left",
+        )
     )
     return {row["incident_id"]: row for row in cited.iter_rows(named=True)}
 

@@ -72,7 +72,7 @@ class _Life:
         self.state, self.since = state, at
 
     def say(self, at: int, text: str) -> None:
-        self.lane.labels.append((at, text, text.split()[0] in _LOUD))
+        self.lane.labels.append((at, text, text.split(maxsplit=1)[0] in _LOUD))
 
 
 def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_of: str) -> list[Lane]:
@@ -83,7 +83,8 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
         gateways: (project, service) of what the closes call their gateway.
         project_of: the project of lines that name none.
     """
-    known, all_lives = set(gateways), {}
+    known = set(gateways)
+    all_lives: dict[tuple[str, str], _Life] = {}
     rows = (
         timeline.filter(
             pl.col("timestamp").is_not_null()
@@ -98,7 +99,9 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
     )  # fmt: skip
     for row in rows.iter_rows(named=True):
         project = row["compose_project"] or project_of
-        service = row["compose_service"] or row["service_name"] or row["container_name"] or (row["container_id"] or "")[:12]
+        service = (
+            row["compose_service"] or row["service_name"] or row["container_name"] or (row["container_id"] or "")[:12]
+        )
         if row["container_action"] is None:
             _hear(all_lives, known, project, row)
             continue
@@ -119,7 +122,9 @@ def _see(life: _Life, row: dict[str, Any]) -> None:
     """One event of the engine."""
     action, at = str(row["container_action"]), int(row["timestamp"])
     attributes = {a["key"]: a["value"] for a in row["attributes"] or ()}
-    health = attributes.get("health_status") or (action.split(":")[-1].strip() if action.startswith("health_status") else "")
+    health = attributes.get("health_status") or (
+        action.rpartition(":")[2].strip() if action.startswith("health_status") else ""
+    )
     if action == "create" and life.container not in {None, row["container_id"]}:
         life.say(at, "deploy")
     if action in _BEGINS:
@@ -147,7 +152,9 @@ def _see(life: _Life, row: dict[str, Any]) -> None:
             life.say(at, "unhealthy")
 
 
-def _hear(all_lives: dict[tuple[str, str], _Life], known: set[tuple[str, str]], project: str, row: dict[str, Any]) -> None:
+def _hear(
+    all_lives: dict[tuple[str, str], _Life], known: set[tuple[str, str]], project: str, row: dict[str, Any]
+) -> None:
     """One line of a gateway about itself; it belongs to its project's only gateway, or to the service it names."""
     own = [life for (of, _), life in all_lives.items() if of == project and life.lane.gateway]
     service = row["compose_service"] or row["service_name"]

@@ -66,7 +66,7 @@ def plain(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def visible(text: str) -> str:
-    """The text with every character that hides or reorders others written out, as `\\u{202e}`."""
+    """The text with every character that hides or reorders others written out, as a backslash, `u` and its number in braces."""
     return _INVISIBLE.sub(lambda m: f"\\u{{{ord(m[0]):x}}}", text)
 
 

@@ -59,7 +59,7 @@ FAMILIES: Final = ("restart", "timeout", "auth", "protocol", "network", "overloa
 
 def title(cause: str) -> str:
     """A cause's title; one that has no words yet is its own name."""
-    return CAUSES[cause][0] if cause in CAUSES else cause.split(".")[-1].replace("_", " ").capitalize()
+    return CAUSES[cause][0] if cause in CAUSES else cause.rpartition(".")[2].replace("_", " ").capitalize()
 
 
 def deed(cause: str) -> str:

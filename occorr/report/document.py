@@ -1,0 +1,170 @@
+"""report.md, for people and tickets, and report.json, for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any, Final
+
+import jinja2
+import polars as pl
+
+from occorr import resources, schema
+from occorr.report import words
+from occorr.report.digest import Digest, digest, proof_of
+from occorr.report.tables import Tables, shown
+
+_ISO: Final = "%Y-%m-%dT%H:%M:%S%.9fZ"
+_EXAMPLES: Final = 3  # closes a verdict row cites; all of them stand in report.json and the page
+_MARKS: Final = re.compile(r"([\\`*_{}\[\]()#+!|~$@:])")
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The templates of `reports/`, with the filters that both report.md and the page use."""
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.folder("reports")),
+        autoescape=jinja2.select_autoescape(["html.j2"], default_for_string=True),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.filters |= {
+        "text": prose, "code": code, "shown": shown, "percent": words.percent, "moment": words.moment,
+        "duration": words.length, "counted": words.count, "emphasis": emphasis, "cause_title": words.title,
+    }  # fmt: skip
+    env.globals |= {"SURE": words.SURE}
+    return env
+
+
+def prose(value: Any) -> str:
+    """Text of a log as Markdown prose: nothing in it marks, links, mentions or opens a tag."""
+    marked = _MARKS.sub(r"\\\1", shown(value))
+    return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def code(value: Any) -> str:
+    """Text of a log as a Markdown code span, fenced by more backticks than it holds; pipes would end a table's cell."""
+    text = shown(value).replace("|", "¦")
+    if not text:
+        return ""
+    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    return f"{fence} {text} {fence}" if len(fence) > 1 or text[0] == " " else f"`{text}`"
+
+
+def emphasis(text: str) -> list[tuple[str, bool]]:
+    """`ran *out of memory*` as pieces, each with whether it is the news."""
+    return [(piece, bool(i % 2)) for i, piece in enumerate(text.split("*")) if piece]
+
+
+def markdown(tables: Tables) -> str:
+    """report.md: summary, incidents worst first, verdicts, evidence, clocks, sources, and what is missing."""
+    d = digest(tables)
+    page = environment().get_template("analyze/report.md.j2")
+    return page.render(
+        d=d, headline=headline(d), verdicts=_verdicts(d), stories=_stories(d), file=_file(d), deed=words.deed
+    )
+
+
+def headline(d: Digest) -> dict[str, Any]:
+    """The worst incident as the parts of a heading and a sentence."""
+    worst = d.worst
+    if worst is None:
+        text = "No incident: all closes were ordinary" if d.total else "No WebSocket close was found"
+        return {"worst": None, "who": "", "deed": text, "when": "", "harm": "", "sure": "", "wide": False}
+    who = f"{worst.projects}’s gateway" if worst.projects and "," not in worst.projects else "The gateway"
+    parts = []
+    if worst.cut:
+        parts.append(f"{words.count(worst.cut, 'connection')} cut")
+    if worst.refused:
+        parts.append(
+            f"{worst.refused:,} refused" if worst.cut else words.count(worst.refused, "connection") + " refused"
+        )
+    if worst.down_ns:
+        parts.append(f"no ready gateway for {words.length(worst.down_ns)}")
+    return {
+        "worst": worst,
+        "who": who,
+        "deed": words.deed(worst.cause),
+        "when": words.moment(worst.start),
+        "harm": ", ".join(parts),
+        "sure": f"{words.percent(worst.probability)} sure, {words.SURE[worst.verdict]}",
+        "wide": False,
+    }
+
+
+def _file(d: Digest) -> Any:
+    return lambda path: d.files.get(path, shown(path)) if path else ""
+
+
+def _verdicts(d: Digest) -> list[dict[str, Any]]:
+    """One row a cause, code and verdict, most closes first."""
+    keys = ["compose_project", "service_name", "cause", "verdict", "websocket_close_code", "http_status_proxy"]
+    n = pl.col("count").fill_null(1).clip(lower_bound=1)
+    return (
+        d.closes.group_by(keys)
+        .agg(
+            n=n.sum(),
+            refused=n.filter(~pl.col("established").fill_null(value=True)).sum(),
+            low=pl.col("probability").min(),
+            high=pl.col("probability").max(),
+            first=pl.col("timestamp").min(),
+            last=pl.col("timestamp").max(),
+        )
+        .sort(["n", *keys], descending=[True] + [False] * len(keys), nulls_last=True)
+        .to_dicts()
+    )
+
+
+def _stories(d: Digest) -> dict[str, list[dict[str, Any]]]:
+    """For each incident the first closes of each verdict with their evidence."""
+    order = {"decisive": 0, "supporting": 1, "circumstantial": 2}
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in d.evidence.sort("close_id", "log_file_path", "log_line", nulls_last=True).iter_rows(named=True):
+        lines.setdefault(row["close_id"], []).append(row)
+    chosen = (
+        d.closes.drop_nulls("incident_id")
+        .with_columns(place=pl.int_range(pl.len()).over("incident_id", "verdict"))
+        .filter(pl.col("place") < _EXAMPLES)
+    )
+    stories: dict[str, list[dict[str, Any]]] = {}
+    for close in chosen.iter_rows(named=True):
+        own = sorted(
+            lines.get(close["close_id"], []), key=lambda r: (r["role"] != "supports", order.get(r["strength"], 3))
+        )
+        stories.setdefault(close["incident_id"], []).append(
+            close | {"evidence": [proof_of(row, d.files) for row in own], "when": words.moment(close["timestamp"])}
+        )
+    return stories
+
+
+def json_text(tables: Tables) -> str:
+    """report.json: every row of every table but the timeline, evidence inside its close, times ISO 8601 with ns."""
+    cited: dict[str, list[dict[str, Any]]] = {}
+    for row in _rows(tables.evidence):
+        cited.setdefault(row.pop("close_id"), []).append(row)
+    closes = [row | {"evidence": cited.get(row["close_id"], [])} for row in _rows(tables.closes)]
+    document = {
+        "schema_version": schema.VERSION,
+        "incidents": _rows(tables.incidents),
+        "closes": closes,
+        "clocks": _rows(tables.clocks),
+        "sources": _rows(tables.sources),
+        "facts": _rows(tables.facts),
+    }
+    return json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows with JSON's own types: strings for times and dictionaries, null for NaN."""
+    return frame.with_columns(
+        pl.col(name).dt.to_string(_ISO)
+        if isinstance(dtype, pl.Datetime)
+        else pl.col(name).cast(pl.String)
+        if isinstance(dtype, pl.Categorical | pl.Enum)
+        else pl.when(pl.col(name).is_finite()).then(pl.col(name))
+        for name, dtype in frame.schema.items()
+        if isinstance(dtype, pl.Datetime | pl.Categorical | pl.Enum) or dtype.is_float()
+    ).to_dicts()

@@ -1,0 +1,58 @@
+// The story of one close: what, how sure, the lines for and against it, what would settle it.
+function panel() {
+  const box = $("#panel"), c = state.selected;
+  if (!c) { box.replaceChildren(el("p", { class: "empty" }, "Choose a close in the picture or the table, or press j.")); return; }
+  const supports = c.evidence.filter((e) => e.role !== "contradicts"), against = c.evidence.filter((e) => e.role === "contradicts");
+  box.replaceChildren(
+    el("h2", {}, mark(c.family), c.cause, el("span", { class: "walk" }, el("button", { type: "button", onclick: () => step(-1), "aria-label": "Previous close" }, "‹ k"), el("button", { type: "button", onclick: () => step(1), "aria-label": "Next close" }, "j ›"))),
+    el("p", {}, el("b", {}, `${percent(c.p)} ${c.verdict}`), `: ${page.sure[c.verdict] || ""}. `, el("span", { class: "soft" }, c.runner_up ? `Next best: ${c.runner_up}, ${percent(c.runner_p)}.` : "No other cause came near.")),
+    el("p", { class: "soft" }, [page.titles[c.cause], c.project, c.service, c.t === null ? openTime(c) : `${clock(c.t)} UTC ${half(c) === null ? "" : `± ${length(half(c))}`}`].filter(Boolean).join(" · ")),
+    el("p", {}, `${codeOf(c) === "none" ? "No code seen" : `Code ${codeOf(c)}`}${c.code_observer ? ` (seen by the ${c.code_observer})` : ""}, ${c.established === false ? "refused before it opened" : c.lasted === null ? "" : `open for ${length(c.lasted)}`}, ${client(c)} via ${c.via || "unknown path"}${c.reason ? ", reason " : ""}`.replace(/, ,/g, ","), c.reason ? el("span", { class: "mono" }, c.reason) : ""),
+    c.code_client !== null && c.code_gateway !== null && c.code_client !== c.code_gateway ? el("p", { class: "soft" }, `The client saw ${c.code_client}, the gateway logged ${c.code_gateway}.`) : "",
+    c.n > 1 ? el("p", { class: "soft" }, `This row stands for ${c.n} closes.`) : "",
+    c.group_id ? el("p", { class: "soft" }, "It is one of several closes that the logs cannot tell apart; together they are these closes, in some order.") : "",
+    el("p", { class: "soft mono" }, c.close_id),
+    c.evidence.length ? ruler(c) : "",
+    el("ul", { class: "evidence", "aria-label": "Evidence" }, ...supports.map(line)),
+    against.length ? el("p", {}, el("b", {}, "Against it, or set aside")) : "",
+    against.length ? el("ul", { class: "evidence", "aria-label": "Contradictions" }, ...against.map(line)) : "",
+    c.evidence.length ? "" : el("p", { class: "soft" }, "No line was found for it."),
+    c.missing ? el("div", { class: "settle" }, el("b", {}, "What would settle it"), el("ul", {}, ...c.missing.split("\n").map((m) => el("li", {}, m)))) : "",
+  );
+}
+function openTime(c) {
+  if (c.lo === null && c.hi === null) return "time not known";
+  return c.lo === null ? `before ${clock(c.hi)} UTC` : c.hi === null ? `after ${clock(c.lo)} UTC` : `${clock(c.lo)} to ${clock(c.hi)} UTC`;
+}
+function line(e) {
+  const place = e.file ? `${e.file}${e.line === null ? "" : `:${e.line}`}` : "no file";
+  const distance = e.delta === null ? "time not known" : signed(e.delta) + (e.error === null ? "" : ` ± ${length(e.error)}`);
+  return el("li", { class: `${e.strength} ${e.role}` },
+    el("div", { class: "head" }, el("button", { type: "button", title: "Copy", onclick: () => navigator.clipboard && navigator.clipboard.writeText(place).then(() => announce(`Copied ${place}`), () => {}) }, place), el("b", {}, distance)),
+    el("div", { class: "soft" }, `${e.strength}${e.role === "contradicts" ? `, against ${e.cause}` : ""}: ${(e.rule || "").replace(/[_.]/g, " ")}`),
+    e.quote ? el("pre", { tabindex: "0" }, e.quote) : "");
+}
+
+// Evidence around the close on one scale; near and far both stay readable because distance is drawn by its cube root.
+function ruler(c) {
+  const timed = c.evidence.filter((e) => e.delta !== null);
+  if (!timed.length) return "";
+  const most = Math.max(1, ...timed.map((e) => Math.abs(e.delta))), bend = (d) => Math.cbrt(d / most);
+  const before = timed.some((e) => e.delta < 0), after = timed.some((e) => e.delta > 0);
+  const zero = before && after ? 175 : before ? 300 : after ? 50 : 175, reach = before && after ? 130 : 235;
+  const x = (d) => zero + bend(Math.max(-most, Math.min(most, d))) * reach;
+  const svg = el("svg", { class: "ruler", viewBox: "0 0 350 58", "aria-hidden": "true" }, el("line", { class: "axis", x1: 8, x2: 342, y1: 30, y2: 30 }));
+  for (const e of timed) {
+    if (e.error) svg.append(el("line", { class: "error", x1: x(e.delta - e.error), x2: x(e.delta + e.error), y1: 30, y2: 30 }));
+    svg.append(el("line", { class: `tick ${e.strength} ${e.role}`, x1: x(e.delta), x2: x(e.delta), y1: 20, y2: 40 }));
+  }
+  const best = timed.find((e) => e.role !== "contradicts") || timed[0];
+  const words = el("text", { x: Math.min(260, Math.max(2, x(best.delta) - 30)), y: 13 });
+  words.textContent = `${best.strength} ${signed(best.delta)}`;
+  const name = el("text", { x: zero - 14, y: 54 });
+  name.textContent = "close";
+  const sign = mark(c.family);
+  for (const [k, v] of Object.entries({ x: zero - 6, y: 24, width: 12, height: 12 })) sign.setAttribute(k, v);
+  svg.append(words, name, sign);
+  return svg;
+}
