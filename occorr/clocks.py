@@ -28,10 +28,15 @@ REACH: Final = 14 * 3600 * SECOND
 ENOUGH: Final = 3  # anchors that must agree
 ASSUMED_ERROR: Final = 2 * SECOND  # what an unverified clock is taken to be off by at most, for windows
 COARSE: Final = 1_200 * MS  # a close line comes up to 1 s after the decision
-FINE: Final = 30 * MS  # proxy end minus gateway close when nothing is wrong: 2–13 ms measured, doubled
+FINE: Final = (-40 * MS, 15 * MS)  # proxy end minus gateway close when nothing is wrong: the gateway logs 2–13 ms late
+SYSTEMATIC: Final = 8 * MS  # what the mean of that lag may be off by
+PLATEAU: Final = 0.8  # wrong anchors move the peak inside its plateau: the bound is where this share of it still agrees
 FLOOR: Final = 3 * MS  # no bound is printed below this: lags between programs are not known better
+FAR_ENOUGH: Final = 6  # … for an offset of more than NEARBY
+NEARBY: Final = 5 * SECOND
 THIN: Final = 300
-MARGIN: Final = 0.5  # second peak / first peak above which a coarse place is ambiguous
+WIDEST: Final = 30 * SECOND  # a place known no better than this settles nothing
+MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is ambiguous
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ def align(
     Returns:
         events with `clock_id` and `timestamp_raw` in UTC; CLOCKS.
     """
-    events = assign(events)
+    events = assign(complete_roles(events))
     events, zones = _zones(events, facts, tz)
     ids = events.filter(pl.col("timestamp_raw").is_not_null()).get_column("clock_id").drop_nulls().unique().sort().to_list()
     engine = "engine" in ids or events.get_column("observed_clock_id").eq("engine").any()
@@ -108,6 +113,11 @@ def align(
         else:
             found[clock] = _proxy(events, clock, found)
     return events, _table(found, zones, events)
+
+
+def complete_roles(events: pl.DataFrame) -> pl.DataFrame:
+    """`role` of the engine's events, where nobody has told yet."""
+    return events if "role" in events.columns else events.with_columns(pl.lit(None, pl.String).alias("role"))
 
 
 def _zones(events: pl.DataFrame, facts: pl.DataFrame, tz: str | None) -> tuple[pl.DataFrame, dict[str, tuple[str, str]]]:
@@ -180,36 +190,48 @@ def _sibling_shift(events: pl.DataFrame, clock: str) -> int | None:
     return int(votes.item(0, "q")) * QUARTER
 
 
-def vote(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[int, int, int]:
-    """The stretch that most intervals share: (from, to, how many). Time n log n."""
+def vote(low: NDArray[np.int64], high: NDArray[np.int64], plateau: float = 1.0) -> tuple[int, int, int]:
+    """The stretch that most intervals share, or at least `plateau` of them: (from, to, how many). Time n log n."""
     ends = np.concatenate([low, high])
     steps = np.concatenate([np.ones(len(low), np.int64), -np.ones(len(high), np.int64)])
     order = np.lexsort((-steps, ends))
     depth = np.cumsum(steps[order])
     at = int(np.argmax(depth))
-    return int(ends[order][at]), int(ends[order][min(at + 1, len(ends) - 1)]), int(depth[at])
+    below = np.flatnonzero(depth < plateau * depth[at])
+    first = int(below[below < at].max(initial=-1)) + 1
+    last = int(below[below > at].min(initial=len(ends) - 1))
+    return int(ends[order][first]), int(ends[order][last]), int(depth[at])
 
 
-def _settle(diff: NDArray[np.int64], width: NDArray[np.int64], method: str, wide: int = COARSE, fine: int = FINE) -> Estimate | None:
-    """An offset from (difference of stamps, resolution) pairs: the place first, then the bound.
+def _settle(diff: NDArray[np.int64], width: NDArray[np.int64], windows: tuple[NDArray[np.int64], NDArray[np.int64]], method: str) -> Estimate | None:
+    """An offset from differences of stamps and from windows that hold it: the place first, then the bound.
 
-    A stamp truncated to `width` stands for [t, t + width), so the offset lies in (diff − width, diff].
+    Args:
+        diff: stamp of this clock minus aligned stamp of the other side, one a candidate pair, ns. A stamp truncated to
+            `width` stands for [t, t + width), so the offset lies in [diff, diff + width) but for lags.
+        width: resolution of each stamp, ns.
+        windows: lower and upper ends of wider intervals that must hold the offset.
+        method: what the anchors are, for the table.
     """
-    if len(diff) == 0:
+    if len(diff) + len(windows[0]) == 0:
         return None
-    start, end, support = vote(diff - width - wide, diff + wide)
-    place = (start + end) // 2
-    far = np.abs(diff - place) > 2 * (wide + int(width.max()))
-    rival = vote((diff - width - wide)[far], (diff + wide)[far])[2] if far.any() else 0
-    if support < ENOUGH or rival > MARGIN * support:
+    low, high = np.concatenate([diff - COARSE, windows[0]]), np.concatenate([diff + width + COARSE, windows[1]])
+    start, end, support = vote(low, high)
+    far = (high < start - 2 * COARSE) | (low > end + 2 * COARSE)
+    rival = vote(low[far], high[far])[2] if far.any() else 0
+    # Chance agreement grows with the range that is searched: far from zero more anchors must agree.
+    needed = ENOUGH if start <= NEARBY and end >= -NEARBY else FAR_ENOUGH
+    if support < needed or rival > MARGIN * support:
         return None
-    near = (diff - width - wide <= end) & (diff + wide >= start)
-    low, high, agreed = vote((diff - width - fine)[near], (diff + fine)[near])
-    if agreed < ENOUGH:
-        low, high, agreed = start, end, support
-    error = max((high - low) // 2, FLOOR)
-    total = int(near.sum())
-    return Estimate((low + high) // 2, error, agreed, round(1 - agreed / max(total, 1), 4), method, "aligned")
+    near = (diff - COARSE <= end) & (diff + width + COARSE >= start)
+    total = int(near.sum()) + len(windows[0])
+    fine_low, fine_high, agreed = vote((diff - FINE[1])[near], (diff + width - FINE[0])[near], PLATEAU) if near.any() else (start, end, 0)
+    if agreed >= ENOUGH or (agreed >= ENOUGH - 1 and support > agreed):
+        start, end = fine_low, fine_high
+    elif end - start > WIDEST:
+        return None
+    error = (end - start) // 2 + SYSTEMATIC
+    return Estimate((start + end) // 2, error, max(agreed, support), round(1 - support / max(total, support), 4), method, "aligned")
 
 
 def _gateway(events: pl.DataFrame, clock: str) -> Estimate:
@@ -253,20 +275,21 @@ def _proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
         return none
     offset = pl.col("clock_id").replace_strict({k: v.offset for k, v in gateways.items()}, default=None, return_dtype=pl.Int64)
     end = pl.when(pl.col("time_semantics") == "at_start").then(base + pl.col("duration_ns").fill_null(0)).otherwise(base)
-    ours = access.filter(pl.col("http_response_status_code").is_in([101, 0, 403])).select("client_address", "duration_ns", pl.col("http_response_status_code").alias("status"), end.alias("p"), pl.col("time_resolution_ns").fill_null(SECOND).alias("width"))
-    theirs = gateway_closes(events).filter(pl.col("clock_id").is_in(list(gateways))).with_columns((pl.col("at") - offset).alias("g")).select("forwarded_for", pl.col("duration_ns").alias("lasted"), "g", "remote_address")
+    ours = access.filter(pl.col("http_response_status_code").is_in([101, 0])).select("client_address", pl.col("user_agent_original").replace(["-", ""], None).alias("agent"), "duration_ns", end.alias("p"), pl.col("time_resolution_ns").fill_null(SECOND).alias("width"))
+    theirs = gateway_closes(events).filter(pl.col("clock_id").is_in(list(gateways))).with_columns((pl.col("at") - offset).alias("g")).select("forwarded_for", pl.col("duration_ns").alias("lasted"), "g", "remote_address", "gateway_agent", "client_mode")
     theirs = theirs.filter(~pl.col("remote_address").is_in(access.get_column("client_address").drop_nulls().unique().to_list()) | pl.col("forwarded_for").is_not_null() | pl.col("remote_address").is_null())
-    tolerance = 300 * MS
-    spread = (pl.col("duration_ns") - pl.col("lasted")).abs() <= tolerance + pl.when(pl.col("width") >= SECOND).then(5 * MS).otherwise(0)
-    keyed = ours.filter(pl.col("status") != 403).join(theirs.filter(pl.col("forwarded_for").is_not_null()), left_on="client_address", right_on="forwarded_for").filter(spread.fill_null(value=True))
-    loose = _thin(ours.filter((pl.col("status") != 403) & pl.col("duration_ns").is_not_null())).join(_thin(theirs.filter(pl.col("forwarded_for").is_null() & pl.col("lasted").is_not_null())), how="cross").filter(spread & (pl.col("lasted") > 500 * MS))
-    blind = _thin(ours.filter((pl.col("status") != 403) & pl.col("duration_ns").is_null())).join(_thin(theirs.filter(pl.col("forwarded_for").is_null())), how="cross")
+    spread = (pl.col("duration_ns") - pl.col("lasted")).abs() <= 300 * MS
+    browser = pl.col("agent").str.contains("Mozilla/", literal=True)
+    same_agent = (pl.col("agent") == pl.col("gateway_agent")).fill_null(value=True)
+    same_kind = ((pl.col("client_mode") == "webchat") == browser).fill_null(value=True)
+    keyed = ours.join(theirs.filter(pl.col("forwarded_for").is_not_null()), left_on="client_address", right_on="forwarded_for").filter(same_agent)
+    loose = _thin(ours.filter(pl.col("duration_ns").is_not_null())).join(_thin(theirs.filter(pl.col("forwarded_for").is_null() & pl.col("lasted").is_not_null())), how="cross").filter(spread & (pl.col("lasted") > 500 * MS) & same_kind)
+    blind = _thin(ours.filter(pl.col("duration_ns").is_null())).join(_thin(theirs.filter(pl.col("forwarded_for").is_null())), how="cross").filter(same_kind)
     columns = ["p", "g", "width"]
     pairs = pl.concat([keyed.select(columns), loose.select(columns), blind.select(columns)]).filter((pl.col("p") - pl.col("g")).abs() <= REACH)
     diff, width = (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
-    if estimate := _settle(diff, width, "ends of the same connections at the gateway"):
-        return estimate
-    return _by_refusals(events, access, found) or none
+    windows = _refusals(events, access, found)
+    return _settle(diff, width, windows, "the same connections and refusals at the gateway") or _plausible(windows) or none
 
 
 def _thin(frame: pl.DataFrame) -> pl.DataFrame:
@@ -282,26 +305,31 @@ def gateway_closes(events: pl.DataFrame) -> pl.DataFrame:
     rows = gateway.group_by("conn_short", maintain_order=True).agg(
         pl.col("clock_id").first(), at.filter(pl.col("event_name") == "websocket.close").min().alias("at"),
         at.filter(begun).min().alias("began"), pl.col("duration_ns").drop_nulls().first(),
-        pl.col("forwarded_for").drop_nulls().first(), remote.drop_nulls().first().alias("remote_address"),
+        pl.col("forwarded_for").drop_nulls().first(), pl.col("user_agent_original").drop_nulls().first().alias("gateway_agent"), pl.col("client_mode").drop_nulls().first(), remote.drop_nulls().first().alias("remote_address"),
     )  # fmt: skip
     return rows.filter(pl.col("at").is_not_null()).with_columns(pl.coalesce("duration_ns", pl.col("at") - pl.col("began")).alias("duration_ns"))
 
 
-def _by_refusals(events: pl.DataFrame, access: pl.DataFrame, found: Mapping[str, Estimate]) -> Estimate | None:
-    """Refused attempts (502, 503) must fall between a death and the next time the gateway listens."""
+def _refusals(events: pl.DataFrame, access: pl.DataFrame, found: Mapping[str, Estimate]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Refused attempts (502, 503) fall between a stop and the next time the gateway listens: windows for the offset."""
     base = pl.col("timestamp_raw").cast(pl.Int64)
     offset = pl.col("clock_id").replace_strict({k: v.offset for k, v in found.items()}, default=0, return_dtype=pl.Int64)
-    deaths = events.filter(pl.col("event_name").is_in(["container.die", "gateway.signal", "gateway.stop"])).select((base - offset).alias("t")).sort("t")
+    ends = ["container.die", "gateway.signal", "gateway.stop", "gateway.shutdown", "gateway.start", "process.error", "gateway.crash"]
+    stops = events.filter(pl.col("event_name").is_in(ends) & (pl.col("role").fill_null("gateway") == "gateway")).select((base - offset).alias("t")).sort("t")
     lives = events.filter(pl.col("event_name") == "gateway.listening").select((base - offset).alias("up")).sort("up")
-    windows = deaths.join_asof(lives, left_on="t", right_on="up", strategy="forward", check_sortedness=False).drop_nulls().group_by("up").agg(pl.col("t").min())
+    windows = stops.join_asof(lives, left_on="t", right_on="up", strategy="forward", check_sortedness=False).drop_nulls().group_by("up").agg(pl.col("t").min())
     refused = _thin(access.filter(pl.col("http_response_status_code").is_in([502, 503]))).select(base.alias("p"))
     pairs = refused.join(windows, how="cross")
-    if pairs.is_empty():
+    return (pairs.get_column("p") - pairs.get_column("up") - SECOND).to_numpy(), (pairs.get_column("p") - pairs.get_column("t") + SECOND).to_numpy()
+
+
+def _plausible(windows: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Estimate | None:
+    """No offset at all, where the refusals agree with it; their windows bound the error."""
+    holds = (windows[0] <= 0) & (windows[1] >= 0)
+    if holds.sum() < ENOUGH:
         return None
-    start, end, support = vote((pairs.get_column("p") - pairs.get_column("up")).to_numpy(), (pairs.get_column("p") - pairs.get_column("t")).to_numpy())
-    if support < ENOUGH or not start <= 0 <= end + ASSUMED_ERROR or end - start > 60 * SECOND:
-        return None
-    return Estimate(0, max(abs(start), abs(end), FLOOR), support, round(1 - support / max(refused.height, 1), 4), "refused attempts lie inside the gateway's downtime", "assumed")
+    error = int(min(-windows[0][holds].max(), windows[1][holds].min()))
+    return Estimate(0, max(error, ASSUMED_ERROR), int(holds.sum()), 0.0, "refused attempts lie inside the gateway's downtime", "assumed")
 
 
 def _table(found: Mapping[str, Estimate], zones: Mapping[str, tuple[str, str]], events: pl.DataFrame) -> pl.DataFrame:

@@ -35,43 +35,46 @@ def extract(frame: pl.LazyFrame, rule: Extract, column: str) -> pl.LazyFrame:
     what its free text says.
     """
     before = set(frame.collect_schema().names())
-    made: dict[str, pl.Expr] = {}
     source = pl.col(column)
+    made: dict[str, pl.Expr] = {}
     if rule.regex:
-        groups = source.str.extract_groups(rule.regex).struct
-        made |= {g: groups.field(g) for g in re.findall(r"\(\?P?<([A-Za-z_]\w*)>", rule.regex)}
-    frame = frame.with_columns(_merged(made, before))
-    if rule.json:
-        document = pl.col(rule.json_from or column)
-        frame = frame.with_columns((_mended(document) if rule.loose else document).alias("_document"))
-        fields = {name: _json(pl.col("_document"), path) for name, path in rule.json.items()}
-        frame = frame.with_columns(_merged(fields, before | set(made)))
-        made |= fields
-    if rule.kv:
-        pairs = {name: _pair(pl.col(rule.kv_from), key) for name, key in rule.kv.items()}
-        frame = frame.with_columns(_merged(pairs, before | set(made)))
-        made |= pairs
-    for name, verb in rule.split.items():
-        found = re.fullmatch(r"(first|last):(.+) of (\w+)", verb, re.DOTALL)
-        if found is None:
-            raise AssertionError(f"the loader let {verb!r} pass")
-        parts = pl.col(found[3]).str.split(found[2])
-        frame = frame.with_columns((parts.list.first() if found[1] == "first" else parts.list.last()).alias(name))
-        made[name] = pl.col(name)
-    if rule.null:
-        frame = frame.with_columns(pl.col(n).replace(list(rule.null), None) for n in made)
-    frame = frame.with_columns(_filled(template).alias(name) for name, template in rule.join.items())
-    for name, table in rule.map.items():
-        frame = frame.with_columns(pl.col(name).replace({k: str(v) for k, v in table.items()}).alias(name))
-    frame = frame.with_columns(_number(name, unit) for name, unit in rule.number.items())
+        fields = source.str.extract_groups(rule.regex).struct
+        made |= {g: fields.field(g) for g in re.findall(r"\(\?P?<([A-Za-z_]\w*)>", rule.regex)}
+    made |= {name: _json(source, path) for name, path in rule.json.items()}
+    frame = frame.with_columns(_merged(_tidy(made, rule), before))
+    before |= set(made)
+    late = {name: _pair(pl.col(rule.kv_from), key) for name, key in rule.kv.items()}
+    frame = frame.with_columns(_merged(_tidy(late, rule), before))
+    # a part of a column replaces it; everything else only fills what is empty
+    frame = frame.with_columns(e.alias(n) for n, e in _tidy({n: _part(verb) for n, verb in rule.split.items()}, rule).items())
     if rule.once:
         twice = pl.any_horizontal(source.str.count_matches(literal, literal=True) > 1 for literal in rule.once)
         frame = frame.with_columns(twice.fill_null(value=False).alias("ambiguous_text"))
     return frame.with_columns(pl.lit(str(v)).alias(k) for k, v in rule.set.items())
 
 
+def _tidy(values: Mapping[str, pl.Expr], rule: Extract) -> dict[str, pl.Expr]:
+    """The values with the rule's nulls, maps and numbers applied."""
+    out = dict(values)
+    for name, value in values.items():
+        tidied = value.replace(list(rule.null), None) if rule.null else value
+        if name in rule.map:
+            tidied = tidied.replace({k: str(v) for k, v in rule.map[name].items()})
+        out[name] = _number(tidied, rule.number[name]) if name in rule.number else tidied
+    return out
+
+
 def _merged(new: Mapping[str, pl.Expr], before: set[str]) -> list[pl.Expr]:
     return [(pl.coalesce(pl.col(n), e) if n in before else e).alias(n) for n, e in new.items()]
+
+
+def _part(verb: str) -> pl.Expr:
+    """`first:SEPARATOR of COLUMN` or `last:SEPARATOR of COLUMN`."""
+    found = re.fullmatch(r"(first|last):(.+) of (\w+)", verb, re.DOTALL)
+    if found is None:
+        raise AssertionError(f"the loader let {verb!r} pass")
+    parts = pl.col(found[3]).str.split(found[2]).list
+    return parts.first() if found[1] == "first" else parts.last()
 
 
 def _json(text: pl.Expr, path: str) -> pl.Expr:
@@ -94,20 +97,11 @@ def _pair(text: pl.Expr, key: str) -> pl.Expr:
     return pl.coalesce(quoted, text.str.extract(rf'{at}([^\s"]\S*)', 1))
 
 
-def _number(name: str, unit: str) -> pl.Expr:
-    value = pl.col(name).cast(pl.String)
-    if unit == "go":
-        return _go_duration(value).alias(name)
+def _number(value: pl.Expr, unit: str) -> pl.Expr:
+    """Digits as i64; with a unit of time, in ns."""
     if unit in ("ns", "count"):
-        return value.str.extract(r"^\+?(-?\d+)", 1).cast(pl.Int64, strict=False).alias(name)
-    return (value.str.extract(r"^\+?(-?[\d.]+)", 1).cast(pl.Float64, strict=False) * UNITS[unit]).round(0).cast(pl.Int64, strict=False).alias(name)
-
-
-def _go_duration(value: pl.Expr) -> pl.Expr:
-    """Go's `1h2m3.5s`, `802.5ms`, `39µs`, or bare seconds, as ns."""
-    parts = {r"(\d+)h": 3_600e9, r"(\d+)m(?:\d|$)": 60e9, r"([\d.]+)s$": 1e9, r"([\d.]+)ms$": 1e6, r"([\d.]+)[uµ]s$": 1e3, r"(\d+)ns$": 1.0, r"^([\d.]+)$": 1e9}
-    found = [value.str.extract(pattern, 1).cast(pl.Float64, strict=False) * size for pattern, size in parts.items()]
-    return pl.when(pl.any_horizontal(f.is_not_null() for f in found)).then(pl.sum_horizontal(found)).round(0).cast(pl.Int64, strict=False)
+        return value.str.extract(r"^\+?(-?\d+)", 1).cast(pl.Int64, strict=False)
+    return (value.str.extract(r"^\+?(-?[\d.]+)", 1).cast(pl.Float64, strict=False) * UNITS[unit]).round(0).cast(pl.Int64, strict=False)
 
 
 def stamps(time: Time | None) -> list[pl.Expr]:

@@ -1,0 +1,435 @@
+"""Folds what the gateway, the proxy and the client say of one close into one row.
+
+Keys join first (connection id, address and port, the recorder's run). What they leave is joined by time within the
+bounds, by optimal one-to-one assignment. Where several assignments fit equally well the rows share a `group_id`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import polars as pl
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from occorr import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+SLACK: Final = 1_200 * MS  # a gateway's close line comes up to 1 s after its decision
+OPEN_SLACK: Final = 700 * MS  # request at the proxy → `← open` at a loaded gateway
+LATE: Final = 60 * SECOND  # with equal openings, how far two ends may differ (partition, dead peer)
+GATEWAY_LAG: Final = 25 * MS  # a gateway's line stands 2–13 ms behind the client's own moment
+EQUAL: Final = 0.05  # two assignments whose costs differ by less are equally good
+_STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|assets?/|static/)|\.(?:js|css|png|ico|svg|map|woff2?|json|txt|html)$"
+_PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
+
+
+def closes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """One row a close, with everything that its observers say of it.
+
+    Args:
+        events: placed events.
+        facts: FACTS.
+
+    Returns:
+        the columns of CLOSES that are known before the cause, and the features that rules read: `g_*` from the
+        gateway, `p_*` from the proxy, `c_*` from the client; `g_event`, `p_event`, `c_event` and further `*_event`
+        columns hold the ids of the events that say so.
+    """
+    gateway = _gateway(events)
+    proxied = proxies(events, facts)
+    attempts = _attempts(events)
+    calls = _calls(events)
+    gateway = gateway.with_columns(_via(gateway, attempts, proxied))
+    left = _match_proxy(gateway, attempts)
+    rows = gateway.join(left, on="g_row", how="left").join(attempts, on="p_row", how="left")
+    rest = attempts.join(left.select("p_row"), on="p_row", how="anti")
+    rows = pl.concat([rows, rest], how="diagonal").with_row_index("row")
+    matched = _match_client(rows, calls, facts)
+    rows = rows.join(matched, on="row", how="left").join(calls, on="c_row", how="left")
+    rows = pl.concat([rows, calls.join(matched.select("c_row"), on="c_row", how="anti")], how="diagonal")
+    return _finish(rows.drop("row"), events, facts)
+
+
+def _first(column: str) -> pl.Expr:
+    return pl.col(column).drop_nulls().first()
+
+
+def _of(name: str, column: str = "event_id") -> pl.Expr:
+    return pl.col(column).filter(pl.col("event_name") == name).first()
+
+
+def _gateway(events: pl.DataFrame) -> pl.DataFrame:
+    """A row a connection that the gateway speaks of and that ended, or whose process ended under it."""
+    own = events.filter(pl.col("source_kind") == "gateway").with_columns(pl.col("timestamp").cast(pl.Int64).alias("t"))
+    own = own.with_columns(
+        pl.when((pl.col("event_name") == "websocket.close") & pl.col("conn_short").is_null()).then(pl.col("event_id")).otherwise("conn_short").alias("key"),
+        pl.col("endpoint").str.extract(r"^\[?([^\]]+?)\]?:\d+->", 1).alias("_peer"), pl.col("endpoint").str.extract(r"^\[?[^\]]+?\]?:(\d+)->", 1).cast(pl.Int64).alias("_port"),
+        pl.col("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1).alias("_local"),
+    )  # fmt: skip
+    closing = pl.col("event_name") == "websocket.close"
+    opening = pl.col("event_name").is_in(["websocket.open", "websocket.connected"])
+    structured = pl.col("parser").is_in(["openclaw/file", "openclaw/json"]) & pl.col("gateway_cause").is_not_null()
+    lines = own.filter(pl.col("key").is_not_null()).sort("t", "log_file_path", "log_line", nulls_last=True)
+    rows = lines.group_by("key", maintain_order=True).agg(
+        _first("conn_id"), closing.any().alias("g_closed"),
+        pl.col("event_id").filter(closing).first().alias("g_event"), pl.col("event_id").filter(opening).first().alias("g_open_event"),
+        pl.col("t").filter(closing).min().alias("g_t"), pl.col("time_earliest").filter(closing).min().cast(pl.Int64).alias("g_low"),
+        pl.col("time_latest").filter(closing).min().cast(pl.Int64).alias("g_high"),
+        pl.col("t").filter(opening).min().alias("g_opened"), pl.col("t").max().alias("g_last"),
+        pl.col("websocket_close_code").filter(closing).drop_nulls().first().cast(pl.Int64).alias("code_gateway"),
+        pl.col("websocket_close_reason").filter(closing).drop_nulls().first().alias("g_reason"),
+        pl.col("gateway_cause").filter(structured).first().alias("_structured"), _first("gateway_cause").alias("g_cause"),
+        pl.col("ambiguous_text").filter(closing).fill_null(value=False).any().alias("g_ambiguous"),
+        _first("handshake").alias("g_handshake"), _first("handshake_phase").alias("g_phase"), pl.col("duration_ns").filter(closing).drop_nulls().first().alias("g_duration"),
+        pl.coalesce(_first("remote_address"), _first("_peer")).alias("g_remote"), pl.coalesce(_first("remote_port"), _first("_port")).alias("g_port"),
+        pl.coalesce(_first("local_address"), _first("_local")).alias("g_local"), _first("forwarded_for").alias("g_forwarded"),
+        _first("client_mode").alias("g_mode"), _first("user_agent_original").alias("g_agent"), _first("suppressed").alias("_suppressed"),
+        _first("auth_reason").alias("g_auth"), _first("websocket_error").alias("g_error"), _first("clock_id").alias("g_clock"), _first("part").alias("g_part"),
+        pl.col("event_name").eq("websocket.connected").any().alias("g_connected"), pl.col("device_id").drop_nulls().first().alias("g_device"),
+        _of("auth.unauthorized").alias("g_auth_event"), _of("websocket.error").alias("g_error_event"), _of("frame.parse_error").alias("g_parse_event"),
+        _of("handshake.timeout").alias("g_timeout_event"), _of("protocol.mismatch").alias("g_version_event"), _of("handshake.invalid").alias("g_invalid_event"),
+        pl.col("event_name").eq("rpc.response").any().alias("g_spoke"), pl.col("origin").drop_nulls().first().alias("g_origin"),
+        pl.col("severity_text").filter(closing).first().alias("g_level"),
+        pl.col("log_file_path").filter(closing).first().alias("g_file"),
+    )  # fmt: skip
+    rows = rows.with_columns(
+        pl.coalesce("_structured", "g_cause").alias("g_cause"),
+        (pl.col("g_ambiguous") & pl.col("_structured").is_null()).alias("g_ambiguous"),
+        (pl.col("_suppressed").fill_null(0) + 1).alias("count"),
+        pl.coalesce("g_opened", pl.col("g_t") - pl.col("g_duration")).alias("g_opened"),
+        pl.coalesce("g_duration", pl.col("g_t") - pl.col("g_opened")).alias("g_duration"),
+    ).drop("_structured", "_suppressed")  # fmt: skip
+    deaths = _deaths(own, events)
+    rows = rows.sort("g_last").join_asof(deaths.sort("dead"), left_on="g_last", right_on="dead", strategy="forward", check_sortedness=False)
+    inferred = ~pl.col("g_closed") & pl.col("g_opened").is_not_null() & pl.col("dead").is_not_null()
+    rows = rows.filter(pl.col("g_closed") | inferred).with_columns(
+        pl.when(inferred).then("g_last").otherwise("g_low").alias("g_low"), pl.when(inferred).then("dead").otherwise("g_high").alias("g_high"),
+        pl.when(inferred).then(pl.max_horizontal("g_last", pl.col("dead") - 100 * MS)).otherwise("g_t").alias("g_t"), inferred.alias("inferred"),
+        pl.when(inferred).then("dead_event").otherwise(None).alias("death_event"),
+    )  # fmt: skip
+    short = pl.col("key").str.contains("…", literal=True)
+    return rows.with_columns(
+        pl.coalesce("conn_id", pl.when(short).then("key")).alias("conn_id"),
+        pl.coalesce("conn_id", "key").alias("close_id"),
+        (pl.col("g_connected") | (pl.col("g_handshake") == "connected") | pl.col("g_spoke")).fill_null(value=False).alias("g_established"),
+    ).drop("dead", "dead_event").with_row_index("g_row")  # fmt: skip
+
+
+def _deaths(own: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """When a gateway process was gone for certain: its container died, or another one starts in its place."""
+    starts = own.filter(pl.col("event_name") == "gateway.start").select(pl.col("t").alias("dead"), pl.col("event_id").alias("dead_event"))
+    containers = gateway_containers(events)
+    dies = events.filter((pl.col("event_name") == "container.die") & pl.col("container_id").is_in(containers)).select(
+        pl.col("timestamp").cast(pl.Int64).alias("dead"), pl.col("event_id").alias("dead_event"))  # fmt: skip
+    return pl.concat([starts, dies]).drop_nulls()
+
+
+def gateway_containers(events: pl.DataFrame) -> list[str]:
+    """Ids of the containers whose life is the gateway's, as `roles` marked them."""
+    if "role" not in events.columns:
+        return []
+    return events.filter(pl.col("role") == "gateway").get_column("container_id").drop_nulls().unique().sort().to_list()
+
+
+def proxies(events: pl.DataFrame, facts: pl.DataFrame) -> list[str]:
+    """Addresses from which proxies reach the gateway: those that send X-Forwarded-For, and the proxy containers' own."""
+    forwarding = events.filter(pl.col("forwarded_for").is_not_null() & pl.col("remote_address").is_not_null() & (pl.col("source_kind") == "gateway")).get_column("remote_address")
+    subjects = facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy")).get_column("subject").to_list()
+    addresses = facts.filter(pl.col("subject").is_in(subjects) & pl.col("key").str.contains(r"^network\..*\.address$")).get_column("value")
+    untrusted = events.filter(pl.col("event_name") == "proxy.untrusted").get_column("remote_address").drop_nulls()
+    return pl.concat([forwarding, addresses, untrusted]).unique().sort().to_list()
+
+
+def _via(gateway: pl.DataFrame, attempts: pl.DataFrame, proxied: list[str]) -> pl.Expr:
+    clients = attempts.get_column("p_client").drop_nulls().unique().to_list()
+    known = pl.col("g_remote").is_in(proxied) | pl.col("g_forwarded").is_not_null()
+    del gateway
+    direct = pl.col("g_remote").is_not_null() & (pl.col("g_remote").is_in(clients) | bool(proxied) | (not clients))
+    return pl.when(known).then(pl.lit("proxy")).when(direct).then(pl.lit("direct")).otherwise(pl.lit("unknown")).alias("via")
+
+
+def _attempts(events: pl.DataFrame) -> pl.DataFrame:
+    """A row a WebSocket connection or refused upgrade that a proxy logged."""
+    access = events.filter((pl.col("event_name") == "http.access") & pl.col("timestamp").is_not_null())
+    t = pl.col("timestamp").cast(pl.Int64)
+    low, high = pl.col("time_earliest").cast(pl.Int64), pl.col("time_latest").cast(pl.Int64)
+    starts = pl.col("time_semantics") == "at_start"
+    lasted = pl.col("duration_ns")
+    status = pl.col("http_response_status_code")
+    tunnel = status.is_in([101, 0])
+    upgrade = pl.col("http_upgrade").str.to_lowercase()
+    paths = access.filter(status == 101).get_column("url_path").unique().to_list()
+    plain = pl.col("url_path").fill_null("").str.contains(_STATIC) | pl.col("user_agent_original").fill_null("").str.contains(_PROBE)
+    guess = (status >= 400) & (pl.col("http_request_method").fill_null("GET") == "GET") & (~plain | pl.col("url_path").is_in(paths))
+    says = pl.col("http_upgrade").is_not_null().any().over("log_file_path")
+    wanted = tunnel | ((upgrade == "websocket") & (status >= 400)) | (~says & guess)
+    # a start stamp without a duration leaves the end open
+    end = pl.when(starts & lasted.is_not_null()).then(t + lasted).when(starts).then(None).otherwise(t)
+    rows = access.filter(wanted.fill_null(value=False)).select(
+        pl.col("event_id").alias("p_event"), end.alias("p_t"), pl.when(starts).then(low + lasted).otherwise(low).alias("p_low"), pl.when(starts).then(high + lasted + MS).otherwise(high).alias("p_high"),
+        pl.when(starts).then(t).otherwise(t - lasted).alias("p_opened"), lasted.alias("p_duration"), pl.col("client_address").alias("p_client"), pl.col("client_port").alias("p_port"),
+        status.alias("p_status"), pl.col("url_path").alias("p_path"), pl.col("user_agent_original").replace(["-", ""], None).alias("p_agent"), pl.col("proxy_termination").alias("p_termination"),
+        pl.col("upstream_address").alias("p_upstream"), pl.col("upstream_status").alias("p_upstream_status"), pl.col("upstream_duration_ns").alias("p_upstream_duration"), pl.col("http_response_size").alias("p_size"),
+        pl.col("upstream_port_local").alias("p_local_port"), pl.col("proxy_backend").alias("p_backend"), pl.col("proxy_flags").alias("p_flags"),
+        pl.col("clock_id").alias("p_clock"), pl.col("clock_status").alias("p_clock_status"), pl.col("time_resolution_ns").alias("p_resolution"), pl.col("connection_serial").alias("p_serial"), pl.col("clock_error_ns").alias("p_clock_error"),
+        pl.col("parser").str.extract(r"^([a-z]+)", 1).alias("p_kind"), tunnel.alias("p_established"), pl.col("log_file_path").alias("p_file"), pl.col("log_line").alias("p_line"),
+    ).sort("p_t", "p_file", "p_line", nulls_last=True).with_row_index("p_row")  # fmt: skip
+    errors = events.filter(pl.col("event_name") == "proxy.error").select(
+        pl.col("event_id").alias("e_event"), t.alias("e_t"), pl.col("client_address").alias("e_client"), pl.col("client_port").alias("e_port"), pl.col("connection_serial").alias("e_serial"),
+        pl.col("clock_id").alias("e_clock"), pl.col("proxy_errno").alias("p_errno"), pl.col("proxy_phase").alias("p_phase"), pl.col("url_path").alias("e_path"), pl.col("upstream_address").alias("e_upstream"), pl.col("severity_text").alias("p_error_level"),
+        pl.col("proxy_message").alias("p_error"),
+    ).with_row_index("e_row")  # fmt: skip
+    return _with_errors(rows, errors)
+
+
+def _with_errors(rows: pl.DataFrame, errors: pl.DataFrame) -> pl.DataFrame:
+    """Adds each attempt's error line: by the connection's number, by client port, else by client, path and second."""
+    empty = rows.with_columns(pl.lit(None, pl.String).alias("p_error_event"), *(pl.lit(None, d).alias(c) for c, d in errors.schema.items() if c in ("p_errno", "p_phase", "p_error_level", "p_error")))
+    if rows.is_empty() or errors.is_empty():
+        return empty
+    pairs = rows.select("p_row", "p_clock", "p_client", "p_port", "p_serial", "p_t", "p_path", "p_upstream", "p_status", "p_resolution").join(errors, left_on="p_clock", right_on="e_clock")
+    gap = (pl.col("e_t") - pl.col("p_t")).abs()
+    serial = pl.col("p_serial").is_not_null() & pl.col("e_serial").is_not_null()
+    same = pl.when(serial).then(pl.col("p_serial") == pl.col("e_serial")).otherwise(
+        (pl.col("p_client") == pl.col("e_client")).fill_null(value=True) & (pl.col("p_port") == pl.col("e_port")).fill_null(value=True) & (pl.col("p_path") == pl.col("e_path")).fill_null(value=True))  # fmt: skip
+    pairs = pairs.filter(same & (gap <= 2 * SECOND))
+    if pairs.is_empty():
+        return empty
+    pairs = pairs.with_columns((gap / SECOND + 0.01 * (pl.col("p_row") - pl.col("e_row").cast(pl.Int64)).abs() / 1000).alias("cost"))
+    best = assign(pairs, "p_row", "e_row")
+    out = rows.join(best.select("p_row", "e_row"), on="p_row", how="left").join(errors.select("e_row", pl.col("e_event").alias("p_error_event"), "p_errno", "p_phase", "p_error_level", "p_error", "e_upstream"), on="e_row", how="left")
+    return out.with_columns(pl.coalesce("p_upstream", "e_upstream").alias("p_upstream")).drop("e_row", "e_upstream")
+
+
+def _calls(events: pl.DataFrame) -> pl.DataFrame:
+    """A row an invocation of the CLI that failed or succeeded."""
+    cli = events.filter(pl.col("source_kind") == "cli")
+    outcome = cli.filter(pl.col("event_name").is_in(["cli.failure", "cli.success"]))
+    printed = pl.col("parser") == "openclaw/cli"
+    # lines that a CLI process wrote into a log carry a time; those within two seconds are one invocation's
+    logged = outcome.filter(~printed).sort("log_file_path", "timestamp").with_columns(
+        (pl.col("timestamp").diff().over("log_file_path").dt.total_seconds().fill_null(99) > 2).cum_sum().over("log_file_path").cast(pl.Int64).alias("cli_record"))  # fmt: skip
+    outcome = pl.concat([outcome.filter(printed), logged], how="diagonal")
+    # what says most comes first: a status or a code before a bare "failed"
+    rank = pl.col("cli_error").replace_strict({"closed": 0, "rejected": 0, "timeout": 1, "failed": 4, "none": 5}, default=2, return_dtype=pl.Int64)
+    order = outcome.with_columns(rank.alias("rank")).sort("log_file_path", "cli_record", "rank", "log_line")
+    spoken = pl.col("cli_error").is_in(["failed", "closed"])
+    rows = order.group_by("log_file_path", "cli_record", maintain_order=True).agg(
+        pl.col("event_id").first().alias("c_event"), pl.col("event_id").alias("c_events"), pl.col("cli_error").first().alias("c_error"),
+        _first("websocket_close_code").cast(pl.Int64).alias("code_client"), pl.col("websocket_close_reason").filter(spoken).drop_nulls().sort_by(pl.col("websocket_close_reason").filter(spoken).drop_nulls().str.len_bytes(), descending=True).first().alias("c_reason"),
+        _first("http_response_status_code").alias("c_status"), _first("cli_target").alias("c_target"), _first("cli_source").alias("c_source"), _first("cli_timeout_ms").alias("c_timeout_ms"), _first("server_address").alias("c_server"),
+        pl.col("timestamp").min().cast(pl.Int64).alias("c_t"), pl.col("time_earliest").min().cast(pl.Int64).alias("c_low"), pl.col("time_latest").max().cast(pl.Int64).alias("c_high"), _first("cli_exit_code").alias("c_exit"), _first("cli_command").alias("c_command"),
+        pl.col("parser").first().eq("openclaw/cli").alias("c_printed"), pl.col("log_line").first().alias("c_line"),
+        pl.col("recorded_start").first().alias("c_start"),
+    ).rename({"log_file_path": "c_file"})  # fmt: skip
+    url = pl.col("c_target")
+    rows = rows.with_columns(
+        url.str.extract(r"^wss?(?:\+unix)?://\[?([^/\]:]+|[0-9a-fA-F:]+)\]?", 1).alias("c_host"),
+        pl.coalesce(url.str.extract(r"^wss?://\[?[^/\]]*?\]?:(\d+)", 1).cast(pl.Int64), pl.when(url.str.starts_with("wss://")).then(443).when(url.str.starts_with("ws://")).then(80)).alias("c_port"),
+        url.str.extract(r"^wss?://[^/]+(/[^?]*)", 1).alias("c_path"), pl.when(pl.col("c_error") == "none").then(1000).otherwise("code_client").alias("code_client"),
+    )  # fmt: skip
+    # An invocation printed by the CLI is also in the file log when both write there: the printed one stays.
+    seen = rows.filter(pl.col("c_printed") & pl.col("c_low").is_not_null())
+    if seen.height and rows.filter(~pl.col("c_printed")).height:
+        twin = rows.filter(~pl.col("c_printed")).join_where(seen.select(pl.col("c_low").alias("_l"), pl.col("c_high").alias("_h")), pl.col("c_t") >= pl.col("_l"), pl.col("c_t") <= pl.col("_h"))
+        rows = rows.join(twin.select("c_event"), on="c_event", how="anti")
+    return rows.sort("c_t", "c_file", "cli_record", nulls_last=True).drop("cli_record").with_row_index("c_row")
+
+
+def assign(pairs: pl.DataFrame, left: str, right: str) -> pl.DataFrame:
+    """Optimal one-to-one assignment over candidate pairs, most pairs first and then least total cost.
+
+    Args:
+        pairs: one row a candidate pair, columns `left`, `right` and `cost` (≥ 0).
+        left: name of the left key column.
+        right: name of the right key column.
+
+    Returns:
+        the chosen pairs with `group`: null, or a number shared by pairs that could be exchanged at equal cost.
+    """
+    schema_out = {left: pairs.schema[left], right: pairs.schema[right], "group": pl.Int64}
+    if pairs.is_empty():
+        return pl.DataFrame(schema=schema_out)
+    pairs = pairs.group_by(left, right).agg(pl.col("cost").min()).sort(left, right)
+    rows, columns = pairs.get_column(left).to_numpy(), pairs.get_column(right).to_numpy()
+    costs = pairs.get_column("cost").to_numpy()
+    uniq_l, index_l = np.unique(rows, return_inverse=True)
+    uniq_r, index_r = np.unique(columns, return_inverse=True)
+    size = len(uniq_l) + len(uniq_r)
+    _, label = connected_components(coo_matrix((np.ones(len(costs)), (index_l, index_r + len(uniq_l))), shape=(size, size)), directed=False)
+    chosen: list[tuple[int, int, int | None]] = []
+    by_part = np.argsort(label[index_l], kind="stable")
+    groups = 0
+    for part in np.split(by_part, np.flatnonzero(np.diff(label[index_l][by_part])) + 1):
+        picked, exchanged = _solve(index_l[part], index_r[part], costs[part])
+        for a, b, group in picked:
+            chosen.append((int(uniq_l[a]), int(uniq_r[b]), None if group is None else group + groups))
+        groups += exchanged
+    return pl.DataFrame(chosen, schema=schema_out, orient="row")
+
+
+def _solve(left: NDArray[np.intp], right: NDArray[np.intp], cost: NDArray[np.float64]) -> tuple[list[tuple[int, int, int | None]], int]:
+    """One connected part of the assignment; pairs that two equal solutions exchange share a group."""
+    names_l, rows = np.unique(left, return_inverse=True)
+    names_r, columns = np.unique(right, return_inverse=True)
+    miss = 1e4 + float(cost.max()) * len(cost)
+    table = np.full((len(names_l), len(names_r)), np.inf)
+    table[rows, columns] = cost
+    solved_r, solved_c = linear_sum_assignment(np.where(np.isinf(table), miss, table))
+    good = ~np.isinf(table[solved_r, solved_c])
+    solved_r, solved_c = solved_r[good], solved_c[good]
+    count = len(solved_r)
+    edges: list[tuple[int, int]] = []
+    for i in range(count):
+        for j in range(i + 1, count):
+            swapped = table[solved_r[i], solved_c[j]] + table[solved_r[j], solved_c[i]]
+            if swapped - table[solved_r[i], solved_c[i]] - table[solved_r[j], solved_c[j]] < EQUAL:
+                edges.append((i, j))
+    free_r = set(range(len(names_l))) - set(solved_r.tolist())
+    free_c = set(range(len(names_r))) - set(solved_c.tolist())
+    loose = {i for i in range(count) if any(table[r, solved_c[i]] - table[solved_r[i], solved_c[i]] < EQUAL for r in free_r)}
+    loose |= {i for i in range(count) if any(table[solved_r[i], c] - table[solved_r[i], solved_c[i]] < EQUAL for c in free_c)}
+    grouping: dict[int, int] = {}
+    groups = 0
+    if edges:
+        a, b = zip(*edges, strict=True)
+        _, label = connected_components(coo_matrix((np.ones(len(edges)), (a, b)), shape=(count, count)), directed=False)
+        members = {i for e in edges for i in e}
+        names: dict[int, int] = {}
+        for i in sorted(members):
+            grouping[i] = names.setdefault(int(label[i]), len(names))
+        groups = len(names)
+    for i in sorted(loose - set(grouping)):
+        grouping[i] = groups
+        groups += 1
+    return [(int(names_l[r]), int(names_r[c]), grouping.get(k)) for k, (r, c) in enumerate(zip(solved_r, solved_c, strict=True))], groups
+
+
+def _match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of gateway connections and tunnels at the proxy: g_row, p_row, group."""
+    g = gateway.filter(pl.col("via") != "direct").select("g_row", "g_t", "g_low", "g_high", "g_opened", "g_forwarded", "g_agent", "g_mode", "g_local", "g_port", "g_duration", "inferred")
+    p = attempts.filter(pl.col("p_established")).select("p_row", "p_t", "p_low", "p_high", "p_opened", "p_client", "p_agent", "p_upstream", "p_resolution", "p_clock_status", "p_clock_error", "p_local_port", "p_duration")
+    if g.is_empty() or p.is_empty():
+        return pl.DataFrame(schema={"g_row": pl.UInt32, "p_row": pl.UInt32, "group": pl.Int64})
+    pairs = _near(g, p)
+    first_hop = pl.col("g_forwarded").str.split(",").list.eval(pl.element().str.strip_chars())
+    fits = pl.col("p_client").is_in(first_hop, nulls_equal=False).fill_null(value=True) | pl.col("p_client").is_null()
+    agent = (pl.col("g_agent") == pl.col("p_agent")).fill_null(value=True)
+    port = (pl.col("g_port") == pl.col("p_local_port")).fill_null(value=True)
+    browser = pl.col("p_agent").str.contains("Mozilla/", literal=True)
+    mode = pl.when((pl.col("g_mode") == "webchat") & browser.not_()).then(0.6).when((pl.col("g_mode") == "cli") & browser).then(0.6).otherwise(0.0)
+    upstream = (pl.col("p_upstream").str.extract(r"^\[?([^\]]+?)\]?:\d+$", 1) == pl.col("g_local")).fill_null(value=True)
+    beyond_end = pl.max_horizontal(pl.col("g_low") - pl.col("p_high"), pl.col("p_low") - pl.col("g_high"), 0)
+    width = pl.col("p_resolution").fill_null(SECOND) + pl.col("p_clock_error").fill_null(0)
+    start_gap = pl.max_horizontal((pl.col("g_opened") - pl.col("p_opened")).abs() - width, 0)
+    same_start = (start_gap <= OPEN_SLACK).fill_null(value=False)
+    unknown_start = pl.col("g_opened").is_null() | pl.col("p_opened").is_null()
+    # a starting or busy gateway accepts late what the proxy has long since sent
+    late_start = (pl.col("g_opened") - pl.col("p_opened") > 0).fill_null(value=False)
+    ok = fits & agent & upstream & port & ((beyond_end <= SLACK) & (same_start | unknown_start | late_start) | same_start & (beyond_end <= LATE))
+    center = (pl.col("g_t") - pl.col("p_t") - pl.when(pl.col("p_resolution") >= SECOND).then(SECOND // 2).otherwise(0)).abs()
+    cost = (beyond_end / SLACK).clip(0, 3) + (start_gap.fill_null(0) / OPEN_SLACK).clip(0, 4) + mode + pl.when(pl.col("p_resolution") < SECOND).then(center / SLACK).otherwise(0.0).clip(0, 2) + pl.when(unknown_start).then(0.3).otherwise(0.0)
+    fine_start = pl.when(pl.col("p_resolution") < SECOND).then((pl.col("g_opened") - pl.col("p_opened")).abs() / OPEN_SLACK).otherwise(0.0).fill_null(0.0).clip(0, 4)
+    # how long it lasted tells apart what stamps of one second cannot
+    lasted = pl.when(late_start & ~same_start).then(0.0).otherwise(((pl.col("g_duration") - pl.col("p_duration")).abs() / (100 * MS)).clip(0, 3)).fill_null(0.5)
+    return assign(pairs.filter(ok).with_columns((cost + fine_start + lasted).alias("cost")), "g_row", "p_row")
+
+
+def _near(g: pl.DataFrame, p: pl.DataFrame) -> pl.DataFrame:
+    """Candidate pairs whose ends lie within reach, found by buckets of time and never by comparing all with all."""
+    bucket = LATE + SECOND
+    left = g.with_columns((pl.col("g_t") // bucket).alias("_b"))
+    right = pl.concat([p.with_columns((pl.col("p_t") // bucket + shift).alias("_b")) for shift in (-1, 0, 1)])
+    return left.join(right, on="_b").drop("_b").unique(["g_row", "p_row"], maintain_order=True)
+
+
+def _match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of closes and CLI invocations: row, c_row, and the group where several would fit."""
+    out = {"row": pl.UInt32, "c_row": pl.UInt32, "c_group": pl.Int64}
+    timed = calls.filter(pl.col("c_low").is_not_null() & ~pl.col("c_error").is_in(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "EACCES"]))
+    if rows.is_empty() or timed.is_empty():
+        return pl.DataFrame(schema=out)
+    bridges = facts.filter(pl.col("key").str.contains(r"^network\..*\.gateway$")).get_column("value").unique().to_list()
+    t = pl.coalesce("g_t", "p_t")
+    seen = rows.with_columns(t.alias("_t"), pl.coalesce("p_client", "g_forwarded", "g_remote").alias("_from")).filter(pl.col("_t").is_not_null())
+    pairs = seen.select("row", "_t", "_from", "via", "p_status", "code_gateway", "g_mode", "p_path", "g_reason", "p_agent", "g_cause", "p_established", "p_kind").join_where(
+        timed.select("c_row", "c_low", "c_high", "c_t", "c_error", "code_client", "c_status", "c_host", "c_path", "c_reason", "c_printed", "c_timeout_ms", "c_port"),
+        pl.col("_t") >= pl.col("c_low") - SECOND, pl.col("_t") <= pl.col("c_high") + SECOND)  # fmt: skip
+    loopback = pl.col("c_host").is_in(["127.0.0.1", "localhost", "::1", "0.0.0.0"])
+    here = pl.col("_from").is_in([*bridges, "127.0.0.1", "::1"])
+    place = pl.when(loopback & bool(bridges)).then(here).when(pl.col("c_host").is_not_null() & bool(bridges)).then(pl.lit(value=True)).otherwise(pl.lit(value=True)).fill_null(value=True)
+    tunnel = pl.col("p_established").fill_null(value=True)
+    status = pl.when(pl.col("c_error") == "rejected").then(pl.col("p_status") == pl.col("c_status")).when(pl.col("c_error") == "timeout").then(pl.lit(value=True)).otherwise(tunnel).fill_null(value=False)
+    path = (pl.col("c_path").fill_null("/") == pl.col("p_path").fill_null(pl.col("c_path").fill_null("/")))
+    mode = (pl.col("g_mode").fill_null("cli").is_in(["cli", "backend", "probe"])) & (~pl.col("p_agent").fill_null("").str.contains("Mozilla/", literal=True))
+    both = pl.col("code_client").is_not_null() & pl.col("code_gateway").is_not_null()
+    normal = [1000, 1001, 1005]
+    code = pl.when(both).then((pl.col("code_client") == pl.col("code_gateway")) | (pl.col("code_client").is_in(normal) & pl.col("code_gateway").is_in(normal)) | (pl.col("code_client") == 1006)).otherwise(pl.lit(value=True))
+    refusal = pl.when(pl.col("c_error") == "failed").then(pl.col("code_gateway").is_in([1008, 1002, 1013]) | pl.col("g_cause").is_not_null()).when(pl.col("c_error") == "none").then(pl.col("code_gateway").fill_null(1000).is_in(normal)).otherwise(pl.lit(value=True)).fill_null(value=False)
+    ok = place & status & path & mode & code & refusal
+    gap = (pl.col("c_high") - pl.col("_t")).abs() / SECOND
+    said = pl.when(pl.col("c_reason").is_not_null() & pl.col("g_reason").is_not_null() & (pl.col("c_reason") != pl.col("g_reason"))).then(1.0).otherwise(0.0)
+    gone = pl.when(pl.col("c_error") == "timeout").then((pl.col("code_gateway").is_not_null()).cast(pl.Float64)).otherwise(0.0)
+    return assign(pairs.filter(ok).with_columns((gap / 5 + said + gone).alias("cost")), "row", "c_row").rename({"group": "c_group"})
+
+
+_SHAPE: Final[Sequence[tuple[str, pl.DataType | type[pl.DataType]]]] = (
+    ("g_event", pl.String), ("p_event", pl.String), ("c_event", pl.String), ("g_t", pl.Int64), ("p_t", pl.Int64), ("c_t", pl.Int64),
+    ("p_error_event", pl.String), ("death_event", pl.String), ("inferred", pl.Boolean), ("group", pl.Int64), ("c_group", pl.Int64), ("count", pl.Int64),
+)  # fmt: skip
+
+
+def _finish(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """The contract's columns from the observers' ones."""
+    rows = rows.with_columns(pl.lit(None, d).alias(c) for c, d in _SHAPE if c not in rows.columns)
+    del events
+    fine = pl.col("p_resolution").fill_null(SECOND) < SECOND
+    has_g, has_p = pl.col("g_t").is_not_null() & ~pl.col("inferred").fill_null(value=False), pl.col("p_t").is_not_null()
+    both = has_g & has_p
+    # A gateway's line comes after the fact and a proxy's beside it; where both are fine the earlier one is nearer.
+    best = pl.when(both & fine).then(pl.min_horizontal("g_t", "p_t")).when(has_g).then("g_t").when(has_p).then(pl.when(fine).then("p_t").otherwise(pl.col("p_t") + pl.col("p_resolution") // 2)).when(pl.col("g_t").is_not_null()).then("g_t").otherwise("c_t")
+    low = pl.when(has_g & (both & fine)).then(pl.min_horizontal("g_low", "p_low") - GATEWAY_LAG).when(has_g).then(pl.col("g_low") - GATEWAY_LAG).when(has_p).then(pl.col("p_low") - GATEWAY_LAG).when(pl.col("g_t").is_not_null()).then("g_low").otherwise("c_low")
+    high = pl.when(has_g & (both & fine)).then(pl.max_horizontal("g_high", "p_high")).when(has_g).then("g_high").when(has_p).then(pl.col("p_high") + 5 * MS).when(pl.col("g_t").is_not_null()).then("g_high").otherwise("c_high")
+    # the client's run bounds whatever the other sides leave open
+    low = pl.max_horizontal(low, pl.when(has_g | has_p).then(None).otherwise("c_low"))
+    opened = pl.coalesce(pl.when(fine).then("p_opened"), "g_opened", "p_opened", pl.col("c_start").cast(pl.Int64) * MS)
+    code = pl.coalesce("code_client", "code_gateway")
+    ports = _published(facts)
+    via = pl.when(pl.col("p_event").is_not_null()).then(pl.lit("proxy")).when(pl.col("via").is_not_null() & (pl.col("via") != "unknown")).then("via").when(pl.col("c_port").is_in(ports["proxy"])).then(pl.lit("proxy")).when(pl.col("c_port").is_in(ports["gateway"])).then(pl.lit("direct")).otherwise(pl.lit("unknown"))
+    observers = pl.concat_list(
+        pl.when(pl.col("g_event").is_not_null() | pl.col("g_open_event").is_not_null()).then(pl.lit("gateway")), pl.when(pl.col("p_event").is_not_null()).then(pl.lit("proxy")),
+        pl.when(pl.col("c_event").is_not_null()).then(pl.lit("cli")), pl.when(pl.col("death_event").is_not_null()).then(pl.lit("docker"))).list.drop_nulls()  # fmt: skip
+    rows = rows.with_columns(
+        pl.coalesce("close_id", "p_event", "c_event").alias("close_id"), best.cast(schema.TS).alias("timestamp"), low.cast(schema.TS).alias("time_earliest"), high.cast(schema.TS).alias("time_latest"), opened.cast(schema.TS).alias("opened"),
+        pl.coalesce("g_duration", "p_duration").alias("duration_ns"), via.alias("via"),
+        pl.coalesce("p_client", pl.col("g_forwarded").str.extract(r"^\s*([^,\s]+)", 1), pl.when(via == "direct").then("g_remote")).alias("client_address"),
+        pl.coalesce("p_port", pl.when(via == "direct").then("g_port")).alias("client_port"),
+        code.alias("websocket_close_code"), pl.when(pl.col("code_client").is_not_null()).then(pl.lit("client")).when(pl.col("code_gateway").is_not_null()).then(pl.lit("server")).otherwise(None).alias("code_observer"),
+        pl.col("p_status").alias("http_status_proxy"), pl.coalesce("g_reason", "c_reason").alias("websocket_close_reason"),
+        pl.coalesce(pl.when(pl.col("g_event").is_not_null()).then("g_established"), pl.when(pl.col("inferred")).then(pl.lit(value=True)), pl.when(pl.col("p_event").is_not_null()).then("p_established"), pl.col("c_error").is_in(["none", "closed"])).alias("established"),
+        pl.coalesce("count", pl.lit(1)).alias("count"), observers.alias("observers"), pl.col("inferred").fill_null(value=False), pl.col("g_ambiguous").fill_null(value=False).alias("g_ambiguous"),
+    )  # fmt: skip
+    # A middle that lies outside its own bounds (a late gateway line) is drawn to the nearer end.
+    rows = rows.with_columns(
+        pl.when(pl.col("timestamp") < pl.col("time_earliest")).then("time_earliest").when(pl.col("timestamp") > pl.col("time_latest")).then("time_latest").otherwise("timestamp").alias("timestamp"))  # fmt: skip
+    group = pl.coalesce(pl.format("g{}", "group"), pl.format("c{}", "c_group"))
+    return rows.with_columns(group.alias("group_id")).sort("timestamp", "close_id", nulls_last=True)
+
+
+def _published(facts: pl.DataFrame) -> dict[str, list[int]]:
+    """Host ports that lead to the proxies and to the gateways."""
+    out: dict[str, list[int]] = {}
+    for role in ("proxy", "gateway"):
+        subjects = facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with(role)).get_column("subject").to_list()
+        ports = facts.filter(pl.col("subject").is_in(subjects) & pl.col("key").str.starts_with("port.")).get_column("value").str.extract(r":(\d+)$", 1).cast(pl.Int64, strict=False)
+        out[role] = ports.drop_nulls().unique().to_list()
+    return out
