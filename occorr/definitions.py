@@ -284,7 +284,7 @@ def _extract(
                 file.wrong(f"split of {target!r} is {rule!r}, expected 'first:SEPARATOR of COLUMN' or 'last:…'", *at, "split")
     for target, template in (given.get("join", {}) or {}).items():
         for name in re.findall(r"\{(\w+)\}", str(template)):
-            if name not in names:
+            if name not in names and table != "event":  # an event may join what its dialects captured
                 file.wrong(f"join of {target!r} reads {name!r}, which nothing captures; {nearest(name, names)}", *at, "join")
     for key in ("number", "map"):
         for name in given.get(key, {}):
