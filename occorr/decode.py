@@ -40,13 +40,19 @@ def extract(frame: pl.LazyFrame, rule: Extract, column: str) -> pl.LazyFrame:
     if rule.regex:
         fields = source.str.extract_groups(rule.regex).struct
         made |= {g: fields.field(g) for g in re.findall(r"\(\?P?<([A-Za-z_]\w*)>", rule.regex)}
-    made |= {name: _json(source, path) for name, path in rule.json.items()}
     frame = frame.with_columns(_merged(_tidy(made, rule), before))
     before |= set(made)
+    if rule.json:
+        document = pl.col(rule.json_from or column)
+        frame = frame.with_columns((_mended(document) if rule.loose else document).alias("_document"))
+        found = {name: _json(pl.col("_document"), path) for name, path in rule.json.items()}
+        frame = frame.with_columns(_merged(_tidy(found, rule), before))
+        before |= set(found)
     late = {name: _pair(pl.col(rule.kv_from), key) for name, key in rule.kv.items()}
     frame = frame.with_columns(_merged(_tidy(late, rule), before))
     # a part of a column replaces it; everything else only fills what is empty
     frame = frame.with_columns(e.alias(n) for n, e in _tidy({n: _part(verb) for n, verb in rule.split.items()}, rule).items())
+    frame = frame.with_columns(e.alias(n) for n, e in _tidy({n: _filled(t) for n, t in rule.join.items()}, rule).items())
     if rule.once:
         twice = pl.any_horizontal(source.str.count_matches(literal, literal=True) > 1 for literal in rule.once)
         frame = frame.with_columns(twice.fill_null(value=False).alias("ambiguous_text"))
@@ -90,6 +96,13 @@ def _mended(text: pl.Expr) -> pl.Expr:
     return text.str.replace_all(r'(":-?)0+(\d)', "${1}${2}")
 
 
+def _mended(text: pl.Expr) -> pl.Expr:
+    r"""JSON made valid: nginx and Apache write `\xHH` in it, HAProxy pads numbers with zeros."""
+    for _ in range(2):  # neighbouring escapes share a character, so every second one is left by the first turn
+        text = text.str.replace_all(r"((?:^|[^\\])(?:\\\\)*)\\x([0-9A-Fa-f]{2})", r"${1}\u00${2}")
+    return text.str.replace_all(r'(":-?)0+(\d)', "${1}${2}")
+
+
 def _pair(text: pl.Expr, key: str) -> pl.Expr:
     """The value of `key=value` or `key="quoted value"` in a tail."""
     at = rf"(?:^|\s){re.escape(key)}="
@@ -99,9 +112,18 @@ def _pair(text: pl.Expr, key: str) -> pl.Expr:
 
 def _number(value: pl.Expr, unit: str) -> pl.Expr:
     """Digits as i64; with a unit of time, in ns."""
+    if unit == "go":
+        return _go_duration(value)
     if unit in ("ns", "count"):
         return value.str.extract(r"^\+?(-?\d+)", 1).cast(pl.Int64, strict=False)
     return (value.str.extract(r"^\+?(-?[\d.]+)", 1).cast(pl.Float64, strict=False) * UNITS[unit]).round(0).cast(pl.Int64, strict=False)
+
+
+def _go_duration(value: pl.Expr) -> pl.Expr:
+    """Go's `1h2m3.5s`, `802.5ms`, `39µs`, or bare seconds, as ns."""
+    parts = {r"(\d+)h": 3_600e9, r"(\d+)m(?:\d|$)": 60e9, r"([\d.]+)s$": 1e9, r"([\d.]+)ms$": 1e6, r"([\d.]+)[uµ]s$": 1e3, r"(\d+)ns$": 1.0, r"^([\d.]+)$": 1e9}
+    found = [value.str.extract(pattern, 1).cast(pl.Float64, strict=False) * size for pattern, size in parts.items()]
+    return pl.when(pl.any_horizontal(f.is_not_null() for f in found)).then(pl.sum_horizontal(found)).round(0).cast(pl.Int64, strict=False)
 
 
 def stamps(time: Time | None) -> list[pl.Expr]:
