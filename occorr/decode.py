@@ -96,13 +96,6 @@ def _mended(text: pl.Expr) -> pl.Expr:
     return text.str.replace_all(r'(":-?)0+(\d)', "${1}${2}")
 
 
-def _mended(text: pl.Expr) -> pl.Expr:
-    r"""JSON made valid: nginx and Apache write `\xHH` in it, HAProxy pads numbers with zeros."""
-    for _ in range(2):  # neighbouring escapes share a character, so every second one is left by the first turn
-        text = text.str.replace_all(r"((?:^|[^\\])(?:\\\\)*)\\x([0-9A-Fa-f]{2})", r"${1}\u00${2}")
-    return text.str.replace_all(r'(":-?)0+(\d)', "${1}${2}")
-
-
 def _pair(text: pl.Expr, key: str) -> pl.Expr:
     """The value of `key=value` or `key="quoted value"` in a tail."""
     at = rf"(?:^|\s){re.escape(key)}="
