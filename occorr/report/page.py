@@ -177,9 +177,8 @@ def _events(d: Digest, base: int) -> tuple[pl.DataFrame, int]:
         )
         # One tick a lane and a 2,000th of the span is what a screen can show of the rest.
         span = max(1, ((d.last or 0) - (d.first or 0)) // 2000)
-        rest = ticks.filter(~matters).unique(
-            ["source_kind", "compose_project", pl.col("timestamp") // span], keep="first", maintain_order=True
-        )
+        slots = ticks.filter(~matters).with_columns(slot=pl.col("timestamp") // span)
+        rest = slots.unique(["source_kind", "compose_project", "slot"], keep="first", maintain_order=True).drop("slot")
         binned = ticks.height
         ticks = pl.concat([ticks.filter(matters), rest])
         binned -= ticks.height

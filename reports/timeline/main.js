@@ -40,8 +40,8 @@ function step(by) {
   const row = $('#table tr[aria-selected="true"]');
   if (row && document.activeElement && document.activeElement.closest("#table")) row.focus();
 }
-function clearFilters() {
-  Object.assign(state, { code: "", service: "", project: "", search: "", incident: "", inView: false });
+function clearFilters(incident = "") {
+  Object.assign(state, { code: "", service: "", project: "", search: "", incident, inView: false });
   state.families.clear();
   for (const id of ["code", "service", "project", "search"]) $(`#${id}`).value = "";
   $("#in-view").checked = false;
@@ -52,11 +52,10 @@ function chooseIncident(id) {
   if (state.incident === id) { state.incident = ""; [state.from, state.to] = homeWindow(); refresh(); return; }
   const i = page.byNumber.get(id);
   if (!i) return;
-  state.incident = id;
   const own = page.closes.filter((c) => c.incident_id === id && c.x !== null);
   const from = Math.min(i.start ?? Infinity, ...own.slice(0, 1).map((c) => c.x)), to = Math.max(i.end ?? -Infinity, ...own.slice(-1).map((c) => c.x));
   if (Number.isFinite(from) && Number.isFinite(to)) [state.from, state.to] = widened(from, to, 0.12);
-  refresh();
+  clearFilters(id); // another filter could hide the very closes that were asked for
   if (own.length && (!state.selected || state.selected.incident_id !== id)) select(own.find((c) => c.evidence.length) || own[0]);
 }
 function follow() {

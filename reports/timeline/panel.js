@@ -33,15 +33,15 @@ function line(e) {
     e.quote ? el("pre", { tabindex: "0" }, e.quote) : "");
 }
 
-// Evidence around the close on one scale; near and far both stay readable because distance is drawn by its cube root.
+// Evidence around the close on one scale; near and far both stay readable because distance is drawn by its square root.
 function ruler(c) {
   const timed = c.evidence.filter((e) => e.delta !== null);
   if (!timed.length) return "";
-  const most = Math.max(1, ...timed.map((e) => Math.abs(e.delta))), bend = (d) => Math.cbrt(d / most);
+  const most = Math.max(1, ...timed.map((e) => Math.abs(e.delta))), bend = (d) => Math.sign(d) * Math.sqrt(Math.abs(d) / most);
   const before = timed.some((e) => e.delta < 0), after = timed.some((e) => e.delta > 0);
   const zero = before && after ? 175 : before ? 300 : after ? 50 : 175, reach = before && after ? 130 : 235;
   const x = (d) => zero + bend(Math.max(-most, Math.min(most, d))) * reach;
-  const svg = el("svg", { class: "ruler", viewBox: "0 0 350 58", "aria-hidden": "true" }, el("line", { class: "axis", x1: 8, x2: 342, y1: 30, y2: 30 }));
+  const svg = el("svg", { class: "ruler", viewBox: "0 0 350 58", preserveAspectRatio: "xMinYMid", "aria-hidden": "true" }, el("line", { class: "axis", x1: 8, x2: 342, y1: 30, y2: 30 }));
   for (const e of timed) {
     if (e.error) svg.append(el("line", { class: "error", x1: x(e.delta - e.error), x2: x(e.delta + e.error), y1: 30, y2: 30 }));
     svg.append(el("line", { class: `tick ${e.strength} ${e.role}`, x1: x(e.delta), x2: x(e.delta), y1: 20, y2: 40 }));
