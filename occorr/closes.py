@@ -26,6 +26,7 @@ SECOND: Final = 1_000_000_000
 SLACK: Final = 1_200 * MS  # a gateway's close line comes up to 1 s after its decision
 OPEN_SLACK: Final = 700 * MS  # request at the proxy → `← open` at a loaded gateway
 LATE: Final = 60 * SECOND  # with equal openings, how far two ends may differ (partition, dead peer)
+THAW: Final = 30 * SECOND  # a frozen gateway logs what was given up during the freeze only when it thaws
 GATEWAY_LAG: Final = 25 * MS  # a gateway's line stands 2–13 ms behind the client's own moment
 EQUAL: Final = 0.05  # two assignments whose costs differ by less are equally good
 _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|assets?/|static/)|\.(?:js|css|png|ico|svg|map|woff2?|json|txt|html)$"
@@ -231,6 +232,7 @@ def _calls(events: pl.DataFrame) -> pl.DataFrame:
         pl.col("parser").first().eq("openclaw/cli").alias("c_printed"), pl.col("log_line").first().alias("c_line"),
         pl.col("recorded_start").first().alias("c_start"),
     ).rename({"log_file_path": "c_file"})  # fmt: skip
+    rows = rows.with_columns(pl.coalesce("c_target", pl.col("c_command").str.extract(r"--url[= ](\S+)", 1)).alias("c_target"))
     url = pl.col("c_target")
     rows = rows.with_columns(
         url.str.extract(r"^wss?(?:\+unix)?://\[?([^/\]:]+|[0-9a-fA-F:]+)\]?", 1).alias("c_host"),
@@ -316,8 +318,9 @@ def _solve(left: NDArray[np.intp], right: NDArray[np.intp], cost: NDArray[np.flo
 
 def _match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     """Pairs of gateway connections and tunnels at the proxy: g_row, p_row, group."""
-    g = gateway.filter(pl.col("via") != "direct").select("g_row", "g_t", "g_low", "g_high", "g_opened", "g_forwarded", "g_agent", "g_mode", "g_local", "g_port", "g_duration", "inferred")
-    p = attempts.filter(pl.col("p_established")).select("p_row", "p_t", "p_low", "p_high", "p_opened", "p_client", "p_agent", "p_upstream", "p_resolution", "p_clock_status", "p_clock_error", "p_local_port", "p_duration")
+    g = gateway.filter(pl.col("via") != "direct").select("g_row", "g_t", "g_low", "g_high", "g_opened", "g_forwarded", "g_agent", "g_mode", "g_local", "g_port", "g_duration", "inferred", "code_gateway", "g_handshake")
+    given_up = pl.col("p_status").is_in([499, 504, 408])
+    p = attempts.filter(pl.col("p_established") | given_up).select("p_row", "p_established", "p_t", "p_low", "p_high", "p_opened", "p_client", "p_agent", "p_upstream", "p_resolution", "p_clock_status", "p_clock_error", "p_local_port", "p_duration")
     if g.is_empty() or p.is_empty():
         return pl.DataFrame(schema={"g_row": pl.UInt32, "p_row": pl.UInt32, "group": pl.Int64})
     pairs = _near(g, p)
@@ -335,7 +338,9 @@ def _match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     unknown_start = pl.col("g_opened").is_null() | pl.col("p_opened").is_null()
     # a starting or busy gateway accepts late what the proxy has long since sent
     late_start = (pl.col("g_opened") - pl.col("p_opened") > 0).fill_null(value=False)
-    ok = fits & agent & upstream & port & ((beyond_end <= SLACK) & (same_start | unknown_start | late_start) | same_start & (beyond_end <= LATE))
+    # what the proxy gave up while the gateway was frozen, the gateway logs as an abandoned handshake when it thaws
+    thawed = (pl.col("code_gateway") == 1006) & (pl.col("g_handshake") != "connected").fill_null(value=True) & pl.col("g_forwarded").is_not_null() & (pl.col("g_t") - pl.col("p_t")).is_between(-SECOND, THAW)
+    ok = fits & agent & upstream & port & pl.when(pl.col("p_established")).then((beyond_end <= SLACK) & (same_start | unknown_start | late_start) | same_start & (beyond_end <= LATE)).otherwise(thawed)
     center = (pl.col("g_t") - pl.col("p_t") - pl.when(pl.col("p_resolution") >= SECOND).then(SECOND // 2).otherwise(0)).abs()
     cost = (beyond_end / SLACK).clip(0, 3) + (start_gap.fill_null(0) / OPEN_SLACK).clip(0, 4) + mode + pl.when(pl.col("p_resolution") < SECOND).then(center / SLACK).otherwise(0.0).clip(0, 2) + pl.when(unknown_start).then(0.3).otherwise(0.0)
     fine_start = pl.when(pl.col("p_resolution") < SECOND).then((pl.col("g_opened") - pl.col("p_opened")).abs() / OPEN_SLACK).otherwise(0.0).fill_null(0.0).clip(0, 4)
@@ -363,10 +368,15 @@ def _match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) 
     seen = rows.with_columns(t.alias("_t"), pl.coalesce("p_client", "g_forwarded", "g_remote").alias("_from")).filter(pl.col("_t").is_not_null())
     pairs = seen.select("row", "_t", "_from", "via", "p_status", "code_gateway", "g_mode", "p_path", "g_reason", "p_agent", "g_cause", "p_established", "p_kind").join_where(
         timed.select("c_row", "c_low", "c_high", "c_t", "c_error", "code_client", "c_status", "c_host", "c_path", "c_reason", "c_printed", "c_timeout_ms", "c_port"),
-        pl.col("_t") >= pl.col("c_low") - SECOND, pl.col("_t") <= pl.col("c_high") + SECOND)  # fmt: skip
+        pl.col("_t") >= pl.col("c_low") - SECOND, pl.col("_t") <= pl.col("c_high") + THAW)  # fmt: skip
+    # only a client that gave up is outlived by its connection
+    pairs = pairs.filter((pl.col("_t") <= pl.col("c_high") + SECOND) | ((pl.col("c_error") == "timeout") & (pl.col("code_gateway") == 1006)))
     loopback = pl.col("c_host").is_in(["127.0.0.1", "localhost", "::1", "0.0.0.0"])
     here = pl.col("_from").is_in([*bridges, "127.0.0.1", "::1"])
     place = pl.when(loopback & bool(bridges)).then(here).when(pl.col("c_host").is_not_null() & bool(bridges)).then(pl.lit(value=True)).otherwise(pl.lit(value=True)).fill_null(value=True)
+    ports = _published(facts)
+    other_way = (pl.col("c_port").is_in(ports["proxy"]) & (pl.col("via") == "direct")) | (pl.col("c_port").is_in(ports["gateway"]) & (pl.col("via") == "proxy"))
+    place = place & ~(loopback & other_way).fill_null(value=False)
     tunnel = pl.col("p_established").fill_null(value=True)
     status = pl.when(pl.col("c_error") == "rejected").then(pl.col("p_status") == pl.col("c_status")).when(pl.col("c_error") == "timeout").then(pl.lit(value=True)).otherwise(tunnel).fill_null(value=False)
     path = (pl.col("c_path").fill_null("/") == pl.col("p_path").fill_null(pl.col("c_path").fill_null("/")))
@@ -393,12 +403,14 @@ def _finish(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl
     rows = rows.with_columns(pl.lit(None, d).alias(c) for c, d in _SHAPE if c not in rows.columns)
     del events
     fine = pl.col("p_resolution").fill_null(SECOND) < SECOND
-    has_g, has_p = pl.col("g_t").is_not_null() & ~pl.col("inferred").fill_null(value=False), pl.col("p_t").is_not_null()
+    # what a client gave up, a frozen gateway logs later: the client's moment is the close's
+    abandoned = (pl.col("c_error") == "timeout").fill_null(value=False) & (pl.col("code_gateway") == 1006).fill_null(value=False)
+    has_g, has_p = pl.col("g_t").is_not_null() & ~pl.col("inferred").fill_null(value=False) & ~abandoned, pl.col("p_t").is_not_null()
     both = has_g & has_p
     # A gateway's line comes after the fact and a proxy's beside it; where both are fine the earlier one is nearer.
-    best = pl.when(both & fine).then(pl.min_horizontal("g_t", "p_t")).when(has_g).then("g_t").when(has_p).then(pl.when(fine).then("p_t").otherwise(pl.col("p_t") + pl.col("p_resolution") // 2)).when(pl.col("g_t").is_not_null()).then("g_t").otherwise("c_t")
-    low = pl.when(has_g & (both & fine)).then(pl.min_horizontal("g_low", "p_low") - GATEWAY_LAG).when(has_g).then(pl.col("g_low") - GATEWAY_LAG).when(has_p).then(pl.col("p_low") - GATEWAY_LAG).when(pl.col("g_t").is_not_null()).then("g_low").otherwise("c_low")
-    high = pl.when(has_g & (both & fine)).then(pl.max_horizontal("g_high", "p_high")).when(has_g).then("g_high").when(has_p).then(pl.col("p_high") + 5 * MS).when(pl.col("g_t").is_not_null()).then("g_high").otherwise("c_high")
+    best = pl.when(both & ~pl.col("p_established")).then("p_t").when(both & fine).then(pl.min_horizontal("g_t", "p_t")).when(has_g).then("g_t").when(has_p).then(pl.when(fine).then("p_t").otherwise(pl.col("p_t") + pl.col("p_resolution") // 2)).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_t").otherwise("c_t")
+    low = pl.when(has_g & (both & fine)).then(pl.min_horizontal("g_low", "p_low") - GATEWAY_LAG).when(has_g).then(pl.col("g_low") - GATEWAY_LAG).when(has_p).then(pl.col("p_low") - GATEWAY_LAG).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_low").otherwise("c_low")
+    high = pl.when(has_g & (both & fine)).then(pl.max_horizontal("g_high", "p_high")).when(has_g).then("g_high").when(has_p).then(pl.col("p_high") + 5 * MS).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_high").otherwise("c_high")
     # the client's run bounds whatever the other sides leave open
     low = pl.max_horizontal(low, pl.when(has_g | has_p).then(None).otherwise("c_low"))
     opened = pl.coalesce(pl.when(fine).then("p_opened"), "g_opened", "p_opened", pl.col("c_start").cast(pl.Int64) * MS)
