@@ -234,20 +234,21 @@ class _File:
                 self.wrong(f"{key} is {type(value).__name__}, expected {names}", table, index, key)
 
     def regex(self, pattern: str, table: str, index: int, key: str) -> list[str]:
-        """Compiles a pattern with polars' engine; returns its named groups."""
+        """Compiles a pattern with polars' engine; returns its named groups, also those of a broken one."""
+        groups = re.findall(r"\(\?P?<([A-Za-z_]\w*)>", pattern)
         if found := _LOOK_AROUND.search(pattern):
             self.wrong(f"{key} uses look-around {found[0]!r}, which polars' regex engine lacks", table, index, key)
-            return []
+            return groups
         if found := _BACK_REFERENCE.search(pattern):
             self.wrong(f"{key} uses a back-reference {found[0]!r}, which polars' regex engine lacks", table, index, key)
-            return []
+            return groups
         try:
             pl.select(pl.lit("").str.contains(pattern))
         except pl.exceptions.ComputeError as error:
             reason = [line.strip() for line in str(error).splitlines() if line.strip().startswith("error:")]
             self.wrong(f"{key} is no valid regex: {reason[0] if reason else error}", table, index, key)
-            return []
-        return re.findall(r"\(\?P?<([A-Za-z_]\w*)>", pattern)
+            return groups
+        return groups
 
     def columns(self, names: Iterable[str], valid: frozenset[str], table: str, index: int, key: str) -> None:
         """Names that are no column."""
