@@ -43,9 +43,9 @@ class Time:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Extract:
-    """What a dialect or event takes out of a text and how it tidies it.
+    r"""What a dialect or event takes out of a text and how it tidies it.
 
-    `json_from` names a column captured by `regex` that holds the JSON; `loose` mends JSON with `\\xHH` escapes or
+    `json_from` names a column captured by `regex` that holds the JSON; `loose` mends JSON with `\xHH` escapes or
     zero-padded numbers before it is read. `join` puts columns together, `"{_host}:{_port}"`; null where one is null.
     """
 
