@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One line of evidence; `place` is file:line."""
+    """One line of evidence; `place` is file:line, `said` the message inside the quoted line."""
 
     place: str
     rule: str
@@ -25,7 +25,7 @@ class Proof:
     when: str
     quote: str
     close_id: str
-    event: str
+    said: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,9 @@ def digest(tables: Tables) -> Digest:
     named = pl.concat([closes["compose_project"], timeline["compose_project"]]).drop_nulls().unique().sort()
     projects = tuple(p for p in named if p)
     files = shorten(held.drop_nulls().unique().to_list())
-    only = projects[0] if len(projects) == 1 else ""
+    # A line without a project belongs to the project whose closes these are, where that is one.
+    gated = closes["compose_project"].drop_nulls().unique().to_list()
+    only = next((one[0] for one in (gated, list(projects)) if len(one) == 1), "")
     gateways = closes.select("compose_project", "service_name").unique().drop_nulls("service_name").rows()
     lanes = spans.lives(timeline, [(p or only, s) for p, s in gateways], only)
     weight = closes["count"].fill_null(1).clip(lower_bound=1)
@@ -123,7 +125,7 @@ def digest(tables: Tables) -> Digest:
     )
 
 
-def proof_of(row: Mapping[str, Any], files: Mapping[str, str], event: str = "") -> Proof:
+def proof_of(row: Mapping[str, Any], files: Mapping[str, str], said: str = "") -> Proof:
     """A row of EVIDENCE as text that is safe to show."""
     path = row["log_file_path"]
     place = files.get(path, shown(path)) if path else "no file"
@@ -136,7 +138,7 @@ def proof_of(row: Mapping[str, Any], files: Mapping[str, str], event: str = "") 
         when=words.since(row["delta_ns"], row["error_ns"]),
         quote=shown(row["quote"]),
         close_id=shown(row["close_id"]),
-        event=shown(event),
+        said=shown(said or row["quote"]),
     )
 
 
@@ -191,7 +193,7 @@ def _incidents(
                 down_ns=_downtime(row, lanes),
                 services=", ".join(shown(s) for s in row["services"] or ()),
                 projects=", ".join(shown(p) for p in row["projects"] or ()),
-                proof=proof_of(best, files, best["event_name"] or "") if best else None,
+                proof=proof_of(best, files, best["body"] or "") if best else None,
             )
         )
     made.sort(key=lambda i: (i.family == "client", -i.cut, -i.refused, -(i.down_ns or 0), i.start or 0))
@@ -218,7 +220,7 @@ def _deciding(
         )
         .unique("incident_id", keep="first", maintain_order=True)
         .join(
-            timeline.select("event_id", "event_name").unique("event_id", keep="first", maintain_order=True),
+            timeline.select("event_id", "body").unique("event_id", keep="first", maintain_order=True),
             on="event_id",
             how="left",
         )

@@ -73,7 +73,7 @@ def headline(d: Digest) -> dict[str, Any]:
     worst = d.worst
     if worst is None:
         text = "No incident: all closes were ordinary" if d.total else "No WebSocket close was found"
-        return {"worst": None, "who": "", "deed": text, "when": "", "harm": "", "sure": "", "wide": False}
+        return {"worst": None, "who": "", "deed": text, "when": "", "harm": "", "sure": "", "settle": ""}
     who = f"{worst.projects}’s gateway" if worst.projects and "," not in worst.projects else "The gateway"
     parts = []
     if worst.cut:
@@ -90,8 +90,11 @@ def headline(d: Digest) -> dict[str, Any]:
         "deed": words.deed(worst.cause),
         "when": words.moment(worst.start),
         "harm": ", ".join(parts),
-        "sure": f"{words.percent(worst.probability)} sure, {words.SURE[worst.verdict]}",
-        "wide": False,
+        # Nobody is sure of not knowing: what would settle it helps more than a figure.
+        "sure": ""
+        if worst.family == "unknown"
+        else f"{words.percent(worst.probability)} sure, {words.SURE[worst.verdict]}",
+        "settle": next((text for text, _ in d.missing), "nothing that occorr knows of"),
     }
 
 

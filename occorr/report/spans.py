@@ -114,7 +114,8 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
             life = all_lives[(project, service)] = _Life(Lane(project, service, gateway))
         _see(life, row)
     return sorted(
-        (_finish(life) for life in all_lives.values()), key=lambda lane: (lane.project, not lane.gateway, lane.name)
+        (lane for lane in map(_finish, all_lives.values()) if lane.spans),
+        key=lambda lane: (lane.project, not lane.gateway, lane.name),
     )
 
 

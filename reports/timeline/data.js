@@ -73,7 +73,7 @@ const state = { from: 0, to: 1, families: new Set(), code: "", service: "", proj
 
 function codeOf(c) {
   if (c.code !== null) return String(c.code);
-  if (c.http !== null) return `HTTP ${c.http}`;
+  if (c.http !== null && c.http !== 101) return `HTTP ${c.http}`; // 101 says that it opened, not how it closed
   return "none";
 }
 const client = (c) => (c.client_address ? `${c.client_address}${c.client_port !== null ? `:${c.client_port}` : ""}` : "not known");

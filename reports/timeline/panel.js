@@ -37,7 +37,7 @@ function line(e) {
 function ruler(c) {
   const timed = c.evidence.filter((e) => e.delta !== null);
   if (!timed.length) return "";
-  const most = Math.max(1, ...timed.map((e) => Math.abs(e.delta))), bend = (d) => Math.sign(d) * Math.sqrt(Math.abs(d) / most);
+  const most = Math.max(20, ...timed.map((e) => Math.abs(e.delta))), bend = (d) => Math.sign(d) * Math.sqrt(Math.abs(d) / most);
   const before = timed.some((e) => e.delta < 0), after = timed.some((e) => e.delta > 0);
   const zero = before && after ? 175 : before ? 300 : after ? 50 : 175, reach = before && after ? 130 : 235;
   const x = (d) => zero + bend(Math.max(-most, Math.min(most, d))) * reach;
