@@ -80,7 +80,6 @@ function drawLife(lane, traces, notes, shapes, clip, px) {
     }
   }
   if (!lane.life.gateway) return;
-  let end = -Infinity;
   // Loud labels take their place first: an OOM must not give way to the exit that follows it.
   const inside = lane.life.labels.filter((l) => l.t >= state.from && l.t <= state.to), taken = [];
   for (const l of [...inside.filter((i) => i.loud), ...inside.filter((i) => !i.loud)]) {
@@ -88,7 +87,6 @@ function drawLife(lane, traces, notes, shapes, clip, px) {
     if (taken.some(([a, b]) => from < b && to > a) || to > px(state.to) + 20) continue;
     taken.push([from, to]);
     notes.push({ x: l.t, y: lane.top + 10, text: l.loud ? `<b>${bare(l.text)}</b>` : bare(l.text), showarrow: false, xanchor: "left", xshift: -1, font: { size: 12, color: l.loud ? css("restart") : css("muted") } });
-    end = to;
   }
 }
 
@@ -128,12 +126,12 @@ function drawFamily(lane, traces, px, clip) {
     }
   }
   if (whiskX.length) traces.push({ type: "scatter", mode: "lines", x: whiskX, y: whiskY, line: { color: tint, width: 1.2 }, opacity: 0.7, hoverinfo: "skip" });
-  if (barX.length) traces.push({ type: "scatter", mode: "lines", x: barX, y: barY, line: { color: tint, width: 5 }, hoverinfo: "skip" });
+  if (barX.length) traces.push({ type: "scatter", mode: "lines", x: barX, y: barY, line: { color: tint, width: calm ? 2 : 5 }, hoverinfo: "skip" });
   if (!groups.length) return;
   traces.push({
     type: "scatter", mode: "markers+text", x: groups.map((g) => g.first), y: groups.map(() => lane.y), cliponaxis: false,
-    text: groups.map((g) => (g.n > 1 ? String(g.n) : "")), textposition: "top center", textfont: { size: 12, color: css("ink") },
-    marker: { symbol: SHAPES[lane.family] || "circle-open", color: tint, opacity: 1, size: groups.map((g) => (calm ? 8 : 11) + Math.min(8, Math.log2(g.n) * 1.2)), line: { width: lane.family === "unknown" ? 2.4 : 0, color: tint } },
+    text: groups.map((g) => (g.n > 1 ? String(g.n) : "")), textposition: "top center", textfont: { size: calm ? 11 : 12, color: css(calm ? "muted" : "ink") },
+    marker: { symbol: SHAPES[lane.family] || "circle-open", color: tint, opacity: 1, size: groups.map((g) => (calm ? 8 : 11) + Math.min(calm ? 4 : 8, Math.log2(g.n) * 1.2)), line: { width: lane.family === "unknown" ? 2.4 : 0, color: tint } },
     customdata: groups.map((g) => g.closes.map((c) => c.index)),
     hovertemplate: groups.map((g) => {
       const c = g.closes[0], origin = originOf();
