@@ -10,8 +10,6 @@ from typing import Final
 
 import polars as pl
 
-from occorr import schema
-from occorr.scope import placement
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -128,11 +126,9 @@ def _downtime(
     pre = gap.filter(pl.col("t") >= onset - BEFORE)
     codes = gap.filter(pl.col("event_name") == "container.die").get_column("container_exit_code").to_list()
     ids = gap.get_column("container_id").drop_nulls().unique(maintain_order=True).to_list()
-    hosts = lines.filter((pl.col("t") >= (before or low) - 600 * SECOND) & (pl.col("t") <= (after or high) + 60 * SECOND)).get_column("host_name").drop_nulls()
     hosts_before = {h for h, x in zip(lines.get_column("host_name").to_list(), lines.get_column("t").to_list(), strict=True) if h and x <= low and (before is None or x >= before - 60 * SECOND)}
     hosts_after = {h for h, x in zip(lines.get_column("host_name").to_list(), lines.get_column("t").to_list(), strict=True) if h and starts and x >= starts[0] and x <= starts[0] + 120 * SECOND}
     known = covered is not None and covered[0] <= low + SECOND
-    del hosts
     cited = _cited(gap)
     commands = [str(c) for c in gap.filter(pl.col("event_name") == "container.exec_create").get_column("exec_command").to_list()]
     return _row(
@@ -216,11 +212,3 @@ def _interruptions(events: pl.DataFrame) -> list[dict[str, object]]:
             until = row["until"] if row["until"] is not None else row["t"] + 3600 * SECOND
             out.append(_row(kind=kind, cut_low=row["t"], cut_high=until, up=until, error=0, covered=True, abrupt=False, shown=True, events=[i for i in (row["event_id"], row["end_id"]) if i], container_id=row["container_id"]))
     return out
-
-
-def gateway_place(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[str | None, str | None]:
-    """Service and project of the gateway."""
-    return placement(events, facts)
-
-
-__all__ = ["episodes", "gateway_place", "schema"]

@@ -1,0 +1,157 @@
+"""The pipeline as one function: read → unwrap → decode → link → clocks → place → closes → causes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from occorr import causes, clocks, closes, definitions, episodes, facts, ingest, link, place, read, redact, rules, schema, scope
+from occorr.errors import NothingParsableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FAILED: Final = ("failed", "partial", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """The tables of one analysis, each with the columns of `schema.TABLES`, and what notebooks want beside them.
+
+    Attributes:
+        timeline: EVENTS, sorted by aligned time.
+        closes: CLOSES, one row a close.
+        evidence: EVIDENCE, the lines that speak for or against each verdict.
+        incidents: INCIDENTS.
+        facts: FACTS.
+        clocks: CLOCKS.
+        sources: SOURCES.
+        partial: whether some input could not be read or recognised.
+        redacted: whether secrets were replaced.
+    """
+
+    timeline: pl.DataFrame
+    closes: pl.DataFrame
+    evidence: pl.DataFrame
+    incidents: pl.DataFrame
+    facts: pl.DataFrame
+    clocks: pl.DataFrame
+    sources: pl.DataFrame
+    partial: bool = False
+    redacted: bool = True
+
+
+def analyze(
+    paths: Sequence[str | Path] | str | Path,
+    *,
+    tz: str | None = None,
+    offsets: Mapping[str, tuple[int, int]] | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    project: str | None = None,
+    all_lines: bool = False,
+    redact_key: bytes | None = None,
+    redact_secrets: bool = True,
+    parsers: Path | None = None,
+) -> Analysis:
+    """Reads logs as they were found and attributes each WebSocket close in them.
+
+    Args:
+        paths: files, directories, glob patterns, or `-` for stdin.
+        tz: IANA zone of stamps that carry none and whose container's zone is not known.
+        offsets: clock → (offset ns, half-width ns) that override the estimates; this clock minus the reference.
+        since_ns: closes before this aligned time (ns since 1970) are left out.
+        until_ns: closes after this aligned time are left out.
+        project: only closes of this Compose project.
+        all_lines: keep every line, not only those that can matter.
+        redact_key: key of the fingerprints, for comparing across runs; by default they compare inside one result.
+        redact_secrets: False leaves secrets in the output.
+        parsers: a folder with further definitions.
+
+    Returns:
+        the tables; identical for identical input.
+
+    Raises:
+        OccorrError: an input does not exist, or a definition is wrong.
+        NothingParsableError: no input held a line of a known format.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    library = definitions.builtin() if parsers is None else definitions.load(definitions.resources.folder("parsers"), parsers)
+    inputs = list(read.blobs(given))
+    redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
+    decoded, sources, documents = [], [], []
+    for blob in inputs:
+        document = facts.document(blob, redactor)
+        if document is not None:
+            documents.append((blob.path, document[1]))
+            lines = bytes(blob.data).count(b"\n") + 1
+            row = {"path": blob.path, "part": "", "format": document[0], "lines_read": lines, "lines_kept": 0, "lines_skipped": lines, "lines_unparsed": 0, "sha256": blob.sha256, "status": blob.status, "message": f"{len(document[1])} facts"}
+            sources.append(schema.conform(pl.DataFrame([row]), schema.SOURCES))
+            continue
+        events, source = ingest.ingest(blob, library, redactor, all_lines=all_lines)
+        sources.append(source)
+        if events.height:
+            decoded.append(events)
+    table = pl.concat(sources) if sources else schema.empty(schema.SOURCES)
+    known = [e for e in decoded if "parser" in e.columns and e.get_column("parser").is_not_null().any()]
+    if not known:
+        raise NothingParsableError(_nothing(table))
+    events = link.link(pl.concat(decoded, how="diagonal"))
+    fact_table = facts.frame(documents)
+    events = scope.roles(events, fact_table)
+    events, clock_table = clocks.align(events, fact_table, tz=tz, overrides=offsets)
+    events = place.place(events, clock_table)
+    rows = closes.closes(events, fact_table)
+    lives = episodes.episodes(events, fact_table)
+    judged = causes.judge(rows, lives, events, fact_table, rules.builtin(), scope.placement(events, fact_table))
+    result = Analysis(
+        timeline=_timeline(events), closes=schema.conform(judged.closes, schema.CLOSES), evidence=judged.evidence, incidents=judged.incidents, facts=fact_table, clocks=clock_table,
+        sources=_sources(table, events), partial=bool(table.get_column("status").is_in(FAILED).any()), redacted=redact_secrets,
+    )  # fmt: skip
+    return _window(result, since_ns, until_ns, project)
+
+
+def _nothing(table: pl.DataFrame) -> str:
+    rows = [f"  {r['path']}: {r['message'] or r['status'] or 'no known format'}" for r in table.to_dicts()]
+    return "No line of a known format was found.\n" + "\n".join(rows or ["  (no input)"]) + "\nGive gateway, CLI or proxy logs, or docker events; 'occorr formats list' shows what is known."
+
+
+def _timeline(events: pl.DataFrame) -> pl.DataFrame:
+    """EVENTS: the contract's columns, everything else folded into `attributes`."""
+    extra = sorted(c for c in events.columns if (c in schema.ATTRIBUTES and c not in ("zone_inline", "multiplicity")) or c.startswith("x_") or c in ("also_at", "role"))
+    used = [c for c in extra if events.get_column(c).is_not_null().any()]
+    pairs = [pl.when(pl.col(c).is_not_null()).then(pl.struct(pl.lit(c.removeprefix("x_")).alias("key"), pl.col(c).cast(pl.String).alias("value"))) for c in used]
+    folded = pl.concat_list(pairs).list.drop_nulls().alias("attributes") if pairs else pl.lit(None).alias("attributes")
+    named = events.with_columns(folded, pl.coalesce("service_name", "compose_service", pl.col("part").replace("", None)).alias("service_name"), pl.coalesce("compose_service", pl.col("part").replace("", None)).alias("compose_service"))
+    words = {"at_event": "when it happened", "at_start": "when the connection began", "at_end": "when the connection ended", "at_write": "when the line was written", "unknown": "not known"}
+    named = named.with_columns(pl.col("time_semantics").replace(words).alias("timestamp_desc"))
+    return schema.conform(named.filter(pl.col("event_name") != "unparsed"), schema.EVENTS)
+
+
+def _sources(table: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """SOURCES with the times and clocks that placing found."""
+    spans = events.filter(pl.col("timestamp").is_not_null()).group_by("log_file_path", "part").agg(pl.col("timestamp").min().alias("_a"), pl.col("timestamp").max().alias("_b"), pl.col("clock_id").drop_nulls().mode().sort().first().alias("_c"))
+    joined = table.join(spans, left_on=["path", "part"], right_on=["log_file_path", "part"], how="left", maintain_order="left")
+    return schema.conform(joined.with_columns(pl.coalesce("first_time", "_a").alias("first_time"), pl.coalesce("last_time", "_b").alias("last_time"), pl.coalesce("clock_id", "_c").alias("clock_id")), schema.SOURCES)
+
+
+def _window(result: Analysis, since_ns: int | None, until_ns: int | None, project: str | None) -> Analysis:
+    """The closes of a time window or project, with their evidence and incidents."""
+    if since_ns is None and until_ns is None and project is None:
+        return result
+    t = pl.col("timestamp").cast(pl.Int64)
+    keep = pl.lit(value=True)
+    if since_ns is not None:
+        keep = keep & (t >= since_ns).fill_null(value=True)
+    if until_ns is not None:
+        keep = keep & (t <= until_ns).fill_null(value=True)
+    if project is not None:
+        keep = keep & (pl.col("compose_project") == project).fill_null(value=False)
+    rows = result.closes.filter(keep)
+    return replace(
+        result, closes=rows, evidence=result.evidence.filter(pl.col("close_id").is_in(rows.get_column("close_id").to_list())),
+        incidents=result.incidents.filter(pl.col("incident_id").is_in(rows.get_column("incident_id").drop_nulls().to_list())),
+    )  # fmt: skip

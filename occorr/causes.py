@@ -1,0 +1,283 @@
+"""From closes and episodes to verdicts: rules are run as data, their findings weighed, and what is missing is named.
+
+A verdict's name is the strength of its best finding. A finding that the error bounds leave open counts as circumstantial at
+most; two decisive findings that name different causes take each other's decisiveness away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from occorr import schema
+from occorr.rules import EPISODE, EPISODE_FEATURES, FEATURES, RANK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from occorr.rules import Cause, Rule
+
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+# Provisional: what each strength was worth on the incidents at hand; a fitted table replaces it.
+PROBABILITY: Final = {3: 0.98, 2: 0.86, 1: 0.5, 0: 0.2}
+VERDICT: Final = {3: "decisive", 2: "supported", 1: "circumstantial", 0: "unknown"}
+STRENGTH: Final = {rank: name for name, rank in RANK.items()}
+NEAR: Final = 30 * SECOND
+TOGETHER: Final = 45 * SECOND  # closes of one cause that lie nearer together are one incident
+LIMITS: Final = (60.0, 75.0, 300.0, 3600.0)  # idle limits that proxies and balancers come with, s
+_COLUMN_OF: Final = {
+    "gateway": "g_event", "open": "g_open_event", "proxy": "p_event", "proxy_error": "p_error_event", "client": "c_event", "auth": "g_auth_event", "error": "g_error_event", "parse": "g_parse_event",
+    "timeout": "g_timeout_event", "version": "g_version_event", "invalid": "g_invalid_event", "death": "death_event", "untrusted": "untrusted_event",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the rules made of the closes: the last columns of CLOSES, EVIDENCE and INCIDENTS."""
+
+    closes: pl.DataFrame
+    evidence: pl.DataFrame
+    incidents: pl.DataFrame
+    episodes: pl.DataFrame
+
+
+def judge(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame, causes: Sequence[Cause], place: tuple[str | None, str | None]) -> Judged:
+    """Verdicts for all closes.
+
+    Args:
+        closes: rows of `closes.closes`.
+        episodes: rows of `episodes.episodes`.
+        events: placed events.
+        facts: FACTS.
+        causes: the rules.
+        place: the gateway's service and project.
+    """
+    named = name_episodes(episodes, causes)
+    wide = features(closes, named, events, facts)
+    findings = _findings(wide, named, causes)
+    verdicts = _weigh(wide, findings, named)
+    evidence = _evidence(wide, findings, verdicts, named, events)
+    rows = wide.join(verdicts, on="close_id", how="left", maintain_order="left").with_columns(pl.lit(place[0]).alias("service_name"), pl.lit(place[1]).alias("compose_project"))
+    rows = rows.with_columns(_missing().alias("missing"))
+    rows, incidents = _incidents(rows, named, causes)
+    return Judged(rows, evidence, incidents, named)
+
+
+def name_episodes(episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:
+    """Adds `cause`, `rank`, `rule` and `told` (the sentence) to each episode: the strongest rule that holds."""
+    frame = episodes.with_columns(pl.lit("").alias("cause"), pl.lit(0).alias("rank"), pl.lit("").alias("rule"), pl.lit("").alias("told"))
+    for cause in causes:
+        for rule in cause.episodes:
+            holds = pl.sql_expr(rule.when).fill_null(value=False) & (RANK[rule.strength] > pl.col("rank"))
+            frame = frame.with_columns(holds.alias("_h")).with_columns(
+                pl.when("_h").then(pl.lit(cause.cause)).otherwise("cause").alias("cause"), pl.when("_h").then(pl.lit(rule.id)).otherwise("rule").alias("rule"),
+                pl.when("_h").then(pl.lit(rule.sentence)).otherwise("told").alias("told"), pl.when("_h").then(pl.lit(RANK[rule.strength])).otherwise("rank").alias("rank"),
+            ).drop("_h")  # fmt: skip
+    return frame
+
+
+def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """The closes with every feature that rules may ask for."""
+    rows = closes.with_columns(pl.lit(None, pl.String).alias(c) for c in _COLUMN_OF.values() if c not in closes.columns)
+    t = pl.col("timestamp").cast(pl.Int64)
+    gateway_times = events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null()).select(pl.col("timestamp").cast(pl.Int64).alias("line")).sort("line")
+    docker = events.filter((pl.col("source_kind") == "docker") & pl.col("timestamp").is_not_null()).get_column("timestamp").cast(pl.Int64)
+    first_docker = docker.min() if docker.len() else None
+    untrusted = events.filter(pl.col("event_name") == "proxy.untrusted")
+    tunnels = closes.filter(pl.col("p_established").fill_null(value=False)) if "p_established" in closes.columns else closes.clear()
+    own = _gateway_upstreams(closes, tunnels, facts)
+    paths = tunnels.get_column("p_path").drop_nulls().unique().to_list() if "p_path" in tunnels.columns else []
+    kinds = closes.get_column("p_kind").drop_nulls().unique().to_list() if "p_kind" in closes.columns else []
+    kinds += [str(v).removeprefix("proxy.") for v in facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy.")).get_column("value").to_list()]
+    ports = facts.filter(pl.col("key").str.starts_with("port.")).get_column("value").str.extract(r":(\d+)$", 1).cast(pl.Int64, strict=False).drop_nulls().to_list()
+    limits = sorted({*LIMITS, *(float(v) for v in facts.filter(pl.col("key").str.contains("timeout.idle")).get_column("value").cast(pl.Float64, strict=False).drop_nulls().to_list())})
+    lasted = pl.coalesce("p_duration", "g_duration", "duration_ns") / SECOND
+    limit = pl.coalesce([pl.when((lasted - x).abs() < max(0.25, 0.004 * x)).then(x) for x in limits])
+    upstream_known = (pl.col("p_upstream").is_not_null() | pl.col("p_upstream_status").is_not_null()).fill_null(value=False)
+    says_upstream = pl.col("p_upstream").is_not_null().any().over("p_file") | pl.col("p_kind").is_in(["haproxy", "traefik", "envoy", "caddy"])
+    to_gateway = pl.when(pl.col("p_upstream").is_not_null() & bool(own)).then(pl.col("p_upstream").is_in(own)).when(pl.col("p_path").is_in(paths)).then(pl.lit(value=True)).otherwise(None)
+    near = rows.select("close_id", t.alias("t")).filter(pl.col("t").is_not_null()).sort("t")
+    last = near.join_asof(gateway_times, left_on="t", right_on="line", strategy="backward", check_sortedness=False).rename({"line": "_before"})
+    last = last.join_asof(gateway_times, left_on="t", right_on="line", strategy="forward", check_sortedness=False).rename({"line": "_after"}).drop("t")
+    rows = rows.join(last, on="close_id", how="left", maintain_order="left")
+    moments = near.with_columns((pl.col("t") // (200 * MS)).alias("_b"))
+    crowd = moments.group_by("_b").len("_n")
+    rows = rows.join(moments.join(crowd, on="_b").select("close_id", pl.col("_n").cast(pl.Int64).alias("same_moment")), on="close_id", how="left", maintain_order="left")
+    gone = episodes.filter(pl.col("kind") == "gateway")
+    proxied = episodes.filter(pl.col("kind") == "proxy")
+    broken = episodes.filter(pl.col("kind").is_in(["freeze", "partition"]))
+    return rows.with_columns(
+        pl.col("websocket_close_code").cast(pl.Int64).alias("code"), pl.col("websocket_close_reason").alias("reason"), (pl.col("duration_ns") / SECOND).alias("duration_s"), pl.col("group_id").is_not_null().alias("grouped"),
+        pl.col("g_event").is_not_null().alias("g_seen"), pl.col("g_ambiguous").alias("ambiguous"), pl.col("g_parse_event").is_not_null().alias("g_parse_error"), pl.col("g_timeout_event").is_not_null().alias("g_timeout_line"),
+        pl.col("g_version_event").is_not_null().alias("g_version_line"), pl.col("g_invalid_event").is_not_null().alias("g_invalid_line"), pl.col("g_auth_event").is_not_null().alias("g_auth_line"),
+        pl.col("p_event").is_not_null().alias("p_seen"), (upstream_known | says_upstream.fill_null(value=False)).alias("p_upstream_known"), (pl.col("p_duration") / SECOND).alias("p_duration_s"), to_gateway.alias("p_to_gateway"),
+        pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"), limit.alias("p_limit_s"),
+        pl.col("c_event").is_not_null().alias("c_seen"), pl.col("c_port").is_in(ports).alias("c_published"), pl.lit(None, pl.Boolean).alias("c_inside"),
+        ((t - pl.col("_before") < NEAR) & (pl.col("_after") - t < NEAR)).fill_null(value=False).alias("gateway_alive"), pl.lit(gateway_times.height > 0).alias("gateway_log"),
+        (t >= pl.lit(first_docker)).fill_null(value=False).alias("docker_covers"), pl.lit(kinds[0] if len(set(kinds)) == 1 else None, pl.String).alias("proxy_known"), pl.lit(untrusted.height > 0).alias("untrusted_line"),
+        pl.lit(untrusted.item(0, "event_id") if untrusted.height else None, pl.String).alias("untrusted_event"),
+        _any_near(gone, t).alias("downtime_near"), _any_near(proxied, t).alias("proxy_event_near"), _any_near(broken, t).alias("interruption_near"),
+        ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
+    )  # fmt: skip
+
+
+def _any_near(episodes: pl.DataFrame, t: pl.Expr) -> pl.Expr:
+    """Whether a moment lies in or within a few seconds of one of the episodes."""
+    tests = [t.is_between(low - 2 * SECOND, (up if up is not None else 1 << 62) + 2 * SECOND) for low, up in episodes.select("cut_low", "up").rows() if low is not None]
+    return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
+
+
+def _gateway_upstreams(closes: pl.DataFrame, tunnels: pl.DataFrame, facts: pl.DataFrame) -> list[str]:
+    """host:port of the gateway as proxies name it: where their tunnels go, and where the gateway says it listens."""
+    out: set[str] = set()
+    if "p_upstream" in tunnels.columns:
+        out |= set(tunnels.get_column("p_upstream").drop_nulls().to_list())
+    if "g_local" in closes.columns and not out:
+        local = closes.get_column("g_local").drop_nulls().unique().to_list()
+        configured = facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list() or ["18789"]
+        out |= {f"{a}:{p}" for a in local for p in configured}
+    return sorted(out)
+
+
+def _findings(wide: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:
+    """One row a rule that speaks for a close: close_id, rule, cause, rank, priority, certain, episode."""
+    out = []
+    for cause in causes:
+        for rule in cause.rules:
+            hits = wide.filter(pl.sql_expr(rule.when).fill_null(value=False)) if rule.when else wide
+            if hits.is_empty():
+                continue
+            rows = _related(hits, episodes, rule) if rule.relation else hits.select("close_id", pl.lit(rule.cause).alias("cause"), pl.lit(RANK[rule.strength]).alias("rank"), pl.lit(value=True).alias("certain"), pl.lit(None, pl.String).alias("episode"))
+            out.append(rows.with_columns(pl.lit(rule.id).alias("rule"), pl.lit(rule.priority).alias("priority"), pl.lit(rule.probability, pl.Float64).alias("stated")))
+    empty = pl.DataFrame(schema={"close_id": pl.String, "cause": pl.String, "rank": pl.Int32, "certain": pl.Boolean, "episode": pl.String, "rule": pl.String, "priority": pl.Int32, "stated": pl.Float64})
+    return pl.concat([empty, *out], how="vertical_relaxed").filter(pl.col("cause") != "")
+
+
+def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataFrame:
+    """Closes that stand to an episode as the rule asks, and whether their bounds leave no doubt of it."""
+    relation = rule.relation
+    if relation is None:
+        raise AssertionError("a rule without a relation has no episode")
+    fit = episodes.filter((pl.col("kind") == relation.kind) & (pl.sql_expr(relation.when).fill_null(value=False) if relation.when else pl.lit(value=True)))
+    far = pl.lit(1 << 62)
+    low, high = {
+        "cut": (pl.col("cut_low"), pl.col("cut_high")), "down": (pl.col("cut_low"), pl.coalesce("up", far)), "during": (pl.col("cut_low"), pl.coalesce("up", far)),
+        "starting": (pl.coalesce("up", "cut_high"), pl.coalesce("ready", pl.coalesce("up", "cut_high") + 60 * SECOND)), "exact": (pl.col("exact"), pl.col("exact")),
+    }[relation.at]  # fmt: skip
+    windows = fit.select("episode", pl.col("cause").alias("episode_cause"), pl.col("rank").alias("episode_rank"), (low - int(relation.before * SECOND)).alias("from"), (high + int(relation.after * SECOND)).alias("until"), pl.col("error").fill_null(0)).drop_nulls("from")
+    times = hits.select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t"), pl.col("time_earliest").cast(pl.Int64).alias("lo"), pl.col("time_latest").cast(pl.Int64).alias("hi")).drop_nulls("t")
+    pairs = times.join_where(windows, pl.col("hi") + pl.col("error") >= pl.col("from"), pl.col("lo") - pl.col("error") <= pl.col("until"))
+    inside = (pl.col("lo") >= pl.col("from")) & (pl.col("hi") <= pl.col("until"))
+    # nearest episode first: a close belongs to one
+    middle = (pl.col("from") + pl.min_horizontal("until", pl.col("from") + 600 * SECOND)) // 2
+    pairs = pairs.with_columns(inside.alias("certain"), (pl.col("t") - middle).abs().alias("_far")).sort("close_id", pl.col("certain").not_(), "_far").unique("close_id", keep="first", maintain_order=True)
+    own = pl.when(pl.lit(rule.cause) == EPISODE).then("episode_cause").otherwise(pl.lit(rule.cause))
+    rank = pl.when(pl.lit(rule.cause) == EPISODE).then(pl.min_horizontal(pl.lit(RANK[rule.strength]), "episode_rank")).otherwise(pl.lit(RANK[rule.strength]))
+    return pairs.select("close_id", own.alias("cause"), pl.when("certain").then(rank).otherwise(1).cast(pl.Int32).alias("rank"), "certain", "episode").filter(pl.col("cause") != "")
+
+
+def _weigh(wide: pl.DataFrame, findings: pl.DataFrame, episodes: pl.DataFrame) -> pl.DataFrame:
+    """The best finding of each close, and what speaks against its being the last word."""
+    del episodes
+    order = findings.sort("close_id", pl.col("rank"), pl.col("priority"), "rule", descending=[False, True, True, False])
+    best = order.unique("close_id", keep="first", maintain_order=True).rename({"rank": "best_rank", "rule": "best_rule", "episode": "best_episode"})
+    joined = order.join(best.select("close_id", pl.col("cause").alias("_best")), on="close_id")
+    rivals = joined.filter(pl.col("cause") != pl.col("_best")).unique("close_id", keep="first", maintain_order=True).select("close_id", pl.col("cause").alias("runner_up"), pl.col("rank").alias("rival_rank"), pl.col("priority").alias("rival_priority"))
+    frame = wide.select("close_id", "group_id", "p_clock_status", "g_seen", "c_seen").join(best, on="close_id", how="left", maintain_order="left").join(rivals, on="close_id", how="left", maintain_order="left")
+    # Two decisive findings that disagree: neither is the last word, unless one outranks by design.
+    disputed = (pl.col("best_rank") == 3) & (pl.col("rival_rank") == 3) & (pl.col("rival_priority") > pl.col("priority") - 20)
+    # A row whose place on the axis hangs on an unverified clock cannot be decided by when it was.
+    unplaced = pl.col("best_episode").is_not_null() & (pl.col("p_clock_status") == "assumed") & ~pl.col("g_seen") & ~pl.col("c_seen")
+    mixed = pl.col("group_id").is_not_null() & (pl.col("cause").n_unique().over("group_id") > 1)
+    rank = pl.when((disputed | unplaced | mixed).fill_null(value=False) & (pl.col("best_rank") == 3)).then(2).otherwise(pl.col("best_rank").fill_null(0)).cast(pl.Int32)
+    frame = frame.with_columns(rank.alias("rank"), pl.col("cause").fill_null("unknown.unknown"))
+    probability = pl.coalesce(pl.when(pl.col("rank") == pl.col("best_rank")).then("stated"), pl.col("rank").replace_strict(PROBABILITY, return_dtype=pl.Float64))
+    rival = pl.when(pl.col("runner_up").is_not_null()).then((1 - probability) * 0.7)
+    return frame.select(
+        "close_id", "cause", pl.col("cause").str.extract(r"^([^.]+)", 1).alias("family"), pl.col("rank").replace_strict(VERDICT, return_dtype=pl.String).alias("verdict"), probability.round(3).alias("probability"), "runner_up",
+        rival.round(3).alias("runner_up_probability"), pl.col("cause").str.extract(r"^([^.]+)", 1).replace_strict(schema.LAYER_OF_FAMILY, return_dtype=pl.String).alias("layer"), "best_rule", "best_episode",
+    )  # fmt: skip
+
+
+def _evidence(wide: pl.DataFrame, findings: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """EVIDENCE: each finding's cited lines; those of other causes contradict."""
+    cites = _cites()
+    rows = findings.join(wide.select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t"), pl.col("time_earliest").cast(pl.Int64).alias("lo"), pl.col("time_latest").cast(pl.Int64).alias("hi"), *dict.fromkeys(_COLUMN_OF.values())), on="close_id")
+    parts = []
+    for name, column in _COLUMN_OF.items():
+        ids = [rule for rule, names in cites.items() if name in names]
+        parts.append(rows.filter(pl.col("rule").is_in(ids)).select("close_id", "rule", "cause", "rank", "t", "lo", "hi", pl.col(column).alias("event_id")))
+    told = [rule for rule, names in cites.items() if "episode" in names]
+    of_episode = rows.filter(pl.col("rule").is_in(told) & pl.col("episode").is_not_null()).join(episodes.select("episode", "events"), on="episode").explode("events")
+    parts.append(of_episode.select("close_id", "rule", "cause", "rank", "t", "lo", "hi", pl.col("events").alias("event_id")))
+    lines = events.select("event_id", pl.col("timestamp").cast(pl.Int64).alias("et"), pl.col("clock_error_ns").fill_null(0).alias("ee"), "log_file_path", "log_line", pl.col("log_record_original").alias("quote")).unique("event_id", keep="first")
+    out = pl.concat(parts).drop_nulls("event_id").unique(["close_id", "rule", "event_id"], maintain_order=True).join(lines, on="event_id", maintain_order="left")
+    out = out.join(verdicts.select("close_id", pl.col("cause").alias("_verdict"), "best_rule"), on="close_id", maintain_order="left")
+    supports = pl.col("cause") == pl.col("_verdict")
+    out = out.with_columns(pl.when(supports).then(pl.lit("supports")).otherwise(pl.lit("contradicts")).alias("role"), pl.col("rank").replace_strict(STRENGTH, return_dtype=pl.String).alias("strength"), (pl.col("et") - pl.col("t")).alias("delta_ns"), ((pl.col("hi") - pl.col("lo")) // 2 + pl.col("ee")).alias("error_ns"))
+    out = out.sort("close_id", supports.not_(), pl.col("rule") != pl.col("best_rule"), pl.col("rank") * -1, pl.col("delta_ns").abs(), "event_id")
+    return schema.conform(out, schema.EVIDENCE)
+
+
+def _cites() -> dict[str, tuple[str, ...]]:
+    from occorr import rules  # noqa: PLC0415 - the built-in rules are read once, on first use
+
+    return {rule.id: rule.cites for cause in rules.builtin() for rule in cause.rules}
+
+
+def _missing() -> pl.Expr:
+    """What would settle a close that is not settled."""
+    open_ = pl.col("verdict") != "decisive"
+    when = pl.coalesce(pl.col("timestamp").dt.strftime("%H:%M:%S"), pl.lit("that time"))
+    asks = [
+        pl.when(open_ & ~pl.col("docker_covers")).then(pl.concat_str(pl.lit("no docker events cover "), when, pl.lit("; collect them while the engine still has them (docker events --since 2h --until 0s)"))),
+        pl.when(open_ & ~pl.col("gateway_log")).then(pl.lit("the gateway's log (docker logs -t <gateway>)")),
+        pl.when(open_ & pl.col("gateway_log") & ~pl.col("g_seen") & pl.col("established").fill_null(value=True)).then(pl.lit("the gateway did not log this close: run it with --verbose, or keep its file log")),
+        pl.when(open_ & (pl.col("via") == "proxy") & ~pl.col("p_seen")).then(pl.lit("the proxy's access log with request time and port")),
+        pl.when(open_ & (pl.col("p_clock_status") == "assumed").fill_null(value=False)).then(pl.lit("nothing ties the proxy's clock to the gateway's; log $msec and $request_time")),
+        pl.when(open_ & ~pl.col("c_seen") & pl.col("code_client").is_null() & (pl.col("code_gateway").is_null() | (pl.col("code_gateway") == 1006))).then(pl.lit("what the client saw (its close code and reason)")),
+    ]  # fmt: skip
+    return pl.concat_list(asks).list.drop_nulls()
+
+
+def _incidents(rows: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Closes of one episode, or of one cause that lie together, are one incident; ordinary closes are none."""
+    titles = {c.cause: c.title for c in causes}
+    gap = pl.col("timestamp").diff().dt.total_nanoseconds().fill_null(0).over("cause", order_by="timestamp") > TOGETHER
+    ranked = rows.with_columns(gap.cum_sum().over("cause", order_by="timestamp").alias("_n"))
+    story = pl.col("best_episode").is_not_null()
+    startup = pl.col("cause") == "restart.startup"
+    key = pl.when(pl.col("cause").is_in(["client.normal", "unknown.unknown"])).then(None).when(story).then(pl.col("best_episode")).otherwise(pl.concat_str("cause", pl.lit("/"), pl.col("_n").cast(pl.String)))
+    ranked = ranked.with_columns(key.alias("_key"))
+    # knocking while a gateway starts belongs to the restart that made it start
+    if episodes.height:
+        spans = episodes.filter((pl.col("kind") == "gateway") & (pl.col("cause") != "")).select(pl.col("episode").alias("_e"), pl.col("cut_low").alias("_l"), (pl.coalesce("ready", "up", "cut_high") + 60 * SECOND).alias("_u"))
+        own = ranked.filter(startup & ~story).select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t")).drop_nulls().join_where(spans, pl.col("t") >= pl.col("_l"), pl.col("t") <= pl.col("_u")).sort("_l").unique("close_id", keep="last").select("close_id", "_e")
+        ranked = ranked.join(own, on="close_id", how="left", maintain_order="left").with_columns(pl.coalesce("_e", "_key").alias("_key")).drop("_e")
+    grouped = ranked.filter(pl.col("_key").is_not_null()).group_by("_key").agg(
+        pl.col("timestamp").min().alias("start"), pl.col("timestamp").max().alias("end"), pl.col("cause").filter(~startup).mode().sort().first().fill_null("restart.startup").alias("cause"), pl.col("probability").filter(~startup | startup.all()).mean().round(3).alias("probability"),
+        pl.col("count").sum().alias("closes"), pl.col("service_name").drop_nulls().unique().sort().alias("services"), pl.col("compose_project").drop_nulls().unique().sort().alias("projects"), (~pl.col("established").fill_null(value=False)).sum().alias("_refused"), pl.col("best_episode").drop_nulls().first(),
+    ).sort("start", "_key", nulls_last=True)  # fmt: skip
+    grouped = grouped.with_row_index("_i").with_columns(pl.format("i{}", (pl.col("_i") + 1).cast(pl.String).str.zfill(3)).alias("incident_id"), pl.col("cause").str.extract(r"^([^.]+)", 1).alias("family"))
+    told = grouped.join(episodes.select(pl.col("episode").alias("best_episode"), "told", "cut_low", "up"), on="best_episode", how="left", maintain_order="left")
+    lines = [_title(r, titles) for r in told.to_dicts()]
+    incidents = schema.conform(told.with_columns(pl.Series("title", lines, dtype=pl.String)), schema.INCIDENTS)
+    rows = ranked.join(grouped.select("_key", "incident_id"), on="_key", how="left", maintain_order="left").drop("_key", "_n")
+    return rows, incidents
+
+
+def _title(row: dict[str, Any], titles: dict[str, str]) -> str:
+    """The incident in one sentence: what, when, how many, for how long."""
+    what = row["told"] or titles.get(row["cause"], row["cause"])
+    start = f" at {row['start']:%H:%M:%S.%f}"[:-3] + " UTC" if row["start"] is not None else ""
+    ended, refused = int(row["closes"]) - int(row["_refused"]), int(row["_refused"])
+    parts = [f"{ended} connection{'s' * (ended != 1)} closed"] * (ended > 0) + [f"{refused} attempt{'s' * (refused != 1)} refused"] * (refused > 0)
+    if row["up"] is not None and row["cut_low"] is not None and row["up"] > row["cut_low"]:
+        parts.append(f"{(row['up'] - row['cut_low']) / SECOND:.0f} s down")
+    return f"{what}{start}: {', '.join(parts)}."
+
+
+__all__ = ["EPISODE_FEATURES", "FEATURES", "Judged", "features", "judge", "name_episodes"]

@@ -1,0 +1,190 @@
+"""Loads `occorr/rules/*.toml`, one file a cause, and checks them like definitions: all mistakes at once, with file:line.
+
+A rule speaks about closes (`[[rule]]`) or about what happened to a path (`[[episode]]`). Its `when` is an SQL expression over
+the features that `FEATURES` and `EPISODE_FEATURES` name, so that an operator can read it and polars can run it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from occorr import resources, schema
+from occorr.definitions import _File as File
+from occorr.errors import DefinitionError, Problem, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+STR, I64, BOOL, F64 = pl.String, pl.Int64, pl.Boolean, pl.Float64
+FEATURES: Final[Mapping[str, Any]] = {
+    # what was seen of the close
+    "via": STR, "established": BOOL, "inferred": BOOL, "code": I64, "code_gateway": I64, "code_client": I64, "reason": STR, "duration_s": F64, "grouped": BOOL,
+    # the gateway's word
+    "g_seen": BOOL, "g_cause": STR, "g_auth": STR, "g_error": STR, "g_handshake": STR, "g_mode": STR, "ambiguous": BOOL, "g_parse_error": BOOL, "g_timeout_line": BOOL, "g_version_line": BOOL, "g_invalid_line": BOOL, "g_auth_line": BOOL,
+    # the proxy's word
+    "p_seen": BOOL, "p_kind": STR, "p_status": I64, "p_established": BOOL, "p_upstream_status": STR, "p_upstream_known": BOOL, "p_errno": I64, "p_phase": STR, "p_error_level": STR, "p_termination": STR, "p_flags": STR, "p_duration_s": F64, "p_path": STR,
+    "p_to_gateway": BOOL, "p_aligned": BOOL, "p_limit_s": F64,
+    # the client's word
+    "c_seen": BOOL, "c_error": STR, "c_status": I64, "c_host": STR, "c_port": I64, "c_reason": STR, "c_source": STR, "c_published": BOOL, "c_inside": BOOL,
+    # what is known around it
+    "gateway_alive": BOOL, "gateway_log": BOOL, "docker_covers": BOOL, "proxy_known": STR, "untrusted_line": BOOL, "downtime_near": BOOL, "proxy_event_near": BOOL, "interruption_near": BOOL, "same_moment": I64, "late_gateway": BOOL,
+}  # fmt: skip
+EPISODE_FEATURES: Final[Mapping[str, Any]] = {
+    "kind": STR, "covered": BOOL, "abrupt": BOOL, "exit_code": I64, "die": I64, "kill_term": I64, "kill_kill": I64, "kill_other": I64, "oom": I64, "oom_fact": BOOL, "stop": I64, "restart": I64, "created": I64, "destroyed": I64,
+    "unhealthy": I64, "sigterm": I64, "sigusr": I64, "in_process": I64, "conflict": I64, "crash": I64, "fatal": I64, "node_exit": I64, "exec_signal": I64, "reload": I64, "moved": BOOL, "boots": I64, "shown": BOOL,
+}  # fmt: skip
+AT: Final = ("cut", "down", "starting", "during", "exact")
+CITES: Final = ("gateway", "open", "proxy", "proxy_error", "client", "auth", "error", "parse", "timeout", "version", "invalid", "death", "episode", "untrusted")
+RANK: Final = {"decisive": 3, "supporting": 2, "circumstantial": 1}
+EPISODE: Final = "episode"  # as a rule's cause: whatever the episode's cause is
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EpisodeRule:
+    """Names the cause of an episode."""
+
+    id: str
+    cause: str
+    when: str
+    strength: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relation:
+    """How a close must stand to an episode: of which kind, at which of its moments, with how much slack (s)."""
+
+    kind: str
+    at: str
+    when: str = ""
+    before: float = 0.0
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    """Names the cause of a close."""
+
+    id: str
+    cause: str
+    when: str
+    strength: str
+    priority: int
+    cites: tuple[str, ...]
+    sentence: str
+    relation: Relation | None
+    probability: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """Features of an imagined close (or episode) and whether the file's rules fire on them."""
+
+    path: str
+    line_number: int
+    about: str
+    values: Mapping[str, Any]
+    fires: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cause:
+    """One file of rules: what the cause is called, what to check first, and how it is recognised."""
+
+    cause: str
+    path: str
+    title: str
+    check: str
+    settle: str
+    rules: tuple[Rule, ...]
+    episodes: tuple[EpisodeRule, ...]
+    cases: tuple[Case, ...] = field(default=())
+
+
+_TOP: Final = {"cause": str, "title": str, "check": str, "settle": str, "rule": list, "episode": list, "case": list}
+_RULE: Final = {"id": str, "when": str, "strength": str, "priority": int, "cites": list, "sentence": str, "at": dict, "cause": str, "probability": float}
+_EPISODE: Final = {"id": str, "when": str, "strength": str, "sentence": str}
+_AT: Final = {"kind": str, "at": str, "when": str, "before": (int, float), "after": (int, float)}
+_CASE: Final = {"close": dict, "episode": dict, "fires": bool}
+
+
+def _condition(file: File, text: str, valid: Mapping[str, Any], table: str, index: int) -> None:
+    try:
+        roots = pl.sql_expr(text).meta.root_names() if text else []
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        file.wrong(f"when is no valid SQL expression: {str(error).splitlines()[0]}", table, index, "when")
+        return
+    for name in roots:
+        if name not in valid:
+            file.wrong(f"{name!r} in when is no feature; {nearest(name, valid)}", table, index, "when")
+
+
+def _file(path: Path, shown: str) -> tuple[Cause | None, list[Problem]]:
+    file = File(shown, path.read_text(encoding="utf-8"))
+    try:
+        data = tomllib.loads(file.text)
+    except tomllib.TOMLDecodeError as error:
+        return None, [Problem(shown, 1, f"not valid TOML: {error}")]
+    file.keys(data, _TOP)
+    cause = str(data.get("cause", ""))
+    if cause not in schema.CAUSE_NAMES | {EPISODE}:
+        file.wrong(f"cause {cause!r} is not in the vocabulary; {nearest(cause, schema.CAUSE_NAMES)}", key="cause")
+    rules, episodes, cases = [], [], []
+    for index, raw in enumerate(data.get("rule", [])):
+        file.keys(raw, _RULE, "rule", index)
+        _condition(file, raw.get("when", ""), FEATURES, "rule", index)
+        if raw.get("strength") not in schema.STRENGTHS:
+            file.wrong(f"strength {raw.get('strength')!r} is unknown; {nearest(str(raw.get('strength')), schema.STRENGTHS)}", "rule", index, "strength")
+        for name in raw.get("cites", ()):
+            if name not in CITES:
+                file.wrong(f"cites {name!r} is unknown; {nearest(name, CITES)}", "rule", index, "cites")
+        relation = None
+        if at := raw.get("at"):
+            file.keys(at, _AT, "rule", index)
+            if at.get("at") not in AT:
+                file.wrong(f"at {at.get('at')!r} is unknown; {nearest(str(at.get('at')), AT)}", "rule", index, "at")
+            _condition(file, at.get("when", ""), EPISODE_FEATURES, "rule", index)
+            relation = Relation(at.get("kind", ""), at.get("at", ""), at.get("when", ""), float(at.get("before", 0)), float(at.get("after", 0)))
+        rules.append(Rule(f"{path.stem}/{raw.get('id', index)}", raw.get("cause", cause), raw.get("when", ""), raw.get("strength", ""), int(raw.get("priority", 50)), tuple(raw.get("cites", ())), raw.get("sentence", ""), relation, raw.get("probability")))
+    for index, raw in enumerate(data.get("episode", [])):
+        file.keys(raw, _EPISODE, "episode", index)
+        _condition(file, raw.get("when", ""), EPISODE_FEATURES, "episode", index)
+        episodes.append(EpisodeRule(f"{path.stem}/{raw.get('id', index)}", cause, raw.get("when", ""), raw.get("strength", ""), raw.get("sentence", "")))
+    for index, raw in enumerate(data.get("case", [])):
+        file.keys(raw, _CASE, "case", index)
+        about = "episode" if "episode" in raw else "close"
+        for name in raw.get(about, {}):
+            if name not in (EPISODE_FEATURES if about == "episode" else FEATURES):
+                file.wrong(f"{name!r} in a case is no feature; {nearest(name, EPISODE_FEATURES if about == 'episode' else FEATURES)}", "case", index)
+        cases.append(Case(shown, file.line_of("case", index, about), about, raw.get(about, {}), bool(raw.get("fires"))))
+    found = Cause(cause, shown, data.get("title", ""), data.get("check", ""), data.get("settle", ""), tuple(rules), tuple(episodes), tuple(cases))
+    return found, file.problems
+
+
+def load(folder: Path) -> tuple[Cause, ...]:
+    """All causes of a folder.
+
+    Raises:
+        DefinitionError: holds every mistake of every file.
+    """
+    causes, problems = [], []
+    for path in sorted(folder.glob("*.toml")):
+        cause, wrong = _file(path, f"{folder.name}/{path.name}")
+        problems += wrong
+        if cause is not None:
+            causes.append(cause)
+    if problems:
+        raise DefinitionError(problems)
+    return tuple(causes)
+
+
+@cache
+def builtin() -> tuple[Cause, ...]:
+    """The rules that come with occorr."""
+    return load(resources.folder("rules"))
