@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import polars as pl
 
 from occorr import schema
@@ -27,6 +28,9 @@ VERDICT: Final = {3: "decisive", 2: "supported", 1: "circumstantial", 0: "unknow
 STRENGTH: Final = {rank: name for name, rank in RANK.items()}
 NEAR: Final = 30 * SECOND
 TOGETHER: Final = 45 * SECOND  # closes of one cause that lie nearer together are one incident
+AT_ONCE: Final = 25 * MS  # ends that lie nearer together were cut by one hand
+ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
+HUNG: Final = 15 * SECOND  # from the trigger of a crash or OOM kill to the death: up to 11 s measured
 LIMITS: Final = (60.0, 75.0, 300.0, 3600.0)  # idle limits that proxies and balancers come with, s
 _COLUMN_OF: Final = {
     "gateway": "g_event", "open": "g_open_event", "proxy": "p_event", "proxy_error": "p_error_event", "client": "c_event", "auth": "g_auth_event", "error": "g_error_event", "parse": "g_parse_event",
@@ -103,9 +107,11 @@ def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame,
     last = near.join_asof(gateway_times, left_on="t", right_on="line", strategy="backward", check_sortedness=False).rename({"line": "_before"})
     last = last.join_asof(gateway_times, left_on="t", right_on="line", strategy="forward", check_sortedness=False).rename({"line": "_after"}).drop("t")
     rows = rows.join(last, on="close_id", how="left", maintain_order="left")
-    moments = near.with_columns((pl.col("t") // (200 * MS)).alias("_b"))
-    crowd = moments.group_by("_b").len("_n")
-    rows = rows.join(moments.join(crowd, on="_b").select("close_id", pl.col("_n").cast(pl.Int64).alias("same_moment")), on="close_id", how="left", maintain_order="left")
+    ends = rows.filter(pl.coalesce("g_t", "p_t").is_not_null()).select("close_id", pl.coalesce("p_t", "g_t").alias("t"), pl.lit(value=True).alias("_any")).sort("t")
+    rows = rows.join(_company(ends, "t", AT_ONCE).rename({"n": "same_moment"}), on="close_id", how="left", maintain_order="left")
+    cut = (pl.col("p_established") & pl.col("p_duration").is_not_null() & pl.col("code_gateway").is_in([1006], nulls_equal=False).fill_null(value=True) & (pl.col("p_duration") > 2 * SECOND)).fill_null(value=False)
+    lasted_alike = rows.filter(cut).select("close_id", pl.col("p_duration").alias("t")).sort("t")
+    rows = rows.join(_company(lasted_alike, "t", ALIKE).rename({"n": "same_length"}), on="close_id", how="left", maintain_order="left")
     gone = episodes.filter(pl.col("kind") == "gateway")
     proxied = episodes.filter(pl.col("kind") == "proxy")
     broken = episodes.filter(pl.col("kind").is_in(["freeze", "partition"]))
@@ -119,14 +125,21 @@ def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame,
         ((t - pl.col("_before") < NEAR) & (pl.col("_after") - t < NEAR)).fill_null(value=False).alias("gateway_alive"), pl.lit(gateway_times.height > 0).alias("gateway_log"),
         (t >= pl.lit(first_docker)).fill_null(value=False).alias("docker_covers"), pl.lit(kinds[0] if len(set(kinds)) == 1 else None, pl.String).alias("proxy_known"), pl.lit(untrusted.height > 0).alias("untrusted_line"),
         pl.lit(untrusted.item(0, "event_id") if untrusted.height else None, pl.String).alias("untrusted_event"),
-        _any_near(gone, t).alias("downtime_near"), _any_near(proxied, t).alias("proxy_event_near"), _any_near(broken, t).alias("interruption_near"),
+        _any_near(gone, t).alias("downtime_near"), _any_near(gone.filter("abrupt"), t, HUNG).alias("death_soon"), (pl.coalesce("p_resolution", pl.lit(MS)) < SECOND).alias("fine"), _any_near(proxied, t).alias("proxy_event_near"), _any_near(broken, t).alias("interruption_near"),
         ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
     )  # fmt: skip
 
 
-def _any_near(episodes: pl.DataFrame, t: pl.Expr) -> pl.Expr:
+def _company(frame: pl.DataFrame, column: str, reach: int) -> pl.DataFrame:
+    """How many rows, itself included, lie within `reach` of each row: close_id, n."""
+    values = frame.get_column(column).to_numpy()
+    count = np.searchsorted(values, values + reach, side="right") - np.searchsorted(values, values - reach, side="left")
+    return frame.select("close_id").with_columns(pl.Series("n", count, dtype=pl.Int64))
+
+
+def _any_near(episodes: pl.DataFrame, t: pl.Expr, before: int = 2 * SECOND) -> pl.Expr:
     """Whether a moment lies in or within a few seconds of one of the episodes."""
-    tests = [t.is_between(low - 2 * SECOND, (up if up is not None else 1 << 62) + 2 * SECOND) for low, up in episodes.select("cut_low", "up").rows() if low is not None]
+    tests = [t.is_between(low - before, (up if up is not None else 1 << 62) + 2 * SECOND) for low, up in episodes.select("cut_low", "up").rows() if low is not None]
     return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
 
 
@@ -165,7 +178,7 @@ def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataF
     far = pl.lit(1 << 62)
     low, high = {
         "cut": (pl.col("cut_low"), pl.col("cut_high")), "down": (pl.col("cut_low"), pl.coalesce("up", far)), "during": (pl.col("cut_low"), pl.coalesce("up", far)),
-        "starting": (pl.coalesce("up", "cut_high"), pl.coalesce("ready", pl.coalesce("up", "cut_high") + 60 * SECOND)), "exact": (pl.col("exact"), pl.col("exact")),
+        "starting": (pl.coalesce("up", "cut_high"), pl.coalesce("ready", pl.coalesce("up", "cut_high") + 60 * SECOND)),
     }[relation.at]  # fmt: skip
     windows = fit.select("episode", pl.col("cause").alias("episode_cause"), pl.col("rank").alias("episode_rank"), (low - int(relation.before * SECOND)).alias("from"), (high + int(relation.after * SECOND)).alias("until"), pl.col("error").fill_null(0)).drop_nulls("from")
     times = hits.select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t"), pl.col("time_earliest").cast(pl.Int64).alias("lo"), pl.col("time_latest").cast(pl.Int64).alias("hi")).drop_nulls("t")

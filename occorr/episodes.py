@@ -15,14 +15,16 @@ MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 DIE_LAG: Final = 700 * MS  # the engine's `die` comes up to 0.25 s after the process's end, and a launcher outlives its child
 SHORT: Final = 400 * MS
-PROXY_GAP: Final = 15 * SECOND  # events of one proxy that lie nearer together belong to one episode
+RELOAD_GAP: Final = 3 * SECOND  # lines of one reload
+DEATH_GAP: Final = 15 * SECOND  # from a stop's first signal to the death
+RELOAD_GRACE: Final = 12 * SECOND  # how long old workers may live on: from 1 s to 10 s in the usual configurations
 BACK_UP: Final = 90 * SECOND  # without a gateway's log: how long a start may take until it listens
 BEFORE: Final = 120 * SECOND  # how long before a stop an unhealthy report or a command still belongs to it
 _SCHEMA: Final = {
     "kind": pl.String, "cut_low": pl.Int64, "cut_high": pl.Int64, "up": pl.Int64, "ready": pl.Int64, "error": pl.Int64, "covered": pl.Boolean, "abrupt": pl.Boolean, "exit_code": pl.Int64,
     "die": pl.Int64, "kill_term": pl.Int64, "kill_kill": pl.Int64, "kill_other": pl.Int64, "oom": pl.Int64, "oom_fact": pl.Boolean, "stop": pl.Int64, "restart": pl.Int64, "created": pl.Int64,
     "destroyed": pl.Int64, "unhealthy": pl.Int64, "sigterm": pl.Int64, "sigusr": pl.Int64, "in_process": pl.Int64, "conflict": pl.Int64, "crash": pl.Int64, "fatal": pl.Int64, "node_exit": pl.Int64,
-    "exec_signal": pl.Int64, "reload": pl.Int64, "moved": pl.Boolean, "boots": pl.Int64, "shown": pl.Boolean, "events": pl.List(pl.String), "exact": pl.Int64, "container_id": pl.String,
+    "exec_signal": pl.Int64, "reload": pl.Int64, "moved": pl.Boolean, "boots": pl.Int64, "shown": pl.Boolean, "events": pl.List(pl.String), "narrow": pl.Boolean, "container_id": pl.String,
 }  # fmt: skip
 _LIFE: Final = (
     "gateway.signal", "gateway.stop", "gateway.restart", "gateway.drained", "gateway.shutdown", "gateway.conflict", "gateway.start_failed", "gateway.crash", "process.error", "gateway.start", "gateway.listening", "gateway.ready",
@@ -68,25 +70,42 @@ def _gateway(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int]
         t.alias("t"), "event_name", "event_id", "signal", "container_exit_code", "container_id", "health_status", "exec_command", "restart_mode", "stop_reason", "body", "clock_error_ns", "log_line", "config_hash", "container_image_name").sort("t", "log_line")  # fmt: skip
     if life.is_empty():
         return []
-    up_name = "gateway.listening" if (life.get_column("event_name") == "gateway.listening").any() else "gateway.start" if (life.get_column("event_name") == "gateway.start").any() else "container.start"
-    ups = life.filter(names == up_name).get_column("t").unique().sort().to_list()
-    bounds = [None, *ups, None]
+    begins = _begins(life)
+    listening = life.filter(names == "gateway.listening").get_column("t").to_list()
+    bounds = [None, *begins, None]
     lines = log.select(t.alias("t"), "host_name").sort("t")
-    out = []
+    out: list[dict[str, object]] = []
     for before, after in zip(bounds, bounds[1:], strict=False):
         gap = life.filter((pl.col("t") > before) if before is not None else pl.lit(value=True)).filter((pl.col("t") < after) if after is not None else pl.lit(value=True))
-        row = _downtime(gap, lines, before, after, facts, covered, last_up=after is None)
+        up = next((x for x in listening if after is not None and x >= after), after + BACK_UP if after is not None and not listening else None)
+        row = _downtime(gap, lines, before, after, up, facts, covered)
         if row is not None:
             out.append(row)
+    for row, later in zip(out, out[1:], strict=False):
+        # a process that died before it listened never ended the downtime: the next one's cause takes over
+        if row["up"] is None or int(str(row["up"])) > int(str(later["cut_low"])):
+            row["up"] = later["cut_low"]
     ready = life.filter(names == "gateway.ready").get_column("t").to_list()
     for row in out:
         row["ready"] = next((r for r in ready if row["up"] is not None and r >= int(str(row["up"]))), None)
     return out
 
 
+def _begins(life: pl.DataFrame) -> list[int]:
+    """When processes of the gateway began: their first lines, and starts of containers whose lines were not collected."""
+    marks = life.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"])).select("t", "event_name")
+    starts = marks.filter(pl.col("event_name") == "gateway.start").get_column("t").to_list()
+    again = marks.filter((pl.col("event_name") == "gateway.listening") & (pl.col("event_name").shift(1) == "gateway.listening")).get_column("t").to_list()
+    first = marks.item(0, "t") if marks.height and marks.item(0, "event_name") == "gateway.listening" else None
+    logged = sorted({*starts, *again, *([first] if first is not None else [])})
+    silent = [x for x in life.filter(pl.col("event_name") == "container.start").get_column("t").to_list() if not any(x - SECOND <= s <= x + BACK_UP for s in logged)]
+    return sorted({*logged, *silent})
+
+
 def _downtime(
-    gap: pl.DataFrame, lines: pl.DataFrame, before: int | None, after: int | None, facts: pl.DataFrame, covered: tuple[int, int] | None, *, last_up: bool
+    gap: pl.DataFrame, lines: pl.DataFrame, before: int | None, after: int | None, up: int | None, facts: pl.DataFrame, covered: tuple[int, int] | None
 ) -> dict[str, object] | None:
+    """The downtime between two processes (`before` and `after` are when they began), or None where nothing ended."""
     names = gap.get_column("event_name").to_list()
     when = gap.get_column("t").to_list()
     signals = gap.get_column("signal").to_list()
@@ -97,22 +116,22 @@ def _downtime(
     def signal(name: str, *values: str) -> list[int]:
         return [x for x, n, s in zip(when, names, signals, strict=True) if n == name and str(s).upper().removeprefix("SIG") in values]
 
-    dies, starts = times("container.die"), times("gateway.start")
+    dies = times("container.die")
     term_lines, user_lines = signal("gateway.signal", "TERM", "INT"), signal("gateway.signal", "USR1", "USR2")
     graceful = sorted([*term_lines, *user_lines, *times("gateway.stop")])
     fatal = times("gateway.crash", "process.error")
-    seen = [x for x in lines.get_column("t").to_list() if (before is None or x >= before) and (not starts or x < min(starts)) and (after is None or x < after) and (not dies or x <= dies[0] + SECOND)]
+    seen = [x for x in lines.get_column("t").to_list() if (before is None or x >= before) and (after is None or x < after) and (not dies or x <= dies[0] + SECOND)]
     ends = [*dies, *graceful, *times("gateway.shutdown"), *fatal, *times("container.stop", "container.destroy", "gateway.conflict")]
-    if not ends and (before is None or not starts):
+    if not ends and (before is None or after is None):
         return None  # the first boot, or the time after the last line: nothing ended
-    if last_up and not (dies or graceful):
+    if after is None and not (dies or graceful):
         return None
     last_line = max(seen, default=None)
     cleaned = times("gateway.drained", "gateway.shutdown")
     if graceful:
         low = min([x for x in cleaned if x >= graceful[0] - SECOND], default=graceful[0]) - 50 * MS
         limit = [*dies[:1], *(x + 200 * MS for x in cleaned)]
-        high = max(limit, default=(starts[0] if starts else low + 2 * SECOND))
+        high = max(limit, default=(after if after is not None else low + 2 * SECOND))
         abrupt = False
     elif dies:
         high, abrupt = dies[0] + 50 * MS, True
@@ -120,25 +139,25 @@ def _downtime(
     elif fatal:
         low, high, abrupt = fatal[0] - SHORT, fatal[-1] + SECOND, True
     else:
-        low, high, abrupt = last_line or int(str(before)), (starts[0] if starts else int(str(after))), True
+        low, high, abrupt = last_line or int(str(before)), int(str(after)), True
     kills_term, kills_kill = signal("container.kill", "15", "TERM"), signal("container.kill", "9", "KILL")
     onset = min([low, *kills_term, *kills_kill, *graceful])
     pre = gap.filter(pl.col("t") >= onset - BEFORE)
     codes = gap.filter(pl.col("event_name") == "container.die").get_column("container_exit_code").to_list()
     ids = gap.get_column("container_id").drop_nulls().unique(maintain_order=True).to_list()
     hosts_before = {h for h, x in zip(lines.get_column("host_name").to_list(), lines.get_column("t").to_list(), strict=True) if h and x <= low and (before is None or x >= before - 60 * SECOND)}
-    hosts_after = {h for h, x in zip(lines.get_column("host_name").to_list(), lines.get_column("t").to_list(), strict=True) if h and starts and x >= starts[0] and x <= starts[0] + 120 * SECOND}
+    hosts_after = {h for h, x in zip(lines.get_column("host_name").to_list(), lines.get_column("t").to_list(), strict=True) if h and after is not None and after <= x <= after + 120 * SECOND}
     known = covered is not None and covered[0] <= low + SECOND
     cited = _cited(gap)
     commands = [str(c) for c in gap.filter(pl.col("event_name") == "container.exec_create").get_column("exec_command").to_list()]
     return _row(
-        kind="gateway", cut_low=low, cut_high=high, up=after, error=int(gap.get_column("clock_error_ns").drop_nulls().max() or 0), covered=known, abrupt=abrupt, exit_code=codes[0] if codes else None,  # type: ignore[arg-type]
+        kind="gateway", cut_low=low, cut_high=high, up=up, error=int(gap.get_column("clock_error_ns").drop_nulls().max() or 0), covered=known, abrupt=abrupt, exit_code=codes[0] if codes else None,  # type: ignore[arg-type]
         die=len(dies), kill_term=len(kills_term), kill_kill=len([k for k in kills_kill if not dies or k <= dies[0] + SECOND]), kill_other=len(times("container.kill")) - len(kills_term) - len(kills_kill), oom=len(times("container.oom")),
         oom_fact=_oom_fact(facts, ids, dies), stop=len(times("container.stop")), restart=len(times("container.restart")), created=len(times("container.create")), destroyed=len(times("container.destroy")) + len(times("container.rename")),
         unhealthy=pre.filter((pl.col("event_name") == "container.health_status") & (pl.col("health_status") == "unhealthy")).height, sigterm=len(term_lines) + len([b for b in gap.filter(pl.col("event_name") == "gateway.stop").get_column("stop_reason").to_list() if "SIGTERM" in str(b)]),
         sigusr=len(user_lines), in_process=gap.filter(pl.col("restart_mode").str.contains(r"in-process|supervisor|full process")).height if user_lines or not dies else 0, conflict=len(times("gateway.conflict")), crash=len(times("gateway.crash")),
         fatal=len([x for x in fatal if not dies or x <= dies[0] + SECOND]), node_exit=gap.filter(pl.col("body").fill_null("").str.starts_with("Node.js v")).height, exec_signal=len([c for c in commands if "kill" in c]),
-        moved=bool(hosts_before and hosts_after and not hosts_before & hosts_after), boots=len(starts), shown=bool(gap.filter(pl.col("event_name").is_in(["gateway.signal", "gateway.stop", "gateway.crash"])).height), events=cited,
+        moved=bool(hosts_before and hosts_after and not hosts_before & hosts_after), boots=int(after is not None), shown=bool(gap.filter(pl.col("event_name").is_in(["gateway.signal", "gateway.stop", "gateway.crash"])).height), events=cited,
         container_id=ids[-1] if ids else None,
     )  # fmt: skip
 
@@ -164,37 +183,52 @@ def _oom_fact(facts: pl.DataFrame, ids: list[str], dies: list[int]) -> bool:
 
 
 def _proxy(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[str, object]]:
-    """Restarts, kills and reloads of proxies, from the engine's events and the proxy's own log."""
+    """Deaths and reloads of proxies, from the engine's events and the proxy's own log."""
     t = pl.col("timestamp").cast(pl.Int64)
     names = pl.col("event_name")
-    reload = pl.col("exec_command").fill_null("").str.contains(r"reload|-s (?:reload|quit|stop)|kill|graceful|SIGHUP|USR2")
-    engine = events.filter((pl.col("role") == "proxy") & (names.is_in(["container.die", "container.kill", "container.stop", "container.start", "container.restart", "container.oom"]) | ((names == "container.exec_create") & reload)))
-    own = events.filter((pl.col("source_kind") == "proxy") & names.is_in(["proxy.reload", "proxy.stop", "proxy.start", "proxy.worker"]))
-    life = pl.concat([engine, own], how="diagonal").filter(pl.col("timestamp").is_not_null()).select(t.alias("t"), t.alias("low"), "event_name", "event_id", "signal", "container_exit_code", "clock_error_ns", "clock_status", "time_resolution_ns", "container_id").sort("t")
-    if life.is_empty():
-        return []
-    life = life.with_columns((pl.col("t").diff().fill_null(0) > PROXY_GAP).cum_sum().alias("_c"))
+    told = pl.col("exec_command").fill_null("").str.contains(r"reload|-s (?:reload|quit|stop)|kill|graceful|HUP|USR2")
+    engine = events.filter((pl.col("role") == "proxy") & (names.is_in(["container.die", "container.kill", "container.stop", "container.start"]) | ((names == "container.exec_create") & told)))
+    own = events.filter((pl.col("source_kind") == "proxy") & names.is_in(["proxy.reload", "proxy.stop", "proxy.worker"]))
+    life = pl.concat([engine, own], how="diagonal").filter(pl.col("timestamp").is_not_null()).select(t.alias("t"), "event_name", "event_id", "signal", "container_exit_code", "clock_error_ns", "time_resolution_ns", "container_id").sort("t")
+    reloads = names.is_in(["container.exec_create", "proxy.reload"]) | ((names == "container.kill") & pl.col("signal").is_in(["1", "12", "10", "HUP", "USR1", "USR2", "SIGHUP", "SIGUSR2"]))
+    deaths = names.is_in(["container.die", "container.stop", "proxy.stop"]) | ((names == "container.kill") & ~pl.col("signal").is_in(["1", "12", "10", "HUP", "USR1", "USR2", "SIGHUP", "SIGUSR2"]))
     out = []
-    for (_,), group in life.partition_by("_c", as_dict=True, maintain_order=True).items():
-        acts = group.filter(~names.is_in(["proxy.start", "container.start", "proxy.worker"]))
-        if acts.is_empty():
-            continue  # the first start
-        deaths = group.filter(names == "container.die")
-        reloads = group.filter(names.is_in(["container.exec_create", "proxy.reload"]) | ((names == "container.kill") & pl.col("signal").is_in(["1", "12", "HUP", "USR2", "10"])))
-        begun = int(acts.get_column("t").min())  # type: ignore[arg-type]
-        cuts = group.filter(names.is_in(["container.die", "proxy.worker", "proxy.stop"]) & (pl.col("t") >= begun - SECOND))
-        width = int(group.get_column("time_resolution_ns").drop_nulls().max() or 0) if deaths.is_empty() else 0  # type: ignore[arg-type]
-        exact = int(deaths.get_column("t").min()) if deaths.height else None  # type: ignore[arg-type]
-        last = int(cuts.get_column("t").max()) if cuts.height else begun  # type: ignore[arg-type]
-        ups = group.filter((names == "container.start") & (pl.col("t") >= begun)).get_column("t")
-        high = (exact + 300 * MS) if exact is not None else max(last + width + SECOND, begun + 12 * SECOND)
-        out.append(_row(
-            kind="proxy", cut_low=(max(exact - SECOND, begun - 200 * MS) if exact is not None else begun - 200 * MS), cut_high=high, up=int(ups.max()) + SECOND if ups.len() else high,  # type: ignore[arg-type]
-            error=int(group.get_column("clock_error_ns").drop_nulls().max() or 0), covered=covered is not None and covered[0] <= begun + SECOND, abrupt=deaths.height > 0, die=deaths.height, reload=reloads.height,  # type: ignore[arg-type]
-            exit_code=deaths.item(0, "container_exit_code") if deaths.height else None, exact=exact if exact is not None else (last if cuts.height and width <= SECOND else None),
-            shown=True, events=group.filter(~names.is_in(["proxy.worker"])).get_column("event_id").head(6).to_list(), container_id=group.get_column("container_id").drop_nulls().first(),
-        ))  # fmt: skip
+    for acts, gap in ((reloads, RELOAD_GAP), (deaths, DEATH_GAP)):
+        chosen = life.filter(acts)
+        if chosen.is_empty():
+            continue
+        chosen = chosen.with_columns((pl.col("t").diff().fill_null(0) > gap).cum_sum().alias("_c"))
+        for group in chosen.partition_by("_c", maintain_order=True):
+            out.append(_proxy_episode(group, life, covered))
     return out
+
+
+def _proxy_episode(group: pl.DataFrame, life: pl.DataFrame, covered: tuple[int, int] | None) -> dict[str, object]:
+    """One reload or death: when the connections were cut, as narrowly as the lines tell."""
+    names = group.get_column("event_name").to_list()
+    times = group.get_column("t").to_list()
+    begun = times[0]
+    dies = [x for x, n in zip(times, names, strict=True) if n == "container.die"]
+    error = int(group.get_column("clock_error_ns").drop_nulls().max() or 0)  # type: ignore[arg-type]
+    ups = [x for x in life.filter(pl.col("event_name") == "container.start").get_column("t").to_list() if x >= begun]
+    if dies:
+        low, high, narrow = dies[0] - 450 * MS, dies[0] + 150 * MS, True
+        up = (ups[0] + SECOND) if ups else None
+    else:
+        # workers that leave after a reload mark the end of its grace; their stamps are whole seconds
+        left = life.filter((pl.col("event_name") == "proxy.worker") & (pl.col("t") >= begun - SECOND) & (pl.col("t") <= begun + RELOAD_GRACE))
+        ends = left.get_column("t").to_list()
+        width = int(left.get_column("time_resolution_ns").drop_nulls().max() or 0)  # type: ignore[arg-type]
+        narrow = bool(ends)
+        low = (max(ends) - 100 * MS) if ends else begun - 200 * MS
+        high = (max(ends) + width + 100 * MS) if ends else begun + RELOAD_GRACE
+        low = max(low, begun - 200 * MS)
+        up = high
+        error = max(error, int(left.get_column("clock_error_ns").drop_nulls().max() or 0))  # type: ignore[arg-type]
+    return _row(
+        kind="proxy", cut_low=low, cut_high=high, up=up, error=error, covered=covered is not None and covered[0] <= begun + SECOND, abrupt=bool(dies), die=len(dies), reload=0 if dies else len(times),
+        exit_code=group.get_column("container_exit_code").drop_nulls().first(), narrow=narrow, shown=True, events=group.get_column("event_id").head(6).to_list(), container_id=group.get_column("container_id").drop_nulls().first(),
+    )  # fmt: skip
 
 
 def _interruptions(events: pl.DataFrame) -> list[dict[str, object]]:

@@ -33,13 +33,13 @@ FEATURES: Final[Mapping[str, Any]] = {
     # the client's word
     "c_seen": BOOL, "c_error": STR, "c_status": I64, "c_host": STR, "c_port": I64, "c_reason": STR, "c_source": STR, "c_published": BOOL, "c_inside": BOOL,
     # what is known around it
-    "gateway_alive": BOOL, "gateway_log": BOOL, "docker_covers": BOOL, "proxy_known": STR, "untrusted_line": BOOL, "downtime_near": BOOL, "proxy_event_near": BOOL, "interruption_near": BOOL, "same_moment": I64, "late_gateway": BOOL,
+    "gateway_alive": BOOL, "gateway_log": BOOL, "docker_covers": BOOL, "proxy_known": STR, "untrusted_line": BOOL, "downtime_near": BOOL, "death_soon": BOOL, "same_length": I64, "fine": BOOL, "proxy_event_near": BOOL, "interruption_near": BOOL, "same_moment": I64, "late_gateway": BOOL,
 }  # fmt: skip
 EPISODE_FEATURES: Final[Mapping[str, Any]] = {
     "kind": STR, "covered": BOOL, "abrupt": BOOL, "exit_code": I64, "die": I64, "kill_term": I64, "kill_kill": I64, "kill_other": I64, "oom": I64, "oom_fact": BOOL, "stop": I64, "restart": I64, "created": I64, "destroyed": I64,
-    "unhealthy": I64, "sigterm": I64, "sigusr": I64, "in_process": I64, "conflict": I64, "crash": I64, "fatal": I64, "node_exit": I64, "exec_signal": I64, "reload": I64, "moved": BOOL, "boots": I64, "shown": BOOL,
+    "unhealthy": I64, "sigterm": I64, "sigusr": I64, "in_process": I64, "conflict": I64, "crash": I64, "fatal": I64, "node_exit": I64, "exec_signal": I64, "reload": I64, "moved": BOOL, "boots": I64, "shown": BOOL, "narrow": BOOL,
 }  # fmt: skip
-AT: Final = ("cut", "down", "starting", "during", "exact")
+AT: Final = ("cut", "down", "starting", "during")
 CITES: Final = ("gateway", "open", "proxy", "proxy_error", "client", "auth", "error", "parse", "timeout", "version", "invalid", "death", "episode", "untrusted")
 RANK: Final = {"decisive": 3, "supporting": 2, "circumstantial": 1}
 EPISODE: Final = "episode"  # as a rule's cause: whatever the episode's cause is
