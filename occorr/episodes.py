@@ -24,7 +24,7 @@ _SCHEMA: Final = {
     "kind": pl.String, "cut_low": pl.Int64, "cut_high": pl.Int64, "up": pl.Int64, "ready": pl.Int64, "error": pl.Int64, "covered": pl.Boolean, "abrupt": pl.Boolean, "exit_code": pl.Int64,
     "die": pl.Int64, "kill_term": pl.Int64, "kill_kill": pl.Int64, "kill_other": pl.Int64, "oom": pl.Int64, "oom_fact": pl.Boolean, "stop": pl.Int64, "restart": pl.Int64, "created": pl.Int64,
     "destroyed": pl.Int64, "unhealthy": pl.Int64, "sigterm": pl.Int64, "sigusr": pl.Int64, "in_process": pl.Int64, "conflict": pl.Int64, "crash": pl.Int64, "fatal": pl.Int64, "node_exit": pl.Int64,
-    "exec_signal": pl.Int64, "reload": pl.Int64, "moved": pl.Boolean, "boots": pl.Int64, "shown": pl.Boolean, "events": pl.List(pl.String), "narrow": pl.Boolean, "container_id": pl.String,
+    "exec_signal": pl.Int64, "reload": pl.Int64, "moved": pl.Boolean, "boots": pl.Int64, "shown": pl.Boolean, "silent_s": pl.Float64, "events": pl.List(pl.String), "narrow": pl.Boolean, "container_id": pl.String,
 }  # fmt: skip
 _LIFE: Final = (
     "gateway.signal", "gateway.stop", "gateway.restart", "gateway.drained", "gateway.shutdown", "gateway.conflict", "gateway.start_failed", "gateway.crash", "process.error", "gateway.start", "gateway.listening", "gateway.ready",
@@ -98,7 +98,9 @@ def _begins(life: pl.DataFrame) -> list[int]:
     again = marks.filter((pl.col("event_name") == "gateway.listening") & (pl.col("event_name").shift(1) == "gateway.listening")).get_column("t").to_list()
     first = marks.item(0, "t") if marks.height and marks.item(0, "event_name") == "gateway.listening" else None
     logged = sorted({*starts, *again, *([first] if first is not None else [])})
-    silent = [x for x in life.filter(pl.col("event_name") == "container.start").get_column("t").to_list() if not any(x - SECOND <= s <= x + BACK_UP for s in logged)]
+    boots = life.filter(pl.col("event_name") == "container.start").get_column("t").to_list()
+    spoken = {max((b for b in boots if x - BACK_UP <= b <= x + SECOND), default=None) for x in logged}
+    silent = [b for b in boots if b not in spoken]
     return sorted({*logged, *silent})
 
 
@@ -158,7 +160,7 @@ def _downtime(
         sigusr=len(user_lines), in_process=gap.filter(pl.col("restart_mode").str.contains(r"in-process|supervisor|full process")).height if user_lines or not dies else 0, conflict=len(times("gateway.conflict")), crash=len(times("gateway.crash")),
         fatal=len([x for x in fatal if not dies or x <= dies[0] + SECOND]), node_exit=gap.filter(pl.col("body").fill_null("").str.starts_with("Node.js v")).height, exec_signal=len([c for c in commands if "kill" in c]),
         moved=bool(hosts_before and hosts_after and not hosts_before & hosts_after), boots=int(after is not None), shown=bool(gap.filter(pl.col("event_name").is_in(["gateway.signal", "gateway.stop", "gateway.crash"])).height), events=cited,
-        container_id=ids[-1] if ids else None,
+        container_id=ids[-1] if ids else None, silent_s=(high - last_line) / SECOND if last_line is not None else None,
     )  # fmt: skip
 
 
