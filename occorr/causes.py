@@ -177,11 +177,13 @@ def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataF
     fit = episodes.filter((pl.col("kind") == relation.kind) & (pl.sql_expr(relation.when).fill_null(value=False) if relation.when else pl.lit(value=True)))
     far = pl.lit(1 << 62)
     low, high = {
-        "cut": (pl.col("cut_low"), pl.col("cut_high")), "down": (pl.col("cut_low"), pl.coalesce("up", far)), "during": (pl.col("cut_low"), pl.coalesce("up", far)),
+        "cut": (pl.col("cut_low"), pl.col("cut_high")), "end": (pl.col("cut_low"), pl.col("cut_high")), "down": (pl.col("cut_low"), pl.coalesce("up", far)), "during": (pl.col("cut_low"), pl.coalesce("up", far)),
         "starting": (pl.coalesce("up", "cut_high"), pl.coalesce("ready", pl.coalesce("up", "cut_high") + 60 * SECOND)),
     }[relation.at]  # fmt: skip
     windows = fit.select("episode", pl.col("cause").alias("episode_cause"), pl.col("rank").alias("episode_rank"), (low - int(relation.before * SECOND)).alias("from"), (high + int(relation.after * SECOND)).alias("until"), pl.col("error").fill_null(0)).drop_nulls("from")
     times = hits.select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t"), pl.col("time_earliest").cast(pl.Int64).alias("lo"), pl.col("time_latest").cast(pl.Int64).alias("hi")).drop_nulls("t")
+    if relation.at == "end":  # only the latest moment is known: when the process was gone
+        times = times.with_columns(pl.col("hi").alias("lo"), pl.col("hi").alias("t"))
     pairs = times.join_where(windows, pl.col("hi") + pl.col("error") >= pl.col("from"), pl.col("lo") - pl.col("error") <= pl.col("until"))
     inside = (pl.col("lo") >= pl.col("from")) & (pl.col("hi") <= pl.col("until"))
     # nearest episode first: a close belongs to one
