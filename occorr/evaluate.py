@@ -141,3 +141,38 @@ def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: b
             modest = got is None or got.get("verdict") in ("unknown", None) or (got.get("verdict") == "circumstantial" and (got.get("probability") or 0) <= 0.6) or (right and not decisive)
             out.humble += modest
     return out
+
+
+def score_all(bundles: Path, truth: Path) -> list[Score]:
+    """Analyses every incident for which there are labels and scores it."""
+    from occorr.analysis import analyze  # noqa: PLC0415 - scoring alone needs no pipeline
+
+    out = []
+    for folder in sorted(p for p in bundles.iterdir() if p.is_dir()):
+        path = truth / f"{folder.name}.jsonl"
+        if not path.is_file():
+            continue
+        meta = truth / f"{folder.name}.meta.json"
+        skewed = bool(json.loads(meta.read_text(encoding="utf-8")).get("skewed")) if meta.is_file() else False
+        out.append(score(folder.name, analyze([folder]).closes, labels(path), skewed=skewed))
+    return out
+
+
+def summary(scores: list[Score]) -> dict[str, Any]:
+    """Shares over the incidents with right clocks, with skewed ones, and over all."""
+    groups = {"clean": [s for s in scores if not s.skewed], "skewed": [s for s in scores if s.skewed], "all": scores}
+    return {name: _shares(group) for name, group in groups.items() if group}
+
+
+def _shares(group: list[Score]) -> dict[str, Any]:
+    def total(name: str) -> int:
+        return sum(int(getattr(s, name)) for s in group)
+
+    def share(part: str, whole: str) -> float:
+        return round(total(part) / max(total(whole), 1), 4)
+
+    return {
+        "incidents": len(group), "labels": total("labels"), "recall": share("found", "labels"), "invented": share("invented", "rows"), "split": total("split"), "merged": total("merged"),
+        "family_accuracy": share("family_right", "knowable"), "cause_accuracy": share("cause_right", "knowable"), "decided": share("decided", "decidable"), "humble": share("humble", "unknowable"),
+        "time_inside": share("inside", "timed"), "wrong_decisive": sum(len(s.wrong) for s in group),
+    }  # fmt: skip

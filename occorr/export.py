@@ -1,0 +1,103 @@
+"""Writes a result directory whole or not at all, and reads one back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from occorr import __version__, schema
+from occorr.analysis import Analysis
+from occorr.errors import OccorrError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MARK: Final = "occorr.json"
+
+
+def save(result: Analysis, target: Path, texts: Mapping[str, str]) -> None:
+    """Writes all tables and texts beside `target` and renames the directory into its place.
+
+    Args:
+        result: the tables.
+        target: the directory; replaced if occorr wrote it.
+        texts: further files by name, such as report.md.
+
+    Raises:
+        OccorrError: something that occorr did not write stands there, or the place cannot be written.
+    """
+    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not (target / MARK).is_file())):
+        raise OccorrError(f"{target} exists and was not written by occorr; give another directory with -o, or remove it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise OccorrError(f"{target}: cannot be written: {error.strerror}; give another directory with -o") from error
+    try:
+        for name, table in schema.TABLES.items():
+            _parquet(getattr(result, name), table, beside / f"{name}.parquet")
+        for name, text in texts.items():
+            (beside / name).write_text(text, encoding="utf-8")
+        (beside / MARK).write_text(f'{{"occorr": "{__version__}", "schema": {schema.VERSION}, "partial": {str(result.partial).lower()}, "redacted": {str(result.redacted).lower()}}}\n', encoding="utf-8")
+        beside.chmod(0o755)
+        _exchange(beside, target)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def _exchange(beside: Path, target: Path) -> None:
+    """The new directory takes the old one's place; at every moment one of them stands there."""
+    if not target.exists():
+        beside.rename(target)
+        return
+    old = beside.with_name(beside.name + ".old")
+    target.rename(old)
+    try:
+        beside.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _parquet(frame: pl.DataFrame, table: Mapping[str, schema.Column], path: Path) -> None:
+    """One table with the OpenTelemetry and ECS names in its fields' metadata."""
+    arrow = schema.conform(frame, table, final=True).to_arrow()
+    fields = []
+    for field in arrow.schema:
+        column = table[field.name]
+        notes = {"doc": column.doc, "otel": column.otel, "ecs": column.ecs}
+        fields.append(field.with_metadata({k: v for k, v in notes.items() if v}))
+    named = pa.schema(fields, metadata={"occorr.schema": str(schema.VERSION)})
+    pq.write_table(arrow.cast(named), path, compression="zstd", write_statistics=True)
+
+
+def load(source: Path) -> Analysis:
+    """The result that `save` wrote.
+
+    Raises:
+        OccorrError: the directory holds no result.
+    """
+    if not (source / MARK).is_file():
+        raise OccorrError(f"{source} is no result directory of occorr (it lacks {MARK}); write one with: occorr analyze INPUT… -o {source}")
+    tables = {}
+    for name, table in schema.TABLES.items():
+        path = source / f"{name}.parquet"
+        if not path.is_file():
+            raise OccorrError(f"{source} lacks {path.name}; write the result again with: occorr analyze INPUT… -o {source}")
+        tables[name] = schema.conform(pl.read_parquet(path), table)
+    text = (source / MARK).read_text(encoding="utf-8")
+    return Analysis(**tables, partial='"partial": true' in text, redacted='"redacted": false' not in text)
+
+
+def is_result(path: Path) -> bool:
+    """Whether a path is a directory that `save` wrote."""
+    return path.is_dir() and os.path.isfile(path / MARK)
