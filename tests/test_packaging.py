@@ -99,3 +99,40 @@ def test_the_installed_package_holds_its_definitions():
     assert rules.builtin()
     assert (resources.folder("reports") / "timeline" / "template.html.j2").is_file()
     assert (Path(occorr.__file__).parent / "py.typed").is_file()
+
+
+def run(*arguments: str, text: str = "", cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = Path(sys.executable).with_name("occorr")
+    return subprocess.run([str(command), *arguments], input=text, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.smoke
+def test_the_installed_command_analyses_a_sample(tmp_path):
+    sample = ROOT / "sample_logs" / "oom-then-deploy"
+    done = run("analyze", str(sample), "-o", "result", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "restart.oom" in done.stdout
+    written = {f.name for f in (tmp_path / "result").iterdir()}
+    tables = {f"{t}.parquet" for t in ("timeline", "closes", "evidence", "incidents", "facts", "clocks", "sources")}
+    assert written >= tables | {"report.md", "report.json", "timeline.html"}
+
+
+@pytest.mark.smoke
+def test_the_installed_command_reads_a_pasted_line(tmp_path):
+    line = "2026-11-21T05:52:44.538+01:00 [ws] unauthorized conn=070d4c4a-10fa-4e7e-89f2-7636f2b8765b remote=127.0.0.1 client=cli cli v2026.3.13 reason=token_mismatch\n"
+    done = run("analyze", "-", text=line, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("formats", "list"), ("rules", "list")], ids=" ".join)
+def test_the_installed_command_tells_what_it_knows(arguments, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.smoke
+def test_nothing_parsable_is_said_with_its_exit_code(tmp_path):
+    assert run("analyze", "-", text="hello\nworld\n", cwd=tmp_path).returncode == 3
