@@ -26,6 +26,12 @@ WIDTH: Final = 80  # off a terminal
 STYLE: Final = {"decisive": "bold", "supported": "", "circumstantial": "dim", "unknown": "dim"}
 SHORT: Final = {"circumstantial": "circumst."}
 ROWS: Final = 60  # closes in the table; the rest is counted
+FEW: Final = 20
+# Which lines tell an incident's story best.
+TELLING: Final = {
+    "container.oom": 0, "gateway.conflict": 0, "gateway.crash": 0, "process.error": 1, "container.die": 2, "container.kill": 2, "container.destroy": 2, "gateway.signal": 3, "gateway.restart": 3, "container.pause": 1, "network.disconnect": 1,
+    "proxy.untrusted": 1, "auth.unauthorized": 2, "websocket.close": 4, "cli.failure": 5, "proxy.error": 5, "proxy.reload": 3, "container.exec_create": 3,
+}  # fmt: skip
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
@@ -76,36 +82,69 @@ def show(result: Analysis, *, brief: bool = False) -> None:
         _brief(out, result)
         return
     closes = result.closes
-    first = _proof(result)
-    if result.incidents.height:
-        out.print("Incidents", style="bold")
-        for row in sorted(result.incidents.to_dicts(), key=lambda r: -int(r["closes"])):
-            own = closes.filter((pl.col("incident_id") == row["incident_id"]) & (pl.col("cause") == row["cause"]))
-            verdict = next((v for v in schema.VERDICTS if (own.get_column("verdict") == v).any()), "unknown")
-            out.print(Text.assemble((f"{row['incident_id']} {row['cause']}", "bold"), f"  {verdict}, {_percent(row['probability'])}"))
-            out.print(f"     {clean(row['title'])}")
-            shown = own.filter(pl.col("verdict") == verdict).get_column("close_id").head(1).to_list()
-            if shown and shown[0] in first:
-                out.print(f"     {clean(first[shown[0]])}"[: out.width])
+    proof, left = _places(result), ROWS
+    listed: set[str] = set()
+    order = sorted(result.incidents.to_dicts(), key=lambda r: (-int(r["closes"]), r["incident_id"]))
+    for row in order:
+        own = closes.filter(pl.col("incident_id") == row["incident_id"])
+        _incident(out, result, row, own)
+        table = _table()
+        for cause in own.get_column("cause").unique(maintain_order=True):
+            part = own.filter(pl.col("cause") == cause)
+            for close in part.head(max(left, 0)).to_dicts():
+                table.add_row(*_cells(close, proof, cause if cause != row["cause"] else ""), style=STYLE.get(close["verdict"], ""))
+            left -= part.height
+        listed |= set(own.get_column("close_id"))
+        if table.row_count:
+            out.print(table)
+        if table.row_count < own.height:
+            out.print(f"    … and {own.height - table.row_count} more; all of them with -o DIR or --format json")
         out.print()
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=False, padding=(0, 1, 0, 0))
-    for name, options in (("UTC", {"no_wrap": True}), ("client", {"no_wrap": True, "max_width": 15}), ("code", {"no_wrap": True}), ("cause", {"no_wrap": True}), ("verdict", {"no_wrap": True}), ("p", {"justify": "right"}), ("proof", {"overflow": "fold"})):
-        table.add_column(name, **options)  # type: ignore[arg-type]
-    notable = closes.filter((pl.col("cause") != "client.normal") | (pl.lit(closes.height) <= ROWS // 3))
-    where = _places(result)
-    for row in notable.head(ROWS).to_dicts():
-        client = row["client_address"] or ("cli" if "cli" in (row["observers"] or []) else "–")
-        table.add_row(clock(row["timestamp"]), clean(client), label(row), row["cause"], SHORT.get(row["verdict"], row["verdict"]), _percent(row["probability"]), where.get(row["close_id"], ""), style=STYLE.get(row["verdict"], ""))
+    rest = closes.filter(~pl.col("close_id").is_in(list(listed)))
+    notable = rest.filter((pl.col("cause") != "client.normal") | (pl.lit(rest.height) <= FEW))
     if notable.height:
+        out.print("Other closes" if order else "Closes", style="bold")
+        table = _table()
+        for close in notable.head(max(left, FEW)).to_dicts():
+            table.add_row(*_cells(close, proof, close["cause"]), style=STYLE.get(close["verdict"], ""))
         out.print(table)
-    if notable.height > ROWS:
-        out.print(f"… and {notable.height - ROWS} more; write all of them with -o DIR or --format json")
-    quiet = closes.height - notable.height
+        if table.row_count < notable.height:
+            out.print(f"    … and {notable.height - table.row_count} more; all of them with -o DIR or --format json")
+        out.print()
+    quiet = rest.height - notable.height
     if quiet:
-        out.print(f"and {quiet} ordinary end{'s' * (quiet != 1)} by the client (client.normal)")
+        out.print(f"{quiet} ordinary end{'s' * (quiet != 1)} by the client (client.normal); all of them with -o DIR or --format json")
     if not closes.height:
         out.print("No WebSocket close was found in these logs.")
     _footer(out, result)
+
+
+def _incident(out: Console, result: Analysis, row: dict[str, Any], own: pl.DataFrame) -> None:
+    """An incident's heading: cause, how sure, the sentence, and the one line that says most."""
+    main = own.filter(pl.col("cause") == row["cause"])
+    verdict = next((v for v in schema.VERDICTS if (main.get_column("verdict") == v).any()), "unknown")
+    out.print(Text.assemble((f"{row['cause']}", "bold"), f"  {verdict}, {_percent(row['probability'])}  ({row['incident_id']})"))
+    out.print(clean(row["title"]))
+    lines = result.evidence.filter(pl.col("close_id").is_in(main.filter(pl.col("verdict") == verdict).get_column("close_id").to_list()) & (pl.col("role") == "supports"))
+    kinds = result.timeline.select("event_id", "event_name")
+    told = lines.join(kinds, on="event_id", how="left", maintain_order="left").with_columns(pl.col("event_name").cast(pl.String).replace_strict(TELLING, default=9, return_dtype=pl.Int64).alias("_k"))
+    for line in told.sort("_k", maintain_order=True).head(1).to_dicts():
+        out.print(f"  {place(line['log_file_path'], line['log_line'])}  {clean(line['quote'])}"[: out.width - 1])
+
+
+def _table() -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
+    for options in ({"no_wrap": True}, {"no_wrap": True}, {"no_wrap": True}, {"no_wrap": True}, {"overflow": "fold"}):
+        table.add_column(**options)  # type: ignore[arg-type]
+    return table
+
+
+def _cells(row: dict[str, Any], proof: dict[str, str], cause: str) -> tuple[str, ...]:
+    client = row["client_address"] or ("cli" if "cli" in (row["observers"] or []) else "–")
+    port = f":{row['client_port']}" if row["client_port"] else ""
+    times = f" ×{row['count']}" if (row["count"] or 1) > 1 else ""
+    said = " ".join(x for x in (cause, proof.get(row["close_id"], "")) if x)
+    return (f"    {clock(row['timestamp'])}", clean(f"{client}{port}"), f"{label(row)}{times}", f"{SHORT.get(row['verdict'], row['verdict'])} {_percent(row['probability'])}", said)
 
 
 def _percent(value: float | None) -> str:
@@ -119,12 +158,9 @@ def _proof(result: Analysis) -> dict[str, str]:
 
 
 def _places(result: Analysis) -> dict[str, str]:
-    """The places of the first two supporting lines of each close."""
-    lines = result.evidence.filter(pl.col("role") == "supports").group_by("close_id", maintain_order=True).head(2)
-    out: dict[str, str] = {}
-    for r in lines.to_dicts():
-        out[r["close_id"]] = f"{out[r['close_id']]} {place(r['log_file_path'], r['log_line'])}" if r["close_id"] in out else place(r["log_file_path"], r["log_line"])
-    return out
+    """The place of each close's first supporting line."""
+    lines = result.evidence.filter(pl.col("role") == "supports").unique("close_id", keep="first", maintain_order=True)
+    return {r["close_id"]: place(r["log_file_path"], r["log_line"]) for r in lines.to_dicts()}
 
 
 def _brief(out: Console, result: Analysis) -> None:
