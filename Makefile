@@ -68,7 +68,7 @@ smoke-wheel: build ## the demo and the smoke tests with the built wheel, outside
 	venv/bin/python -c "import occorr, sys; sys.exit(occorr.__file__.startswith('$(CURDIR)'))"; \
 	venv/bin/python -m pytest -m smoke -q
 
-bench: $(READY) ## speed and memory on a large made-up log (MB=200)
+bench: $(READY) ## speed and memory on a large made-up log (MB=50)
 	$(BIN)/python .ci/bench.py $(MB)
 
 lock: $(READY) ## writes constraints.txt anew from pyproject.toml

@@ -32,7 +32,7 @@ def make(path: Path, megabytes: int) -> int:
 
 
 def main() -> None:
-    megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 50
     with tempfile.TemporaryDirectory() as place:
         log = Path(place) / "gateway.log"
         closes = make(log, megabytes)
