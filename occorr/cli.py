@@ -336,7 +336,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(EXIT_OK) from None
-    except Exception as error:  # noqa: BLE001 - the last resort names the bug and where to look
+    except Exception as error:  # the last resort names the bug and where to look
         if os.environ.get("OCCORR_DEBUG"):
             raise
         _note(f"occorr: a bug in occorr: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\nRun again with OCCORR_DEBUG=1 to see where, and report it with the command line.")

@@ -164,7 +164,7 @@ def _container_zone(facts: pl.DataFrame, role: str, clock: str) -> tuple[str, st
     subjects = facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with(role)).get_column("subject").to_list()
     named = facts.filter((pl.col("key") == "env.TZ") & pl.col("subject").is_in(subjects)).get_column("value").unique().to_list()
     if not subjects:
-        images = facts.filter((pl.col("key") == "image") & pl.col("value").str.contains(clock.split(":")[0])).get_column("subject").to_list()
+        images = facts.filter((pl.col("key") == "image") & pl.col("value").str.contains(clock.split(":", maxsplit=1)[0])).get_column("subject").to_list()
         named = facts.filter((pl.col("key") == "env.TZ") & pl.col("subject").is_in(images)).get_column("value").unique().to_list()
     if len(named) == 1:
         try:

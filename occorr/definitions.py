@@ -11,7 +11,6 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -21,6 +20,7 @@ from occorr.errors import DefinitionError, Problem, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 ZONES: Final = ("inline", "UTC", "naive")
 MARKS: Final = {"event": "at_event", "start": "at_start", "end": "at_end", "write": "at_write", "unknown": "unknown"}

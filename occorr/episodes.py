@@ -10,7 +10,6 @@ from typing import Final
 
 import polars as pl
 
-
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 DIE_LAG: Final = 700 * MS  # the engine's `die` comes up to 0.25 s after the process's end, and a launcher outlives its child

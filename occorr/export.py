@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -100,4 +99,4 @@ def load(source: Path) -> Analysis:
 
 def is_result(path: Path) -> bool:
     """Whether a path is a directory that `save` wrote."""
-    return path.is_dir() and os.path.isfile(path / MARK)
+    return path.is_dir() and (path / MARK).is_file()

@@ -198,7 +198,7 @@ def _gateway_config(data: dict[str, Any], text: str, redactor: Redactor) -> Iter
         elif value is not None:
             shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             leaf = key.rpartition(".")[2]
-            secret = _SECRET.search(leaf) and leaf not in ("mode",) and isinstance(value, str)
+            secret = _SECRET.search(leaf) and leaf != "mode" and isinstance(value, str)
             yield Fact("gateway", key, redactor.fingerprint(shown) if secret else shown, _line(text, leaf))
 
 

@@ -263,7 +263,7 @@ def _delta(delta: int | None, error: int | None) -> str:
 
 
 def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
-    """file → envelope → format → margin over the runner-up, without reading on."""
+    """File → envelope → format → margin over the runner-up, without reading on."""
     library = definitions.builtin() if parsers is None else definitions.load(definitions.resources.folder("parsers"), parsers)
     from occorr import facts, redact  # noqa: PLC0415
 
