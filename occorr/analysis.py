@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import causes, clocks, closes, definitions, episodes, facts, ingest, link, place, read, redact, rules, schema, scope
+from occorr import causes, clocks, closes, definitions, episodes, facts, ingest, link, place, read, redact, resources, rules, schema, scope
 from occorr.errors import NothingParsableError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def analyze(
         NothingParsableError: no input held a line of a known format.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    library = definitions.builtin() if parsers is None else definitions.load(definitions.resources.folder("parsers"), parsers)
+    library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
     inputs = list(read.blobs(given))
     redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
     decoded, sources, documents = [], [], []

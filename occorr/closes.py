@@ -6,7 +6,7 @@ bounds, by optimal one-to-one assignment. Where several assignments fit equally 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
@@ -258,7 +258,7 @@ def assign(pairs: pl.DataFrame, left: str, right: str) -> pl.DataFrame:
     Returns:
         the chosen pairs with `group`: null, or a number shared by pairs that could be exchanged at equal cost.
     """
-    schema_out = {left: pairs.schema[left], right: pairs.schema[right], "group": pl.Int64}
+    schema_out: dict[str, Any] = {left: pairs.schema[left], right: pairs.schema[right], "group": pl.Int64}
     if pairs.is_empty():
         return pl.DataFrame(schema=schema_out)
     pairs = pairs.group_by(left, right).agg(pl.col("cost").min()).sort(left, right)
@@ -304,7 +304,7 @@ def _solve(left: NDArray[np.intp], right: NDArray[np.intp], cost: NDArray[np.flo
     groups = 0
     if edges:
         a, b = zip(*edges, strict=True)
-        _, label = connected_components(coo_matrix((np.ones(len(edges)), (a, b)), shape=(count, count)), directed=False)
+        _, label = connected_components(coo_matrix((np.ones(len(edges)), (np.array(a), np.array(b))), shape=(count, count)), directed=False)
         members = {i for e in edges for i in e}
         names: dict[int, int] = {}
         for i in sorted(members):

@@ -6,7 +6,7 @@ taken again (`up`), the features that rules read to name its cause, and the even
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -19,7 +19,7 @@ DEATH_GAP: Final = 15 * SECOND  # from a stop's first signal to the death
 RELOAD_GRACE: Final = 12 * SECOND  # how long old workers may live on: from 1 s to 10 s in the usual configurations
 BACK_UP: Final = 90 * SECOND  # without a gateway's log: how long a start may take until it listens
 BEFORE: Final = 120 * SECOND  # how long before a stop an unhealthy report or a command still belongs to it
-_SCHEMA: Final = {
+_SCHEMA: Final[dict[str, Any]] = {
     "kind": pl.String, "cut_low": pl.Int64, "cut_high": pl.Int64, "up": pl.Int64, "ready": pl.Int64, "error": pl.Int64, "covered": pl.Boolean, "abrupt": pl.Boolean, "exit_code": pl.Int64,
     "die": pl.Int64, "kill_term": pl.Int64, "kill_kill": pl.Int64, "kill_other": pl.Int64, "oom": pl.Int64, "oom_fact": pl.Boolean, "stop": pl.Int64, "restart": pl.Int64, "created": pl.Int64,
     "destroyed": pl.Int64, "unhealthy": pl.Int64, "sigterm": pl.Int64, "sigusr": pl.Int64, "in_process": pl.Int64, "conflict": pl.Int64, "crash": pl.Int64, "fatal": pl.Int64, "node_exit": pl.Int64,

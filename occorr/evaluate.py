@@ -98,7 +98,7 @@ def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: b
     pairs, candidates = match(closes, truth)
     taken = dict(pairs.select("label", "row").rows())
     used = set(taken.values())
-    out.grouped = closes.get_column("group_id").is_not_null().sum() if "group_id" in closes.columns else 0
+    out.grouped = int(closes.get_column("group_id").is_not_null().sum()) if "group_id" in closes.columns else 0
     free = set(range(closes.height)) - used
     feasible_rows = set(candidates.get_column("row").to_list())
     out.split = len(free & feasible_rows)
@@ -110,7 +110,7 @@ def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: b
         if not label["observable"]:
             continue
         out.labels += 1
-        row = taken.get(index)
+        row: Any = taken.get(index)
         got = verdicts[row] if row is not None else None
         right = bool(got) and (got.get("cause") == label["cause"] or got.get("cause") in label["accept"])  # type: ignore[union-attr]
         decisive = bool(got) and got.get("verdict") == "decisive"  # type: ignore[union-attr]

@@ -110,7 +110,7 @@ class Cause:
 _TOP: Final = {"cause": str, "title": str, "check": str, "settle": str, "rule": list, "episode": list, "case": list}
 _RULE: Final = {"id": str, "when": str, "strength": str, "priority": int, "cites": list, "sentence": str, "at": dict, "cause": str, "probability": float}
 _EPISODE: Final = {"id": str, "when": str, "strength": str, "sentence": str}
-_AT: Final = {"kind": str, "at": str, "when": str, "before": (int, float), "after": (int, float)}
+_AT: Final[Mapping[str, type | tuple[type, ...]]] = {"kind": str, "at": str, "when": str, "before": (int, float), "after": (int, float)}
 _CASE: Final = {"close": dict, "episode": dict, "fires": bool}
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from occorr import definitions, detect, ingest, read, rules as rule_files, schema
+from occorr import definitions, detect, ingest, read, resources, rules as rule_files, schema
 from occorr.errors import OccorrError, nearest
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _incident(out: Console, result: Analysis, row: dict[str, Any], own: pl.DataF
 def _table() -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
     for options in ({"no_wrap": True}, {"no_wrap": True}, {"no_wrap": True}, {"no_wrap": True}, {"overflow": "fold"}):
-        table.add_column(**options)  # type: ignore[arg-type]
+        table.add_column(**options)
     return table
 
 
@@ -264,7 +264,7 @@ def _delta(delta: int | None, error: int | None) -> str:
 
 def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
     """File → envelope → format → margin over the runner-up, without reading on."""
-    library = definitions.builtin() if parsers is None else definitions.load(definitions.resources.folder("parsers"), parsers)
+    library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
     from occorr import facts, redact  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -323,7 +323,7 @@ def format_details(name: str) -> None:
 
 def format_test(path: str, parsers: Path | None) -> None:
     """For the first lines of a file: what claims each, or how far the nearest dialect matches."""
-    library = definitions.builtin() if parsers is None else definitions.load(definitions.resources.folder("parsers"), parsers)
+    library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
     out = console()
     for blob in read.blobs([path]):
         if not len(blob.data):
@@ -372,7 +372,8 @@ def rules() -> None:
     out = console()
     for cause in rule_files.builtin():
         out.print(Text.assemble((cause.cause, "bold"), f"  {cause.title}  ({cause.path})"))
-        for rule in (*cause.episodes, *cause.rules):
+        every: tuple[rule_files.EpisodeRule | rule_files.Rule, ...] = (*cause.episodes, *cause.rules)
+        for rule in every:
             out.print(f"  {rule.strength:<15} {rule.id.split('/')[-1]}: {rule.sentence}")
 
 
@@ -387,7 +388,8 @@ def rule_details(name: str) -> None:
         raise OccorrError(f"cause {name!r} has no rules; {nearest(name, causes)}")
     cause, out = causes[name], console()
     out.print(f"{cause.cause}: {cause.title} ({cause.path})\ncheck first: {cause.check}\nwhat settles it: {cause.settle}")
-    for rule in (*cause.episodes, *cause.rules):
+    every: tuple[rule_files.EpisodeRule | rule_files.Rule, ...] = (*cause.episodes, *cause.rules)
+    for rule in every:
         out.print(f"\n{rule.id} [{rule.strength}]\n  {rule.sentence}\n  when {rule.when}")
         relation = getattr(rule, "relation", None)
         if relation:
