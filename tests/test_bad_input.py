@@ -1,0 +1,260 @@
+"""Inputs as people hand them over: broken, packed, empty, endless, or no logs at all."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import zstandard
+
+import occorr
+from occorr import read
+from occorr.errors import EXIT_NOTHING, EXIT_USAGE, NothingParsableError, OccorrError
+
+SAMPLE = Path(__file__).parent.parent / "sample_logs" / "wrong-token-without-events"
+CONSOLE = (SAMPLE / "gateway.docker.log").read_bytes()
+CLOSED = CONSOLE.count(b"closed before connect conn=") + CONSOLE.count(b"webchat disconnected code=")
+
+
+def analyzed(folder: Path) -> tuple[occorr.Analysis, dict[str, dict]]:
+    result = occorr.analyze(folder)
+    return result, {Path(r["path"]).name: r for r in result.sources.to_dicts()}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "gateway.log").write_bytes(CONSOLE)
+    return tmp_path
+
+
+def whole(result: occorr.Analysis) -> None:
+    """The good file was analysed in full."""
+    assert result.closes.height == CLOSED
+    assert result.closes.filter((pl.col("cause") == "auth.token_mismatch") & (pl.col("verdict") == "decisive")).height == 2
+
+
+def test_the_good_file_alone(folder):
+    result, sources = analyzed(folder)
+    whole(result)
+    assert not result.partial
+    assert sources["gateway.log"]["status"] == "ok"
+    assert sources["gateway.log"]["lines_read"] == CONSOLE.count(b"\n")
+
+
+def test_unreadable_file(folder, monkeypatch):
+    (folder / "secret.log").write_bytes(CONSOLE)
+    real = Path.open
+
+    def refuse(self, *args, **kwargs):  # root may read everything, so the refusal is played
+        if self.name == "secret.log":
+            raise PermissionError(13, "Permission denied")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    result, sources = analyzed(folder)
+    whole(result)
+    assert result.partial
+    assert sources["secret.log"]["status"] == "failed"
+    assert "Permission denied" in sources["secret.log"]["message"] and "permissions" in sources["secret.log"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "says"),
+    [
+        (b"", "empty", "empty"),
+        (b"\n\n   \n", "empty", "blank"),
+        (b"\x7fELF\x02\x01\x01\x00\x00\x00" + bytes(range(256)), "failed", "binary"),
+        (b"Dear diary,\nnothing happened today.\n" * 20, "unknown", "no known format"),
+    ],
+    ids=["empty", "blank", "binary", "unknown"],
+)
+def test_what_is_no_log_is_told_and_the_rest_is_read(folder, data, status, says):
+    (folder / "other.log").write_bytes(data)
+    result, sources = analyzed(folder)
+    whole(result)
+    assert sources["other.log"]["status"] == status
+    assert says in sources["other.log"]["message"]
+    assert result.partial == (status != "empty")
+
+
+def damaged(data: bytes) -> bytes:
+    return data[: len(data) * 2 // 3]
+
+
+def packed(kind: str, data: bytes) -> bytes:
+    return {"gzip": lambda d: gzip.compress(d, mtime=0), "zstd": zstandard.compress, "xz": lzma.compress, "bzip2": bz2.compress}[kind](data)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz", "bzip2"])
+def test_compression_is_known_by_its_magic(tmp_path, kind):
+    (tmp_path / "gateway.log").write_bytes(packed(kind, CONSOLE))  # the name tells nothing
+    result, sources = analyzed(tmp_path)
+    whole(result)
+    assert (sources["gateway.log"]["status"], sources["gateway.log"]["lines_read"]) == ("ok", CONSOLE.count(b"\n"))
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz", "bzip2"])
+def test_compressed_members_one_behind_the_other(tmp_path, kind):
+    half = CONSOLE.index(b"\n", len(CONSOLE) // 2) + 1
+    (tmp_path / "gateway.log").write_bytes(packed(kind, CONSOLE[:half]) + packed(kind, CONSOLE[half:]))
+    whole(analyzed(tmp_path)[0])
+
+
+def test_truncated_gzip_gives_what_it_holds(tmp_path):
+    long = CONSOLE + b"".join(CONSOLE.splitlines(keepends=True)[:1] + [os.urandom(3000).hex().encode() + b"\n"] * 40)
+    data = gzip.compress(CONSOLE + long, mtime=0)
+    (tmp_path / "gateway.log").write_bytes(data[: len(data) - 2000])
+    result, sources = analyzed(tmp_path)
+    row = sources["gateway.log"]
+    assert result.partial
+    assert row["status"] == "partial"
+    assert "damaged gzip" in row["message"] and "copy the file again" in row["message"]
+    assert row["lines_read"] >= CONSOLE.count(b"\n")
+    assert result.closes.filter(pl.col("cause") == "auth.token_mismatch").height == 2
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz", "bzip2"])
+def test_damaged_archive_does_not_stop_the_rest(folder, kind):
+    (folder / "old.log").write_bytes(packed(kind, CONSOLE)[:20])
+    result, sources = analyzed(folder)
+    whole(result)
+    assert result.partial
+    assert sources["old.log"]["status"] in ("failed", "partial")
+    assert f"damaged {kind}" in sources["old.log"]["message"]
+
+
+def test_invalid_utf8_costs_its_characters_only(tmp_path):
+    lines = CONSOLE.splitlines(keepends=True)
+    (tmp_path / "gateway.log").write_bytes(b"".join([*lines[:3], b"2026-11-21T05:53:48.000000001Z \xff\xfe\xc3( broken\n", *lines[3:]]))
+    result, sources = analyzed(tmp_path)
+    whole(result)
+    assert sources["gateway.log"]["lines_read"] == len(lines) + 1
+
+
+def test_carriage_returns(tmp_path):
+    (tmp_path / "gateway.log").write_bytes(CONSOLE.replace(b"\n", b"\r\n"))
+    result, _ = analyzed(tmp_path)
+    whole(result)
+    assert result.timeline.filter(pl.col("body").str.contains("\r") | pl.col("websocket_close_reason").str.contains("\r")).is_empty()
+
+
+def test_no_line_break_at_the_end(tmp_path):
+    (tmp_path / "gateway.log").write_bytes(CONSOLE.rstrip(b"\n"))
+    result, sources = analyzed(tmp_path)
+    whole(result)
+    assert sources["gateway.log"]["lines_read"] == CONSOLE.count(b"\n")
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf"], ids=["utf-8"])
+def test_byte_order_mark(tmp_path, mark):
+    (tmp_path / "gateway.log").write_bytes(mark + CONSOLE)
+    whole(analyzed(tmp_path)[0])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_of_windows_shells(tmp_path, encoding):
+    (tmp_path / "gateway.log").write_bytes(("\ufeff" + CONSOLE.decode()).encode(encoding))
+    result, sources = analyzed(tmp_path)
+    whole(result)
+    assert sources["gateway.log"]["lines_read"] == CONSOLE.count(b"\n")
+
+
+def test_a_line_of_ten_megabytes(tmp_path):
+    lines = CONSOLE.splitlines(keepends=True)
+    (tmp_path / "gateway.log").write_bytes(b"".join([*lines[:5], lines[4][:80] + b"x" * 10_000_000 + b"\n", *lines[5:]]))
+    result, sources = analyzed(tmp_path)
+    whole(result)
+    assert sources["gateway.log"]["lines_read"] == len(lines) + 1
+
+
+def test_chunks_split_no_line_and_lose_none():
+    data = b"".join(b"%d %s\n" % (i, b"y" * (i % 50)) for i in range(2000)) + b"end"
+    for size in (1, 7, 100, 4096, 1 << 20):
+        frames = list(read.chunks(read.Blob("x", data), size))
+        raw = b"".join(t.encode() for f in frames for t in f.get_column("raw"))
+        assert raw == data
+        assert [n for f in frames for n in f.get_column("line")] == list(range(1, 2002))
+        for f in frames:
+            for offset, text in f.select("offset", "raw").rows():
+                assert data[offset : offset + len(text)] == text.encode()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_not_waited_for(folder):
+    os.mkfifo(folder / "pipe.log")
+    result, sources = analyzed(folder)
+    whole(result)
+    assert result.partial
+    assert sources["pipe.log"]["status"] == "failed" and "not a regular file" in sources["pipe.log"]["message"]
+
+
+def test_a_loop_of_directories_ends(folder):
+    (folder / "again").symlink_to(folder, target_is_directory=True)
+    (folder / "below").mkdir()
+    (folder / "below" / "up").symlink_to(folder, target_is_directory=True)
+    whole(occorr.analyze(folder))
+
+
+def test_a_dangling_link_is_told(folder):
+    (folder / "gone.log").symlink_to(folder / "nowhere.log")
+    result, sources = analyzed(folder)
+    whole(result)
+    assert sources["gone.log"]["status"] == "failed"
+    assert "cannot be read" in sources["gone.log"]["message"]
+
+
+def test_the_same_file_twice_is_read_once(folder):
+    result = occorr.analyze([folder, folder / "gateway.log", str(folder / "*.log")])
+    whole(result)
+    assert result.sources.height == 1
+
+
+def test_a_copy_of_a_log_does_not_double_its_closes(folder):
+    (folder / "copy.log").write_bytes(CONSOLE)
+    whole(occorr.analyze(folder))
+
+
+def test_documentation_is_not_read(folder):
+    (folder / "notes.md").write_bytes(CONSOLE)
+    result, sources = analyzed(folder)
+    whole(result)
+    assert sources["notes.md"]["status"] == "skipped"
+    assert not result.partial
+
+
+def test_a_path_that_is_not_there(folder):
+    with pytest.raises(OccorrError, match="no such file or directory") as error:
+        occorr.analyze([folder, folder / "missing.log"])
+    assert error.value.exit_code == EXIT_USAGE
+    assert "missing.log" in str(error.value)
+
+
+def test_nothing_at_all(tmp_path):
+    with pytest.raises(NothingParsableError) as error:
+        occorr.analyze(tmp_path)
+    assert error.value.exit_code == EXIT_NOTHING
+    assert "no input" in str(error.value)
+
+
+def test_nothing_that_is_known(tmp_path):
+    (tmp_path / "diary.txt").write_text("Dear diary,\nnothing happened.\n", encoding="utf-8")
+    (tmp_path / "void.log").write_bytes(b"")
+    with pytest.raises(NothingParsableError) as error:
+        occorr.analyze(tmp_path)
+    for word in ("diary.txt", "void.log", "the file is empty", "formats list"):
+        assert word in str(error.value)
+
+
+def test_standard_input(monkeypatch):
+    class Pipe:
+        buffer = io.BytesIO(gzip.compress(CONSOLE))
+
+    monkeypatch.setattr(sys, "stdin", Pipe)
+    whole(occorr.analyze("-"))

@@ -1,0 +1,196 @@
+"""No secret leaves occorr: not in a table, not in a report, in whatever shape it came."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import occorr
+from occorr import redact, report
+
+SAMPLE = Path(__file__).parent.parent / "sample_logs" / "wrong-token-without-events"
+KEY = b"a key"
+SECRET = "Zx9-Kq7Lw2Rt5Vb8Nm3"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+SHAPES = {
+    "bearer": "Authorization: Bearer {}",
+    "bearer lower": "authorization: bearer {}",
+    "bearer header in JSON": '{{"headers":{{"authorization":"Bearer {}"}}}}',
+    "query": "GET /ws?token={} HTTP/1.1",
+    "query behind others": "GET /ws?a=1&access_token={}&b=2 HTTP/1.1",
+    "query password": "GET /ws?password={} HTTP/1.1",
+    "fragment": "open http://127.0.0.1:18789/#token={}",
+    "option": "openclaw gateway call health --token {}",
+    "option with =": "openclaw gateway call health --token={}",
+    "password option": "openclaw gateway run --password {}",
+    "json": '{{"token":"{}"}}',
+    "json spaced": '{{"gatewayToken" : "{}"}}',
+    "json escaped": '{{"1":"{{\\"authToken\\":\\"{}\\"}}"}}',
+    "json list": '{{"Sec-Websocket-Protocol":["x"],"Authorization":["Bearer {}"]}}',
+    "json api key": '{{"apiKey":"{}"}}',
+    "environment": "OPENCLAW_GATEWAY_TOKEN={}",
+    "environment quoted": 'OPENCLAW_GATEWAY_TOKEN="{}"',
+    "environment in a list": '["PATH=/bin","OPENCLAW_GATEWAY_PASSWORD={}"]',
+    "compose mapping": "      OPENCLAW_GATEWAY_TOKEN: {}",
+    "cookie": "Cookie: session={}",
+    "cookie in a line": '2026-11-21 upgrade headers cookie: session={}; other=1',
+    "set-cookie": "Set-Cookie: session={}; HttpOnly",
+    "url": "ws://user:{}@gw.example.org:18789/",
+    "url without user": "redis://:{}@gw.example.org:6379/",
+    "key value": "connect failed token={} host=x",
+    "key value password": "connect failed password={} host=x",
+    "header x-api-key": "x-api-key: {}",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.replace(" ", "-"))
+def test_shape(shape):
+    text = redact.Redactor(KEY).text(SHAPES[shape].format(SECRET))
+    assert SECRET not in text
+    assert "fp:" in text
+
+
+@pytest.mark.parametrize("text", [JWT, f"token is {JWT} so", "use sk-abcdefghijklmnop now", "ghp_abcdefghijklmnopqrstuvwx", "xoxb-1234567890-abcdef", "glpat-abcdefghijklmno"])
+def test_what_looks_like_a_secret_is_one(text):
+    told = redact.Redactor(KEY).text(text)
+    assert not set(text.split()) & set(told.split()) - {"token", "is", "so", "use", "now"}
+
+
+def test_basic_credentials():
+    basic = base64.b64encode(f"user:{SECRET}".encode()).decode()
+    assert basic not in redact.Redactor(KEY).text(f"Authorization: Basic {basic}")
+
+
+@pytest.mark.parametrize("text", ['"token":"***"', '"token":null', '"authProvided":"token"', '"authMode":"token"', "reason=token_mismatch", "unauthorized: gateway token mismatch (set gateway.remote.token to match gateway.auth.token)", "auth=device-token device=yes", '"token":"[redacted]"', "--token <tok>", "basic health check passed"])
+def test_words_about_secrets_stay(text):
+    assert redact.Redactor(KEY).text(text) == text
+
+
+def test_equal_secrets_have_equal_fingerprints():
+    redactor = redact.Redactor(KEY)
+    prints = {redactor.text(SHAPES[s].format(SECRET)).split("fp:")[1][:8] for s in ("bearer", "query", "option", "json", "environment", "url")}
+    assert len(prints) == 1
+    assert redactor.fingerprint(SECRET) != redactor.fingerprint(SECRET + "x")
+    assert redactor.fingerprint(SECRET) != redact.Redactor(b"another key").fingerprint(SECRET)
+
+
+def test_redacting_twice_changes_nothing():
+    redactor = redact.Redactor(KEY)
+    for shape in SHAPES.values():
+        once = redactor.text(shape.format(SECRET))
+        assert redactor.text(once) == once
+
+
+def test_switched_off():
+    assert redact.Redactor(KEY, enabled=False).text(SHAPES["bearer"].format(SECRET)) == SHAPES["bearer"].format(SECRET)
+
+
+SECRETS = st.text("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz0123456789-_", min_size=12, max_size=40).filter(lambda s: s[0].isalnum() and not redact._HARMLESS.match(s))
+
+
+@settings(max_examples=300, deadline=None)
+@given(secret=SECRETS, shape=st.sampled_from(sorted(SHAPES)), before=st.sampled_from(["", "2026-11-21T05:53:48.000Z [ws] ", "  "]))
+def test_no_secret_survives(secret, shape, before):
+    told = redact.Redactor(KEY).text(before + SHAPES[shape].format(secret))
+    assert secret not in told
+    assert secret[:8] not in told
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(st.tuples(st.sampled_from(sorted(SHAPES)), SECRETS), min_size=1, max_size=8))
+def test_a_column_is_redacted_like_its_texts(texts):
+    """The quick look over a whole column must not skip a line that the patterns would have changed."""
+    redactor = redact.Redactor(KEY)
+    series = pl.Series([SHAPES[shape].format(secret) for shape, secret in texts] + ["nothing here", None])
+    assert redactor.column(series).to_list() == [redactor.text(t) if t is not None else None for t in series]
+
+
+def planted(folder: Path) -> None:
+    """A real incident in which secrets of every shape were written into logs and documents."""
+    console = (SAMPLE / "gateway.docker.log").read_text(encoding="utf-8").splitlines()
+    stamp = "2026-11-21T05:53:49.000000001Z 2026-11-21T05:53:49.000+00:00 "
+    extra = [stamp + "[gateway] error: " + SHAPES[s].format(SECRET) for s in ("bearer", "query", "option", "json", "environment", "url", "cookie in a line")]
+    close = next(line for line in console if "closed before connect" in line)
+    assert " ua=" in close
+    agent = close.split(" ua=")[1].split(" code=")[0]
+    extra.append(close.replace(f" ua={agent} ", f" ua=Bearer {SECRET} "))
+    (folder / "gateway.log").write_text("\n".join([*console, *extra, stamp + "[gateway] error: " + JWT]) + "\n", encoding="utf-8")
+    access = {"ts": "2026-11-21T05:53:49+00:00", "msec": 1795240429.1, "client": "192.0.2.7", "port": 4711, "method": "GET", "uri": f"/?token={SECRET}", "status": 502, "rt": 0.1, "upgrade": "websocket", "upstream": "192.0.2.2:18789", "ustatus": "502", "urt": "0.1", "sent": 1, "conn": 1, "ua": f"x Bearer {SECRET}"}
+    (folder / "access.log").write_text(json.dumps(access) + "\n", encoding="utf-8")
+    (folder / "cli.out").write_text(f"$ openclaw gateway call health --url ws://user:{SECRET}@192.0.2.2:18789/?token={SECRET} --token {SECRET}\nGateway call failed: Error: gateway closed (1008): unauthorized: Bearer {SECRET}\nGateway target: ws://192.0.2.2:18789/?token={SECRET}\nSource: cli --url\n", encoding="utf-8")
+    inspect = json.loads((SAMPLE / "docker.inspect.json").read_text(encoding="utf-8"))
+    inspect[0]["Config"]["Env"] += [f"OPENCLAW_GATEWAY_TOKEN={SECRET}"]
+    inspect[0]["Args"] = ["gateway", "run", "--token", SECRET]
+    inspect[0]["Config"]["Cmd"] = ["openclaw", "gateway", "run", f"--password={SECRET}"]
+    (folder / "docker.inspect.json").write_text(json.dumps(inspect, indent=1), encoding="utf-8")
+    compose = (SAMPLE / "compose.yml").read_text(encoding="utf-8").replace("      - NO_COLOR=1\n", f"      - NO_COLOR=1\n      - OPENCLAW_GATEWAY_TOKEN={SECRET}\n", 1)
+    assert SECRET in compose
+    (folder / "compose.yml").write_text(compose, encoding="utf-8")
+    (folder / "openclaw.json").write_text(json.dumps({"gateway": {"auth": {"mode": "token", "token": SECRET}, "remote": {"url": "ws://192.0.2.2:18789", "token": SECRET}}}), encoding="utf-8")
+    events = {"status": "exec_create: sh", "id": "7" * 64, "from": "openclaw/gateway:2026.9.6", "Type": "container", "Action": f"exec_create: openclaw health --token {SECRET}", "Actor": {"ID": "7" * 64, "Attributes": {"name": "claw_gateway_1", "OPENCLAW_GATEWAY_TOKEN": SECRET, "image": "openclaw/gateway:2026.9.6"}}, "scope": "local", "time": 1795240429, "timeNano": 1795240429000000000}
+    (folder / "docker.events.jsonl").write_text(json.dumps(events) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("planted")
+    planted(folder)
+    return occorr.analyze(folder, all_lines=True)
+
+
+@pytest.mark.parametrize("table", ["timeline", "closes", "evidence", "incidents", "facts", "clocks", "sources"])
+def test_no_table_holds_a_secret(result, table):
+    frame = getattr(result, table)
+    text = frame.write_ndjson()
+    leaks = [c for c in frame.columns if SECRET in frame.select(c).write_ndjson() or JWT in frame.select(c).write_ndjson()]
+    assert leaks == [], frame.filter(pl.any_horizontal(pl.col(pl.String).str.contains(SECRET, literal=True).fill_null(value=False))).head(3).write_ndjson()
+    assert SECRET not in text
+    assert SECRET[:10] not in text
+
+
+def test_the_lines_with_secrets_were_read(result):
+    """Otherwise the test above proves nothing."""
+    marked = result.timeline.filter("redacted")
+    assert marked.height >= 10
+    assert marked.get_column("log_record_original").str.contains("fp:").all()
+    assert {"gateway.log", "access.log", "cli.out", "docker.events.jsonl"} == {Path(p).name for p in marked.get_column("log_file_path").unique()}
+
+
+def test_a_secret_has_one_fingerprint_in_one_result(result):
+    text = result.timeline.select("log_record_original").write_ndjson()
+    prints = {text[i + 3 : i + 11] for i in range(len(text)) if text.startswith("fp:", i)}
+    assert redact.Redactor(b"").fingerprint("x").startswith("fp:")
+    assert 1 <= len(prints) <= 6  # the secret, the JWT, and shapes that hold more than the secret (a cookie, Basic)
+
+
+def test_fingerprints_compare_between_runs_with_a_key(tmp_path):
+    prints = []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "gateway.log").write_bytes((SAMPLE / "gateway.docker.log").read_bytes() + f"2026-11-21T05:53:49.000000001Z 2026-11-21T05:53:49.000+00:00 [gateway] error: {name} --token {SECRET}\n".encode())
+        for key in (b"the same", None):
+            timeline = occorr.analyze(folder, redact_key=key).timeline.filter("redacted")
+            prints.append(timeline.get_column("log_record_original").str.extract(r"(fp:\w{8})", 1).to_list()[0])
+    assert prints[0] == prints[2]
+    assert prints[1] != prints[3]
+
+
+def test_reports_hold_no_secret(result):
+    html = report.timeline_html(result)
+    packed = re.findall(r'<script type="text/plain"[^>]*>([A-Za-z0-9+/=\s]{40,})</script>', html)
+    assert packed, "the page's data is not where it was"
+    texts = [report.markdown(result), report.json_text(result), html]
+    for piece in packed:
+        data = base64.b64decode(piece)
+        texts.append((gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8", "replace"))
+    assert any("fp:" in text for text in texts)
+    assert [i for i, text in enumerate(texts) if SECRET in text or JWT in text] == []
