@@ -1,0 +1,249 @@
+"""Stamps become instants, clocks get offsets with bounds that hold, and one message in several streams is one event."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import occorr
+from occorr import clocks, place, schema, times
+
+SAMPLES = Path(__file__).parent.parent / "sample_logs"
+MS = 1_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# ---------------------------------------------------------------- times.parse
+FORMS = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S"]
+MOMENTS = st.datetimes(datetime(1990, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC)).map(lambda d: d.replace(microsecond=0))
+OFFSETS = st.integers(-14 * 4, 14 * 4).map(lambda quarters: quarters * 15)
+
+
+def parsed(text: str, form: str, zone: str) -> tuple:
+    instant, digits, inline = times.parse(pl.col("t"), form, zone)
+    row = pl.DataFrame({"t": [text]}).select(instant.cast(pl.Int64).alias("i"), digits.alias("d"), pl.when(inline).then(True).otherwise(False).alias("z")).row(0, named=True)
+    return row["i"], row["d"], row["z"]
+
+
+def nanoseconds(moment: datetime) -> int:
+    return int((moment - EPOCH) / timedelta(seconds=1)) * 1_000_000_000
+
+
+@settings(max_examples=150, deadline=None)
+@given(MOMENTS, st.sampled_from(FORMS), st.integers(0, 10**9 - 1), st.integers(0, 9), OFFSETS, st.sampled_from(["colon", "plain", "Z", "none"]))
+def test_stamps_against_datetime(moment, form, nanos, digits, minutes, style):
+    minutes = 0 if style in ("Z", "none") else minutes
+    local = moment.astimezone(timezone(timedelta(minutes=minutes)))
+    fraction = f"{nanos:09d}"[:digits]
+    sign, rest = "-" if minutes < 0 else "+", abs(minutes)
+    zone = {"colon": f"{sign}{rest // 60:02d}:{rest % 60:02d}", "plain": f"{sign}{rest // 60:02d}{rest % 60:02d}", "Z": "Z", "none": ""}[style]
+    text = local.strftime(form) + (f".{fraction}" if digits else "") + zone
+    instant, found, known = parsed(text, form, "inline")
+    assert instant == nanoseconds(moment) + (int(fraction.ljust(9, "0")) if digits else 0)
+    assert found == digits
+    assert known == (style != "none")
+
+
+@settings(max_examples=60, deadline=None)
+@given(MOMENTS, st.sampled_from(["UTC", "naive"]))
+def test_stamps_without_a_zone(moment, zone):
+    assert parsed(moment.strftime("%Y-%m-%d %H:%M:%S,125"), "%Y-%m-%d %H:%M:%S", zone) == (nanoseconds(moment) + 125 * MS, 3, zone == "UTC")
+
+
+@settings(max_examples=60, deadline=None)
+@given(MOMENTS)
+def test_stamps_behind_a_blank_and_a_zone(moment):
+    assert parsed(moment.strftime("%d/%b/%Y:%H:%M:%S +0530"), "%d/%b/%Y:%H:%M:%S", "inline")[0] == nanoseconds(moment) - 19_800 * 1_000_000_000
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.times())
+def test_stamps_without_a_date(time):
+    seconds = time.hour * 3600 + time.minute * 60 + time.second
+    assert parsed(time.strftime("%H:%M:%S"), "%H:%M:%S", "naive")[:2] == (seconds * 1_000_000_000, 0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(10**8, 4 * 10**9), st.integers(0, 10**9 - 1), st.integers(0, 9), st.sampled_from([("epoch_s", 0), ("epoch_ms", 3), ("epoch_us", 6), ("epoch_ns", 9)]))
+def test_epochs_keep_their_last_digit(seconds, nanos, digits, unit):
+    form, power = unit
+    whole = str(seconds) + f"{nanos:09d}"[:power]
+    rest = f"{nanos:09d}"[power : power + digits]
+    instant, found, known = parsed(whole + (f".{rest}" if rest else ""), form, "UTC")
+    kept = (f"{nanos:09d}"[:power] + rest).ljust(9, "0")
+    assert instant == seconds * 1_000_000_000 + int(kept)
+    assert found == power + len(rest)
+    assert known
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-11-21T25:00:00Z"])
+def test_what_is_no_stamp_is_null(text):
+    assert parsed(text, "%Y-%m-%dT%H:%M:%S", "inline")[0] is None
+
+
+# ---------------------------------------------------------------- vote
+INTERVALS = st.lists(st.tuples(st.integers(-100, 100), st.integers(0, 60)), min_size=1, max_size=25)
+
+
+def cover(low: np.ndarray, high: np.ndarray, point: float) -> int:
+    return int(((low <= point) & (point <= high)).sum())
+
+
+@settings(max_examples=300, deadline=None)
+@given(INTERVALS)
+def test_vote_finds_the_stretch_that_most_share(intervals):
+    low = np.array([a for a, _ in intervals])
+    high = np.array([a + w for a, w in intervals])
+    start, end, support = clocks.vote(low, high)
+    most = max(cover(low, high, p) for p in {*low.tolist(), *high.tolist()})
+    assert support == most
+    assert start <= end
+    assert cover(low, high, start) == cover(low, high, end) == cover(low, high, (start + end) / 2) == most
+    assert cover(low, high, start - 0.5) < most and cover(low, high, end + 0.5) < most, "the stretch goes on"
+
+
+@settings(max_examples=150, deadline=None)
+@given(INTERVALS, st.floats(0.5, 0.95))
+def test_vote_on_a_plateau_is_no_narrower(intervals, share):
+    low = np.array([a for a, _ in intervals])
+    high = np.array([a + w for a, w in intervals])
+    start, end, support = clocks.vote(low, high)
+    wide_start, wide_end, same = clocks.vote(low, high, share)
+    assert same == support
+    assert wide_start <= start and end <= wide_end
+    assert cover(low, high, wide_start) >= share * support and cover(low, high, wide_end) >= share * support
+
+
+@settings(max_examples=100, deadline=None)
+@given(INTERVALS, st.integers(-(10**15), 10**15))
+def test_vote_moves_with_its_intervals(intervals, shift):
+    low = np.array([a for a, _ in intervals])
+    high = np.array([a + w for a, w in intervals])
+    start, end, support = clocks.vote(low, high)
+    assert clocks.vote(low + shift, high + shift) == (start + shift, end + shift, support)
+
+
+# ---------------------------------------------------------------- place
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1_700_000_000_000_000_000, 1_900_000_000_000_000_000), st.integers(-4_000_000_000_000, 4_000_000_000_000),
+    st.integers(0, 5_000_000_000), st.floats(-1, 1), st.sampled_from([1, 1000, MS, 1_000 * MS]),
+)
+def test_the_interval_holds_the_true_moment(true, offset, error, within, resolution):
+    """A clock that runs `offset` ± `error` ahead writes the moment, truncated; the interval printed for it holds it."""
+    written = (true + offset + round(error * within)) // resolution * resolution
+    events = pl.DataFrame({
+        "timestamp_raw": [written], "clock_id": ["c"], "time_resolution_ns": [resolution], "recorded_start": [None], "recorded_end": [None], "log_file_path": ["f"], "log_line": [1],
+    }, schema={"timestamp_raw": pl.Int64, "clock_id": pl.String, "time_resolution_ns": pl.Int64, "recorded_start": pl.Int64, "recorded_end": pl.Int64, "log_file_path": pl.String, "log_line": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS))  # fmt: skip
+    table = schema.conform(pl.DataFrame({"clock_id": ["c"], "offset_ns": [offset], "error_ns": [error], "status": ["aligned"]}), schema.CLOCKS)
+    row = place.place(events, table).select(pl.col("timestamp", "time_earliest", "time_latest").cast(pl.Int64)).row(0, named=True)
+    assert row["time_earliest"] <= true <= row["time_latest"]
+    assert row["time_earliest"] <= row["timestamp"] <= row["time_latest"]
+    assert row["time_latest"] - row["time_earliest"] == 2 * error + resolution, "no wider than what is not known"
+
+
+def test_events_without_a_stamp_are_last_and_open():
+    events = pl.DataFrame({"timestamp_raw": [None, 5], "clock_id": ["c", "c"], "time_resolution_ns": [1, 1], "recorded_start": [None, None], "recorded_end": [None, None], "log_file_path": ["f", "f"], "log_line": [1, 2]}, schema_overrides={"recorded_start": pl.Int64, "recorded_end": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS))  # fmt: skip
+    out = place.place(events, schema.conform(pl.DataFrame({"clock_id": ["c"], "offset_ns": [0], "error_ns": [0], "status": ["reference"]}), schema.CLOCKS))
+    assert out.get_column("log_line").to_list() == [2, 1]
+    assert out.row(1, named=True)["time_earliest"] is None
+
+
+@pytest.mark.parametrize("name", ["oom-then-deploy", "crash-behind-traefik", "bad-clients-without-file-log"])
+def test_every_placed_event_lies_in_its_interval(name):
+    timeline = occorr.analyze(SAMPLES / name).timeline.filter(pl.col("timestamp").is_not_null())
+    assert timeline.height > 50
+    assert timeline.filter((pl.col("timestamp") < pl.col("time_earliest")) | (pl.col("timestamp") > pl.col("time_latest"))).is_empty()
+    assert timeline.get_column("timestamp").is_sorted()
+
+
+# ---------------------------------------------------------------- offsets
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(?=Z|[+-]\d\d:\d\d)")
+
+
+def moved(text: str, shift: timedelta) -> str:
+    return STAMP.sub(lambda m: (datetime.fromisoformat(m[0]) + shift).isoformat(timespec="milliseconds"), text)
+
+
+def shifted(name: str, folder: Path, shift: timedelta) -> Path:
+    """The sample with every stamp that the gateway wrote itself moved; what the engine wrote before it stays."""
+    shutil.copytree(SAMPLES / name, folder, ignore=shutil.ignore_patterns("*.md", "expected.toml"))
+    for path in folder.glob("gateway*.log"):
+        path.write_text("\n".join(moved(line, shift) for line in path.read_text(encoding="utf-8").split("\n")), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("shift", [timedelta(milliseconds=-2345), timedelta(hours=7, milliseconds=1), timedelta(days=-2)], ids=["-2.345s", "+7h", "-2d"])
+@pytest.mark.parametrize("name", ["partition-behind-caddy", "untrusted-proxy"])
+def test_a_shifted_gateway_shifts_its_offset_and_nothing_else(name, shift, tmp_path):
+    before, after = occorr.analyze(SAMPLES / name), occorr.analyze(shifted(name, tmp_path / name, shift))
+    offset = [a.clocks.filter(pl.col("clock_id") == "gateway").get_column("offset_ns").item() for a in (before, after)]
+    assert abs(offset[1] - offset[0] - shift // timedelta(microseconds=1) * 1000) <= 1000
+    columns = ["cause", "verdict", "via", "websocket_close_code", "http_status_proxy"]
+    assert after.closes.select(columns).equals(before.closes.select(columns))
+    gap = (after.closes.get_column("timestamp") - before.closes.get_column("timestamp")).dt.total_nanoseconds().abs()
+    assert gap.max() <= MS
+    inner = [a.clocks.filter(pl.col("clock_id") == "gateway").get_column("error_ns").item() for a in (before, after)]
+    assert inner[0] == inner[1]
+
+
+def test_an_override_is_taken(tmp_path):
+    result = occorr.analyze(SAMPLES / "untrusted-proxy", offsets={"nginx": (2_000 * MS, 5 * MS)})
+    row = result.clocks.filter(pl.col("clock_id") == "nginx").to_dicts()[0]
+    assert (row["offset_ns"], row["error_ns"], row["method"]) == (2_000 * MS, 5 * MS, "override")
+
+
+# ---------------------------------------------------------------- twins
+def streams(folder: Path) -> list[str]:
+    """One recorded refusal as `docker logs -t`, as the engine's json-file, and as the gateway's file log."""
+    console = next(line for line in (SAMPLES / "handshake-timeout-coded-1000" / "gateway.stderr.log").read_text(encoding="utf-8").splitlines() if "closed before connect conn=24cbf1c0" in line)
+    outer, inner = console.split(" ", 1)
+    file = next(line for line in (SAMPLES / "handshake-timeout-coded-1000" / "gateway.file.log").read_text(encoding="utf-8").splitlines() if '"cause":"handshake-timeout"' in line)
+    (folder / "a.log").write_text(console + "\n", encoding="utf-8")
+    (folder / "b.log").write_text(json.dumps({"log": inner + "\n", "stream": "stderr", "time": outer}, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    (folder / "c.log").write_text(file + "\n", encoding="utf-8")
+    return ["a.log", "b.log", "c.log"]
+
+
+@pytest.mark.parametrize("names", [("a.log", "b.log", "c.log"), ("a.log", "c.log"), ("b.log", "c.log"), ("a.log", "b.log")], ids="+".join)
+def test_one_message_in_several_streams_is_one_event(tmp_path, names):
+    for name in streams(tmp_path):
+        if name not in names:
+            (tmp_path / name).unlink()
+    result = occorr.analyze(tmp_path)
+    events = result.timeline.filter(pl.col("event_name") == "websocket.close")
+    assert events.height == 1
+    (row,) = result.closes.to_dicts()
+    assert (row["cause"], row["verdict"], row["count"]) == ("timeout.handshake", "decisive", 1)
+    kept = events.to_dicts()[0]
+    # the richest form stays, and says where the others stand
+    assert Path(kept["log_file_path"]).name == ("c.log" if "c.log" in names else "a.log")
+    also = {a["key"]: a["value"] for a in kept["attributes"]}["also_at"]
+    assert sorted(re.findall(r"(\w\.log):1", also)) == sorted({*names} - {Path(kept["log_file_path"]).name})
+
+
+def test_two_messages_alike_are_two_events(tmp_path):
+    streams(tmp_path)
+    for name in ("b.log", "c.log"):
+        (tmp_path / name).unlink()
+    line = (tmp_path / "a.log").read_text(encoding="utf-8")
+    other = line.replace("24cbf1c0", "24cbf1c1")
+    (tmp_path / "b.log").write_text(other, encoding="utf-8")
+    assert occorr.analyze(tmp_path).closes.height == 2
+
+
+def test_the_gateways_words_count_once_in_a_whole_incident():
+    """restart-beside-worker holds the same lines in five streams."""
+    timeline = occorr.analyze(SAMPLES / "restart-beside-worker").timeline
+    said = timeline.filter(pl.col("event_name") == "gateway.signal")
+    console = (SAMPLES / "restart-beside-worker" / "gateway.docker.log").read_text(encoding="utf-8")
+    assert console.count("received SIGTERM") == 1
+    assert said.filter(pl.col("body").str.contains("received SIGTERM", literal=True)).height == 1

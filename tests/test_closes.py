@@ -1,0 +1,198 @@
+"""The assignment that joins observations, against every possible one; and closes that nobody or everybody logged."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import occorr
+from occorr import closes
+
+SAMPLES = Path(__file__).parent.parent / "sample_logs"
+PAIRS = st.dictionaries(st.tuples(st.integers(0, 3), st.integers(10, 13)), st.integers(0, 6), min_size=1, max_size=12)
+
+
+def matchings(pairs: dict[tuple[int, int], float]) -> list[dict[int, int]]:
+    """Every one-to-one choice among the pairs, the empty one too."""
+    found = [{}]
+    for left, right in sorted(pairs):
+        found += [{**m, left: right} for m in found if left not in m and right not in m.values()]
+    return found
+
+
+def best(pairs: dict[tuple[int, int], float]) -> list[dict[int, int]]:
+    """Those with most pairs, and of them those that cost least."""
+    every = matchings(pairs)
+    most = max(map(len, every))
+    cost = {i: sum(pairs[p] for p in m.items()) for i, m in enumerate(every) if len(m) == most}
+    return [every[i] for i, c in cost.items() if c - min(cost.values()) < 1e-9]
+
+
+def assigned(pairs: dict[tuple[int, int], float]) -> pl.DataFrame:
+    rows = [(a, b, float(c)) for (a, b), c in pairs.items()]
+    return closes.assign(pl.DataFrame(rows, schema={"l": pl.UInt32, "r": pl.UInt32, "cost": pl.Float64}, orient="row"), "l", "r")
+
+
+@settings(max_examples=300, deadline=None)
+@given(PAIRS)
+def test_assignment_is_optimal(pairs):
+    out = dict(assigned(pairs).select("l", "r").rows())
+    wanted = best(pairs)
+    assert set(out.items()) <= set(pairs)
+    assert len(set(out.values())) == len(out)
+    assert len(out) == len(wanted[0])
+    assert sum(pairs[p] for p in out.items()) == sum(pairs[p] for p in wanted[0].items())
+
+
+@settings(max_examples=300, deadline=None)
+@given(PAIRS)
+def test_exactly_what_could_be_otherwise_has_a_group(pairs):
+    """Integer costs: two solutions are equally good or clearly not."""
+    wanted = best(pairs)
+    for left, right, group in assigned(pairs).rows():
+        sure = all(m.get(left) == right for m in wanted)
+        assert (group is None) == sure, (left, right, group, wanted)
+
+
+@settings(max_examples=100, deadline=None)
+@given(PAIRS, st.randoms(use_true_random=False))
+def test_order_of_the_candidates_does_not_matter(pairs, chance):
+    turned = list(pairs.items())
+    chance.shuffle(turned)
+    assert assigned(dict(turned)).sort("l").equals(assigned(pairs).sort("l"))
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 7])
+def test_symmetric_closes_share_one_group(size):
+    out = assigned({(i, j): 1.0 for i in range(size) for j in range(10, 10 + size)})
+    assert out.height == size
+    assert out.get_column("group").null_count() == 0
+    assert out.get_column("group").n_unique() == 1
+
+
+def test_separate_symmetries_are_separate_groups():
+    out = assigned({(i, j): 1.0 for a in (0, 2) for i in (a, a + 1) for j in (a + 10, a + 11)})
+    groups = dict(out.select("l", "group").rows())
+    assert groups[0] == groups[1] != groups[2] == groups[3]
+
+
+def test_a_ring_can_be_turned():
+    """No two rows can be exchanged, but all three can be moved on by one."""
+    out = assigned({(0, 10): 1, (0, 11): 1, (1, 11): 1, (1, 12): 1, (2, 12): 1, (2, 10): 1})
+    assert out.height == 3
+    assert out.get_column("group").null_count() == 0
+    assert out.get_column("group").n_unique() == 1
+
+
+def test_one_line_for_two_connections():
+    out = assigned({(0, 10): 1.0, (1, 10): 1.0})
+    assert out.height == 1
+    assert out.item(0, "group") is not None
+
+
+def test_clear_cases_have_no_group():
+    out = assigned({(0, 10): 0.1, (0, 11): 1.0, (1, 10): 1.0, (1, 11): 0.1})
+    assert dict(out.select("l", "r").rows()) == {0: 10, 1: 11}
+    assert out.get_column("group").to_list() == [None, None]
+
+
+def test_more_pairs_come_before_cheaper_pairs():
+    assert assigned({(0, 10): 0.0, (0, 11): 3.0, (1, 10): 3.0}).height == 2
+
+
+def test_no_candidates():
+    empty = pl.DataFrame(schema={"l": pl.UInt32, "r": pl.UInt32, "cost": pl.Float64})
+    assert closes.assign(empty, "l", "r").is_empty()
+
+
+def test_a_thousand_alike_are_assigned_in_time():
+    rows = [(i, 10_000 + j, abs(i - j) / 10) for i in range(1000) for j in range(max(0, i - 2), min(1000, i + 3))]
+    out = closes.assign(pl.DataFrame(rows, schema={"l": pl.UInt32, "r": pl.UInt32, "cost": pl.Float64}, orient="row"), "l", "r")
+    assert out.height == 1000
+    assert (out.get_column("r") - 10_000 == out.get_column("l")).all()
+
+
+# ---------------------------------------------------------------- closes of small logs
+OPEN = "{0} [ws] ← open remoteAddr=192.0.2.9 remotePort=4{1:04d} localAddr=192.0.2.2 localPort=18789 endpoint=192.0.2.9:4{1:04d}->192.0.2.2:18789 conn=aaaaaaaa…{1:04d}"
+CLOSE = "{0} [ws] → close code={2} durationMs=1000 handshake=connected lastFrameType=req lastFrameMethod=health lastFrameId=h2 endpoint=192.0.2.9:4{1:04d}->192.0.2.2:18789 conn=aaaaaaaa…{1:04d}"
+GATEWAY = "7" * 64
+T0 = 1_795_240_000_000
+
+
+def stamp(ms: int) -> str:
+    return datetime.fromtimestamp((T0 + ms) / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{(T0 + ms) % 1000:03d}Z"
+
+
+def both(ms: int) -> str:
+    """The engine's stamp and, 1 ms before, the gateway's own."""
+    return f"{stamp(ms + 1)[:-1]}000001Z {stamp(ms)[:-1]}+00:00"
+
+
+def event(ms: int, action: str, **attributes: str) -> str:
+    image = "openclaw/gateway:2026.9.6"
+    return json.dumps({"status": action, "id": GATEWAY, "from": image, "Type": "container", "Action": action, "Actor": {"ID": GATEWAY, "Attributes": {**attributes, "image": image, "name": "claw_gateway_1"}}, "scope": "local", "time": (T0 + ms) // 1000, "timeNano": (T0 + ms) * 1_000_000})
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """Two connections; one closes, the other is open when the container is killed."""
+    lines = [f"{both(1000 + i)} [gateway] {t}" for i, t in enumerate(["loading configuration…", "starting...", "http server listening (1 plugins: x; 1.0s)", "ready"])]
+    lines += [OPEN.format(both(5000), 1), OPEN.format(both(5500), 2), CLOSE.format(both(6000), 1, 1000), f"{both(9000)} [ws] ⇄ res ✓ health 4ms cached=true conn=aaaaaaaa…0002 id=h1"]
+    (tmp_path / "gateway.log").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    events = [event(0, "create"), event(300, "start"), event(9900, "kill", signal="9"), event(10_000, "die", exitCode="137")]
+    (tmp_path / "docker.events.jsonl").write_text("\n".join(events) + "\n", encoding="utf-8")
+    return occorr.analyze(tmp_path).closes
+
+
+def test_a_close_that_nobody_logged(killed):
+    assert killed.height == 2
+    row = killed.filter(pl.col("client_port") == 40002).to_dicts()[0]
+    assert row["websocket_close_code"] is None and row["code_gateway"] is None and row["code_client"] is None
+    assert row["established"]
+    assert "docker" in row["observers"]
+    low, high = (row[c].timestamp() * 1000 - T0 for c in ("time_earliest", "time_latest"))
+    assert low <= 9010 and 9990 <= high <= 10_100
+    assert low >= 8900, "it still lived at 9 s"
+    assert (row["cause"], row["verdict"]) == ("restart.killed", "decisive")
+
+
+def test_a_close_that_was_logged_before_the_death(killed):
+    row = killed.filter(pl.col("client_port") == 40001).to_dicts()[0]
+    assert (row["websocket_close_code"], row["cause"]) == (1000, "client.normal")
+    assert row["duration_ns"] == 1_000_000_000
+
+
+@pytest.fixture(scope="module", params=["oom-then-deploy", "lockout-beside-worker", "paused-gateway-cli-gave-up"])
+def rows(request):
+    return occorr.analyze(SAMPLES / request.param).closes
+
+
+def test_close_ids_are_unique(rows):
+    assert rows.get_column("close_id").n_unique() == rows.height
+    assert rows.get_column("close_id").null_count() == 0
+
+
+def test_times_are_in_order(rows):
+    placed = rows.filter(pl.col("timestamp").is_not_null())
+    assert placed.filter((pl.col("timestamp") < pl.col("time_earliest")) | (pl.col("timestamp") > pl.col("time_latest"))).is_empty()
+    assert placed.filter(pl.col("opened") > pl.col("time_latest")).is_empty()
+
+
+def test_a_row_has_an_observer_and_the_code_of_one(rows):
+    assert rows.get_column("observers").list.len().min() >= 1
+    both = rows.filter(pl.col("code_client").is_not_null())
+    assert (both.get_column("websocket_close_code") == both.get_column("code_client")).all()
+    assert (both.get_column("code_observer") == "client").all()
+    server = rows.filter(pl.col("code_client").is_null() & pl.col("code_gateway").is_not_null())
+    assert (server.get_column("websocket_close_code") == server.get_column("code_gateway")).all()
+
+
+def test_a_group_of_several_causes_decides_nothing(rows):
+    mixed = rows.filter(pl.col("group_id").is_not_null()).group_by("group_id").agg(pl.col("cause").n_unique(), (pl.col("verdict") == "decisive").any().alias("sure"))
+    assert mixed.filter((pl.col("cause") > 1) & pl.col("sure")).is_empty()
