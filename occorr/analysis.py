@@ -123,9 +123,12 @@ def _timeline(events: pl.DataFrame) -> pl.DataFrame:
     """EVENTS: the contract's columns, everything else folded into `attributes`."""
     extra = sorted(c for c in events.columns if (c in schema.ATTRIBUTES and c not in ("zone_inline", "multiplicity")) or c.startswith("x_") or c in ("also_at", "role"))
     used = [c for c in extra if events.get_column(c).is_not_null().any()]
-    pairs = [pl.when(pl.col(c).is_not_null()).then(pl.struct(pl.lit(c.removeprefix("x_")).alias("key"), pl.col(c).cast(pl.String).alias("value"))) for c in used]
-    folded = pl.concat_list(pairs).list.drop_nulls().alias("attributes") if pairs else pl.lit(None).alias("attributes")
-    named = events.with_columns(folded, pl.coalesce("service_name", "compose_service", pl.col("part").replace("", None)).alias("service_name"), pl.coalesce("compose_service", pl.col("part").replace("", None)).alias("compose_service"))
+    numbered = events.with_row_index("_row")
+    # long form: only what is there costs anything
+    parts = [numbered.filter(pl.col(c).is_not_null()).select("_row", pl.struct(pl.lit(c.removeprefix("x_")).alias("key"), pl.col(c).cast(pl.String).alias("value")).alias("attributes")) for c in used]
+    folded = pl.concat(parts).sort("_row", maintain_order=True).group_by("_row", maintain_order=True).agg("attributes") if parts else pl.DataFrame(schema={"_row": pl.UInt32, "attributes": schema.KEY_VALUES})
+    events = numbered.drop("attributes", strict=False).join(folded, on="_row", how="left", maintain_order="left").drop("_row")
+    named = events.with_columns(pl.coalesce("service_name", "compose_service", pl.col("part").replace("", None)).alias("service_name"), pl.coalesce("compose_service", pl.col("part").replace("", None)).alias("compose_service"))
     words = {"at_event": "when it happened", "at_start": "when the connection began", "at_end": "when the connection ended", "at_write": "when the line was written", "unknown": "not known"}
     named = named.with_columns(pl.col("time_semantics").replace(words).alias("timestamp_desc"))
     return schema.conform(named.filter(pl.col("event_name") != "unparsed"), schema.EVENTS)

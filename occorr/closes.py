@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
 from occorr import schema
 
@@ -283,37 +282,33 @@ def _solve(left: NDArray[np.intp], right: NDArray[np.intp], cost: NDArray[np.flo
     """One connected part of the assignment; pairs that two equal solutions exchange share a group."""
     names_l, rows = np.unique(left, return_inverse=True)
     names_r, columns = np.unique(right, return_inverse=True)
-    miss = 1e4 + float(cost.max()) * len(cost)
-    table = np.full((len(names_l), len(names_r)), np.inf)
+    if len(cost) == 1:
+        return [(int(names_l[0]), int(names_r[0]), None)], 0
+    # Each left node may stay alone at a price that no solution pays if it can pair; +1 keeps zero costs in the sparse matrix.
+    alone = 1e4 + float(cost.max()) * len(cost)
+    size_l, size_r = len(names_l), len(names_r)
+    priced = coo_matrix(
+        (np.concatenate([cost + 1, np.full(size_l, alone)]), (np.concatenate([rows, np.arange(size_l)]), np.concatenate([columns, size_r + np.arange(size_l)]))), shape=(size_l, size_r + size_l)
+    ).tocsr()
+    solved_r, solved_c = min_weight_full_bipartite_matching(priced)
+    paired = solved_c < size_r
+    solved_r, solved_c = solved_r[paired], solved_c[paired]
+    table = np.full((size_l, size_r), np.inf)
     table[rows, columns] = cost
-    solved_r, solved_c = linear_sum_assignment(np.where(np.isinf(table), miss, table))
-    good = ~np.isinf(table[solved_r, solved_c])
-    solved_r, solved_c = solved_r[good], solved_c[good]
-    count = len(solved_r)
-    edges: list[tuple[int, int]] = []
-    for i in range(count):
-        for j in range(i + 1, count):
-            swapped = table[solved_r[i], solved_c[j]] + table[solved_r[j], solved_c[i]]
-            if swapped - table[solved_r[i], solved_c[i]] - table[solved_r[j], solved_c[j]] < EQUAL:
-                edges.append((i, j))
-    free_r = set(range(len(names_l))) - set(solved_r.tolist())
-    free_c = set(range(len(names_r))) - set(solved_c.tolist())
-    loose = {i for i in range(count) if any(table[r, solved_c[i]] - table[solved_r[i], solved_c[i]] < EQUAL for r in free_r)}
-    loose |= {i for i in range(count) if any(table[solved_r[i], c] - table[solved_r[i], solved_c[i]] < EQUAL for c in free_c)}
-    grouping: dict[int, int] = {}
-    groups = 0
-    if edges:
-        a, b = zip(*edges, strict=True)
-        _, label = connected_components(coo_matrix((np.ones(len(edges)), (np.array(a), np.array(b))), shape=(count, count)), directed=False)
-        members = {i for e in edges for i in e}
-        names: dict[int, int] = {}
-        for i in sorted(members):
-            grouping[i] = names.setdefault(int(label[i]), len(names))
-        groups = len(names)
-    for i in sorted(loose - set(grouping)):
-        grouping[i] = groups
-        groups += 1
-    return [(int(names_l[r]), int(names_r[c]), grouping.get(k)) for k, (r, c) in enumerate(zip(solved_r, solved_c, strict=True))], groups
+    own = table[solved_r, solved_c]
+    crossed = table[np.ix_(solved_r, solved_c)]
+    swap = (crossed + crossed.T - own[:, None] - own[None, :]) < EQUAL
+    np.fill_diagonal(swap, val=False)
+    lone_r, lone_c = np.setdiff1d(np.arange(size_l), solved_r), np.setdiff1d(np.arange(size_r), solved_c)
+    loose = np.zeros(len(own), dtype=bool)
+    if len(lone_r):
+        loose |= (table[np.ix_(lone_r, solved_c)].min(axis=0) - own) < EQUAL
+    if len(lone_c):
+        loose |= (table[np.ix_(solved_r, lone_c)].min(axis=1) - own) < EQUAL
+    _, label = connected_components(coo_matrix(swap), directed=False)
+    member = swap.any(axis=1) | loose
+    names = {int(v): i for i, v in enumerate(dict.fromkeys(label[member].tolist()))}
+    return [(int(names_l[r]), int(names_r[c]), names[int(label[k])] if member[k] else None) for k, (r, c) in enumerate(zip(solved_r, solved_c, strict=True))], len(names)
 
 
 def _match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:

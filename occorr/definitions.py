@@ -95,7 +95,7 @@ class Event:
     dialects: tuple[str, ...]
     column: str
     extract: Extract
-    mixed: bool
+    context: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,8 +128,8 @@ class Definition:
 
     @property
     def selects(self) -> tuple[str, ...]:
-        """The literals of which a line must hold one to be selected by an event."""
-        return tuple(sorted({literal for event in self.events for literal in event.select}))
+        """The literals that make a line matter; an event that is only `context` makes none matter."""
+        return tuple(sorted({literal for event in self.events if not event.context for literal in event.select}))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,7 +180,7 @@ _DIALECT: Final[Mapping[str, type | tuple[type, ...]]] = {
     "name": str, "line": str, "time": dict, "event": str, "body": str, "rank": int, **_EXTRACT,
 }  # fmt: skip
 _EVENT: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "name": str, "select": (str, list), "dialects": list, "column": str, "mixed": bool, **_EXTRACT,
+    "name": str, "select": (str, list), "dialects": list, "column": str, "context": bool, **_EXTRACT,
 }  # fmt: skip
 _SAMPLE: Final[Mapping[str, type | tuple[type, ...]]] = {
     "line": str, "dialect": str, "event": str, "expect": dict, "rest": str,
@@ -410,7 +410,7 @@ def _format(file: _File, data: Mapping[str, Any], name: str) -> Definition:
         literals = (select,) if isinstance(select, str) else tuple(select)
         events.append(
             Event(raw.get("name", ""), literals, tuple(raw.get("dialects", ())), raw.get("column", "body"), extract,
-                  bool(raw.get("mixed", False)))
+                  bool(raw.get("context", False)))
         )  # fmt: skip
     names = {e.name for e in events} | {d.event for d in dialects if d.event}
     names = set() if any("{" in n for n in names) else names  # a templated name may become any name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
@@ -63,22 +64,18 @@ def assign(lines: pl.DataFrame, dialects: tuple[Dialect, ...], library: Library)
 
     The sample's dialects are tried first; only what they leave is tried against all the others.
     """
-    choice = pl.lit(NONE, pl.Int32)
-    for index in range(len(dialects) - 1, -1, -1):
-        choice = pl.when(pl.col("text").str.contains(dialects[index].line)).then(pl.lit(index, pl.Int32)).otherwise(choice)
-    lines = lines.with_columns(choice.alias("_dialect"))
-    rest = lines.get_column("_dialect") == NONE
-    if not rest.any():
-        return lines
-    known = set(dialects)
-    others = [d for d in library.dialects if d not in known]
-    places = rest.arg_true()
-    texts = pl.DataFrame({"text": lines.get_column("text").gather(places)})
-    choice = pl.lit(NONE, pl.Int32)
-    for offset in range(len(others) - 1, -1, -1):
-        choice = pl.when(pl.col("text").str.contains(others[offset].line)).then(pl.lit(len(dialects) + offset, pl.Int32)).otherwise(choice)
-    late = texts.select(choice.alias("_dialect")).get_column("_dialect")
-    return lines.with_columns(lines.get_column("_dialect").scatter(places, late))
+    text = lines.get_column("text")
+    result = np.full(lines.height, NONE, dtype=np.int32)
+    places = np.arange(lines.height)
+    for index, dialect in enumerate(order(dialects, library)):
+        hit = text.str.contains(dialect.line).to_numpy()
+        if hit.any():
+            result[places[hit]] = index
+            places = places[~hit]
+            if not len(places):
+                break
+            text = text.filter(pl.Series(~hit))
+    return lines.with_columns(pl.Series("_dialect", result))
 
 
 def order(dialects: tuple[Dialect, ...], library: Library) -> tuple[Dialect, ...]:

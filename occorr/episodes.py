@@ -6,9 +6,16 @@ taken again (`up`), the features that rules read to name its cause, and the even
 
 from __future__ import annotations
 
-from typing import Any, Final
+import re
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import polars as pl
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -55,11 +62,11 @@ def _coverage(events: pl.DataFrame) -> tuple[int, int] | None:
     return (int(str(first)), int(str(last)))
 
 
-def _row(**values: object) -> dict[str, object]:
+def _row(**values: Any) -> dict[str, Any]:
     return {name: values.get(name) for name in _SCHEMA}
 
 
-def _gateway(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[str, object]]:
+def _gateway(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[str, Any]]:
     """Each downtime between two lives of a gateway, a life being the time from `listening` to the next stop."""
     t = pl.col("timestamp").cast(pl.Int64)
     names = pl.col("event_name")
@@ -72,21 +79,27 @@ def _gateway(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int]
     begins = _begins(life)
     listening = life.filter(names == "gateway.listening").get_column("t").to_list()
     bounds = [None, *begins, None]
-    lines = log.select(t.alias("t"), "host_name").sort("t")
-    out: list[dict[str, object]] = []
+    rows = life.to_dicts()
+    when = [r["t"] for r in rows]
+    spoken = _Spoken.of(log)
+    out: list[dict[str, Any]] = []
     for before, after in zip(bounds, bounds[1:], strict=False):
-        gap = life.filter((pl.col("t") > before) if before is not None else pl.lit(value=True)).filter((pl.col("t") < after) if after is not None else pl.lit(value=True))
-        up = next((x for x in listening if after is not None and x >= after), after + BACK_UP if after is not None and not listening else None)
-        row = _downtime(gap, lines, before, after, up, facts, covered)
+        gap = rows[bisect_right(when, before) if before is not None else 0 : bisect_left(when, after) if after is not None else len(rows)]
+        up = None
+        if after is not None:
+            at = bisect_left(listening, after)
+            up = listening[at] if at < len(listening) else None if listening else after + BACK_UP
+        row = _downtime(gap, spoken, before, after, up, facts, covered)
         if row is not None:
             out.append(row)
     for row, later in zip(out, out[1:], strict=False):
         # a process that died before it listened never ended the downtime: the next one's cause takes over
-        if row["up"] is None or int(str(row["up"])) > int(str(later["cut_low"])):
+        if row["up"] is None or row["up"] > later["cut_low"]:
             row["up"] = later["cut_low"]
     ready = life.filter(names == "gateway.ready").get_column("t").to_list()
     for row in out:
-        row["ready"] = next((r for r in ready if row["up"] is not None and r >= int(str(row["up"]))), None)
+        at = bisect_left(ready, row["up"]) if row["up"] is not None else len(ready)
+        row["ready"] = ready[at] if at < len(ready) else None
     return out
 
 
@@ -103,36 +116,58 @@ def _begins(life: pl.DataFrame) -> list[int]:
     return sorted({*logged, *silent})
 
 
-def _downtime(
-    gap: pl.DataFrame, lines: pl.DataFrame, before: int | None, after: int | None, up: int | None, facts: pl.DataFrame, covered: tuple[int, int] | None
-) -> dict[str, object] | None:
+@dataclass(frozen=True, slots=True)
+class _Spoken:
+    """When the gateway wrote anything, and under which host name: sorted, for looking up by bisection."""
+
+    times: NDArray[np.int64]
+    host_times: list[int]
+    hosts: list[str]
+
+    @classmethod
+    def of(cls, log: pl.DataFrame) -> _Spoken:
+        lines = log.select(pl.col("timestamp").cast(pl.Int64).alias("t"), "host_name").sort("t")
+        named = lines.filter(pl.col("host_name").is_not_null())
+        # only where the name changes, and the last line before and after it
+        edges = named.filter((pl.col("host_name") != pl.col("host_name").shift(1)).fill_null(value=True) | (pl.col("host_name") != pl.col("host_name").shift(-1)).fill_null(value=True))
+        return cls(lines.get_column("t").to_numpy(), edges.get_column("t").to_list(), edges.get_column("host_name").to_list())
+
+    def last(self, before: int | None, limit: int | None) -> int | None:
+        """The last line from `before` on and up to `limit`."""
+        at = int(np.searchsorted(self.times, limit, side="right")) - 1 if limit is not None else len(self.times) - 1
+        return int(self.times[at]) if at >= 0 and (before is None or self.times[at] >= before) else None
+
+    def host(self, moment: int, *, after: bool) -> str | None:
+        """The host name of the nearest named line at or after (or at or before) a moment."""
+        at = bisect_left(self.host_times, moment) if after else bisect_right(self.host_times, moment) - 1
+        return self.hosts[at] if 0 <= at < len(self.hosts) else None
+
+
+def _downtime(gap: list[dict[str, Any]], spoken: _Spoken, before: int | None, after: int | None, up: int | None, facts: pl.DataFrame, covered: tuple[int, int] | None) -> dict[str, Any] | None:
     """The downtime between two processes (`before` and `after` are when they began), or None where nothing ended."""
-    names = gap.get_column("event_name").to_list()
-    when = gap.get_column("t").to_list()
-    signals = gap.get_column("signal").to_list()
 
     def times(*wanted: str) -> list[int]:
-        return [x for x, n in zip(when, names, strict=True) if n in wanted]
+        return [r["t"] for r in gap if r["event_name"] in wanted]
 
     def signal(name: str, *values: str) -> list[int]:
-        return [x for x, n, s in zip(when, names, signals, strict=True) if n == name and str(s).upper().removeprefix("SIG") in values]
+        return [r["t"] for r in gap if r["event_name"] == name and str(r["signal"]).upper().removeprefix("SIG") in values]
 
     dies = times("container.die")
     term_lines, user_lines = signal("gateway.signal", "TERM", "INT"), signal("gateway.signal", "USR1", "USR2")
     graceful = sorted([*term_lines, *user_lines, *times("gateway.stop")])
     fatal = times("gateway.crash", "process.error")
-    seen = [x for x in lines.get_column("t").to_list() if (before is None or x >= before) and (after is None or x < after) and (not dies or x <= dies[0] + SECOND)]
     ends = [*dies, *graceful, *times("gateway.shutdown"), *fatal, *times("container.stop", "container.destroy", "gateway.conflict")]
     if not ends and (before is None or after is None):
         return None  # the first boot, or the time after the last line: nothing ended
     if after is None and not (dies or graceful):
         return None
-    last_line = max(seen, default=None)
+    limits = [x for x in (after - 1 if after is not None else None, dies[0] + SECOND if dies else None) if x is not None]
+    last_line = spoken.last(before, min(limits) if limits else None)
     cleaned = times("gateway.drained", "gateway.shutdown")
     if graceful:
         low = min([x for x in cleaned if x >= graceful[0] - SECOND], default=graceful[0]) - 50 * MS
         limit = [*dies[:1], *(x + 200 * MS for x in cleaned)]
-        high = max(limit, default=(after if after is not None else low + 2 * SECOND))
+        high = max(limit, default=after if after is not None else low + 2 * SECOND)
         abrupt = False
     elif dies:
         high, abrupt = dies[0] + 50 * MS, True
@@ -140,35 +175,39 @@ def _downtime(
     elif fatal:
         low, high, abrupt = fatal[0] - SHORT, fatal[-1] + SECOND, True
     else:
-        low, high, abrupt = last_line or int(str(before)), int(str(after)), True
+        low, high, abrupt = last_line or before or 0, after or 0, True
     kills_term, kills_kill = signal("container.kill", "15", "TERM"), signal("container.kill", "9", "KILL")
     onset = min([low, *kills_term, *kills_kill, *graceful])
-    pre = gap.filter(pl.col("t") >= onset - BEFORE)
-    codes = gap.filter(pl.col("event_name") == "container.die").get_column("container_exit_code").to_list()
-    ids = gap.get_column("container_id").drop_nulls().unique(maintain_order=True).to_list()
-    hosts_before = {h for h, x in zip(lines.get_column("host_name").to_list(), lines.get_column("t").to_list(), strict=True) if h and x <= low and (before is None or x >= before - 60 * SECOND)}
-    hosts_after = {h for h, x in zip(lines.get_column("host_name").to_list(), lines.get_column("t").to_list(), strict=True) if h and after is not None and after <= x <= after + 120 * SECOND}
-    known = covered is not None and covered[0] <= low + SECOND
-    cited = _cited(gap)
-    commands = [str(c) for c in gap.filter(pl.col("event_name") == "container.exec_create").get_column("exec_command").to_list()]
+    codes = [r["container_exit_code"] for r in gap if r["event_name"] == "container.die"]
+    ids = list(dict.fromkeys(r["container_id"] for r in gap if r["container_id"]))
+    earlier, later = spoken.host(low, after=False), spoken.host(after, after=True) if after is not None else None
     return _row(
-        kind="gateway", cut_low=low, cut_high=high, up=up, error=int(gap.get_column("clock_error_ns").drop_nulls().max() or 0), covered=known, abrupt=abrupt, exit_code=codes[0] if codes else None,  # type: ignore[arg-type]
+        kind="gateway", cut_low=low, cut_high=high, up=up, error=max((r["clock_error_ns"] or 0 for r in gap), default=0), covered=covered is not None and covered[0] <= low + SECOND, abrupt=abrupt, exit_code=codes[0] if codes else None,
         die=len(dies), kill_term=len(kills_term), kill_kill=len([k for k in kills_kill if not dies or k <= dies[0] + SECOND]), kill_other=len(times("container.kill")) - len(kills_term) - len(kills_kill), oom=len(times("container.oom")),
-        oom_fact=_oom_fact(facts, ids, dies), stop=len(times("container.stop")), restart=len(times("container.restart")), created=len(times("container.create")), destroyed=len(times("container.destroy")) + len(times("container.rename")),
-        unhealthy=pre.filter((pl.col("event_name") == "container.health_status") & (pl.col("health_status") == "unhealthy")).height, sigterm=len(term_lines) + len([b for b in gap.filter(pl.col("event_name") == "gateway.stop").get_column("stop_reason").to_list() if "SIGTERM" in str(b)]),
-        sigusr=len(user_lines), in_process=gap.filter(pl.col("restart_mode").str.contains(r"in-process|supervisor|full process")).height if user_lines or not dies else 0, conflict=len(times("gateway.conflict")), crash=len(times("gateway.crash")),
-        fatal=len([x for x in fatal if not dies or x <= dies[0] + SECOND]), node_exit=gap.filter(pl.col("body").fill_null("").str.starts_with("Node.js v")).height, exec_signal=len([c for c in commands if "kill" in c]),
-        moved=bool(hosts_before and hosts_after and not hosts_before & hosts_after), boots=int(after is not None), shown=bool(gap.filter(pl.col("event_name").is_in(["gateway.signal", "gateway.stop", "gateway.crash"])).height), events=cited,
+        oom_fact=_oom_fact(facts, ids, dies), stop=len(times("container.stop")), restart=len(times("container.restart")), created=len(times("container.create")), destroyed=len(times("container.destroy", "container.rename")),
+        unhealthy=len([r for r in gap if r["t"] >= onset - BEFORE and r["health_status"] == "unhealthy"]), sigterm=len(term_lines) + len([r for r in gap if r["event_name"] == "gateway.stop" and "SIGTERM" in str(r["stop_reason"])]),
+        sigusr=len(user_lines), in_process=len([r for r in gap if re.search(r"in-process|supervisor|full process", str(r["restart_mode"] or ""))]) if user_lines or not dies else 0, conflict=len(times("gateway.conflict")), crash=len(times("gateway.crash")),
+        fatal=len([x for x in fatal if not dies or x <= dies[0] + SECOND]), node_exit=len([r for r in gap if str(r["body"] or "").startswith("Node.js v")]), exec_signal=len([r for r in gap if r["event_name"] == "container.exec_create" and "kill" in str(r["exec_command"])]),
+        moved=bool(earlier and later and earlier != later), boots=int(after is not None), shown=bool(times("gateway.signal", "gateway.stop", "gateway.crash")), events=_cited(gap),
         container_id=ids[-1] if ids else None, silent_s=(high - last_line) / SECOND if last_line is not None else None,
     )  # fmt: skip
 
 
-def _cited(gap: pl.DataFrame) -> list[str]:
-    """The events that tell the story of a downtime, the first few of each kind."""
-    keep = ("container.health_status", "container.oom", "container.kill", "gateway.signal", "gateway.stop", "gateway.restart", "gateway.crash", "process.error", "gateway.conflict", "container.die", "container.destroy", "container.create", "container.restart")
-    order = {n: i for i, n in enumerate(keep)}
-    rows = gap.filter(pl.col("event_name").is_in(keep)).with_columns(pl.col("event_name").replace_strict(order, default=99, return_dtype=pl.Int64).alias("_o"))
-    return rows.group_by("event_name", maintain_order=True).head(2).sort("t", "_o").get_column("event_id").head(10).to_list()
+_STORY: Final = (
+    "container.health_status", "container.oom", "container.kill", "gateway.signal", "gateway.stop", "gateway.restart", "gateway.crash", "process.error", "gateway.conflict", "container.die", "container.destroy", "container.create", "container.restart",
+)  # fmt: skip
+
+
+def _cited(gap: list[dict[str, Any]]) -> list[str]:
+    """The events that tell the story of a downtime, the first two of each kind."""
+    seen: dict[str, int] = {}
+    out = []
+    for row in gap:
+        name = row["event_name"]
+        seen[name] = seen.get(name, 0) + 1
+        if name in _STORY and seen[name] <= 2:
+            out.append(row["event_id"])
+    return out[:10]
 
 
 def _oom_fact(facts: pl.DataFrame, ids: list[str], dies: list[int]) -> bool:
@@ -183,7 +222,7 @@ def _oom_fact(facts: pl.DataFrame, ids: list[str], dies: list[int]) -> bool:
     return False
 
 
-def _proxy(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[str, object]]:
+def _proxy(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[str, Any]]:
     """Deaths and reloads of proxies, from the engine's events and the proxy's own log."""
     t = pl.col("timestamp").cast(pl.Int64)
     names = pl.col("event_name")
@@ -204,7 +243,7 @@ def _proxy(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[s
     return out
 
 
-def _proxy_episode(group: pl.DataFrame, life: pl.DataFrame, covered: tuple[int, int] | None) -> dict[str, object]:
+def _proxy_episode(group: pl.DataFrame, life: pl.DataFrame, covered: tuple[int, int] | None) -> dict[str, Any]:
     """One reload or death: when the connections were cut, as narrowly as the lines tell."""
     names = group.get_column("event_name").to_list()
     times = group.get_column("t").to_list()
@@ -232,7 +271,7 @@ def _proxy_episode(group: pl.DataFrame, life: pl.DataFrame, covered: tuple[int, 
     )  # fmt: skip
 
 
-def _interruptions(events: pl.DataFrame) -> list[dict[str, object]]:
+def _interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
     """Freezes (`pause`) and partitions (`network disconnect`) of a gateway's container, with their ends."""
     t = pl.col("timestamp").cast(pl.Int64)
     out = []

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import polars as pl
 
 from occorr import decode, detect, read, schema, unwrap
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 HEAD_TAIL: Final = 20  # lines kept at both ends of a process's segment
 AROUND: Final = 10  # lines kept around a close
 EVERY: Final = 5_000  # of the remaining two-stamp lines, one in so many is kept as an anchor between two clocks
-_TROUBLE: Final = r"(?i)\berror\b|\bfatal\b|\bpanic\b|\bexception\b|out of memory"
+TROUBLE: Final = ("Error", "error", "ERROR", "fatal", "FATAL", "panic", "xception", "out of memory")
+SAMPLE: Final = 4 << 20  # so many bytes decide how a part is read
+UNPARSED: Final = 10_000  # so many unparsed lines of a chunk are kept to be shown; all are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Plan:
 
 def plans(blob: Blob, library: Library) -> list[Plan]:
     """What the parts of an input are: one part, or one for each service where a Compose log mixes them."""
-    first = next(iter(read.chunks(blob)), None)
+    first = next(iter(read.chunks(blob, SAMPLE)), None)
     if first is None:
         return []
     sample = unwrap.bare(detect.sample(first))
@@ -107,16 +110,17 @@ def _part(
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Chooses, counts and decodes the lines of one part of a chunk."""
     done = "compose_service" in lines.columns
-    envelopes = [e for e in plan.envelopes if not (done and e.name == "compose_prefix")]
-    read_lines = lines.height
-    keep = pl.repeat(True, read_lines, eager=True) if all_lines else _matters(lines.get_column("text"), library)
-    lines = unwrap.peel(lines, envelopes)
+    lines = unwrap.peel(lines, [e for e in plan.envelopes if not (done and e.name == "compose_prefix")])
     lines = detect.assign(lines, plan.recognition.dialects, library)
     order = detect.order(plan.recognition.dialects, library)
-    fits = lines.get_column("_dialect") >= 0
-    blank = lines.get_column("text").str.strip_chars().str.len_bytes() == 0
-    owned = _continues(lines, order, library)
-    unparsed = ~(fits | blank | owned)
+    dialect = lines.get_column("_dialect")
+    fits = dialect >= 0
+    loose = lines.filter(~fits)
+    unparsed = pl.repeat(False, lines.height, eager=True)
+    if loose.height:
+        blank = loose.get_column("text").str.strip_chars().str.len_bytes() == 0
+        unparsed = unparsed.scatter((~fits).arg_true(), ~(blank | _continues(lines, order, library).filter(~fits)))
+    keep = pl.repeat(True, lines.height, eager=True) if all_lines else _matters(lines, order, plan, library)
     kept = lines.filter(keep & fits)
     frames = []
     for (index,), rows in kept.partition_by("_dialect", as_dict=True, maintain_order=True).items():
@@ -126,41 +130,41 @@ def _part(
         if "source_kind" not in decoded.columns:
             decoded = decoded.with_columns(pl.lit(None, pl.String).alias("source_kind"))
         frames.append(decoded.with_columns(pl.col("source_kind").fill_null(definition.source_kind)))
-    lost = lines.filter(unparsed)
+    lost = lines.filter(unparsed).head(UNPARSED)
     if lost.height:
         frames.append(decode.typed(lost.drop("_dialect").with_columns(pl.col("text").alias("body"), pl.lit("unparsed").alias("event_name"), pl.lit("other").alias("source_kind"))))
-    counts = {"lines_read": read_lines, "lines_kept": kept.height, "lines_unparsed": int(unparsed.sum())}
-    counts["lines_skipped"] = read_lines - counts["lines_kept"] - counts["lines_unparsed"]
+    counts = {"lines_read": lines.height, "lines_kept": kept.height, "lines_unparsed": int(unparsed.sum())}
+    counts["lines_skipped"] = lines.height - counts["lines_kept"] - counts["lines_unparsed"]
     if not frames:
         return pl.DataFrame(), counts
     return _finished(pl.concat(frames, how="diagonal"), lines, redactor, root), counts
 
 
-def _matters(text: pl.Series, library: Library) -> pl.Series:
-    """Which lines can matter: selected by an event, ends of a segment, trouble, no stamp, around a close."""
-    selects = tuple(sorted({s for d in library.formats.values() for s in d.selects}))
-    closes = tuple(sorted({s for d in library.formats.values() for e in d.events if e.name in ("websocket.close", "cli.failure") for s in e.select}))
-    starts = tuple(sorted({s for d in library.formats.values() for e in d.events if e.name in ("gateway.start", "gateway.shutdown") for s in e.select}))
-    keep_all = "|".join(d.line for f in library.formats.values() if f.keep_all for d in f.dialects)
-    frame = pl.DataFrame({"text": text}).select(
-        pl.col("text").str.contains(decode.literals(selects)).alias("selected"),
-        pl.col("text").str.contains(decode.literals(closes)).alias("close"),
-        pl.col("text").str.contains(decode.literals(starts)).alias("start"),
-        pl.col("text").str.contains(_TROUBLE).alias("trouble"),
-        (~pl.col("text").str.contains(r"^[\[({\"]?(?:[\w-]+\s+\| )?\S{0,24}\d\d[:.]\d\d")).alias("bare"),
-        (pl.col("text").str.contains(keep_all) if keep_all else pl.lit(value=False)).alias("whole"),
-    )
-    index = pl.Series(range(text.len())) if text.len() < 2 * HEAD_TAIL else pl.arange(0, text.len(), eager=True)
-    edges = (index < HEAD_TAIL) | (index >= text.len() - HEAD_TAIL) | (index % EVERY == 0)
-    near = _widen(frame.get_column("close"), AROUND) | _widen(frame.get_column("start"), HEAD_TAIL)
-    return edges | near | frame.select(pl.any_horizontal("selected", "trouble", "bare", "whole")).to_series()
-
-
-def _widen(mask: pl.Series, lines: int) -> pl.Series:
-    """The mask with so many lines on both sides of each hit."""
-    if not mask.any():
-        return mask
-    return mask.cast(pl.UInt8).rolling_max(2 * lines + 1, min_samples=1, center=True).cast(pl.Boolean)
+def _matters(lines: pl.DataFrame, order: tuple[Dialect, ...], plan: Plan, library: Library) -> pl.Series:
+    """Which lines can matter: selected by an event, ends of a segment, trouble, no stamp, around a close or a start."""
+    found = {d.definition: library.formats[d.definition] for d in plan.recognition.dialects}
+    if any(f.keep_all for f in found.values()):
+        return pl.repeat(True, lines.height, eager=True)
+    formats = {**found, **{n: f for n, f in library.formats.items() if not f.keep_all and f.source_kind == "gateway"}}.values()
+    text = lines.get_column("text")
+    selects = tuple(sorted({s for f in formats for s in f.selects}))
+    # one pass over all lines; what follows looks only at those that it found
+    selected = text.str.contains(decode.literals((*selects, *TROUBLE))) if selects else text.str.contains(decode.literals(TROUBLE))
+    places = selected.arg_true()
+    few = text.gather(places)
+    keep = selected.clone()
+    for names, reach in ((("websocket.close", "cli.failure"), AROUND), (("gateway.start", "gateway.shutdown"), HEAD_TAIL)):
+        words = tuple(sorted({s for f in formats for e in f.events if e.name in names for s in e.select}))
+        if words:
+            near = np.zeros(lines.height + 1, dtype=np.int32)
+            hits = places.filter(few.str.contains(decode.literals(words))).to_numpy().astype(np.int64)
+            np.add.at(near, np.maximum(hits - reach, 0), 1)
+            np.add.at(near, np.minimum(hits + reach + 1, lines.height), -1)
+            keep = keep | pl.Series(np.cumsum(near[:-1]) > 0)
+    index = np.arange(lines.height)
+    keep = keep | pl.Series((index < HEAD_TAIL) | (index >= lines.height - HEAD_TAIL) | (index % EVERY == 0))
+    unstamped = [i for i, d in enumerate(order) if d.time is None]
+    return keep | lines.get_column("_dialect").is_in([-1, *unstamped])
 
 
 def _continues(lines: pl.DataFrame, order: tuple[Dialect, ...], library: Library) -> pl.Series:
@@ -176,9 +180,10 @@ def _continues(lines: pl.DataFrame, order: tuple[Dialect, ...], library: Library
 def _finished(events: pl.DataFrame, lines: pl.DataFrame, redactor: Redactor, root: str) -> pl.DataFrame:
     """Provenance, the raw record with its secrets replaced, and the stable event id."""
     original = events.select(pl.col("line").cast(pl.Int64)).join(lines.select(pl.col("line").cast(pl.Int64), "raw"), on="line", how="left", maintain_order="left").get_column("raw").str.strip_chars_end("\r\n")
-    clean = redactor.column(original)
+    hints = redactor.hints(original)
+    clean = redactor.column(original, hints)
     ids = pl.Series("event_id", [_event_id(root, o, r) for o, r in zip(events.get_column("offset"), original, strict=True)])
-    texts: dict[str, Any] = {c: redactor.column(events.get_column(c)) for c in ("body", "websocket_close_reason", "cli_command", "cli_target", "proxy_message", "url_path", "user_agent_original") if c in events.columns}
+    texts: dict[str, Any] = {c: redactor.column(events.get_column(c), hints) for c in ("body", "websocket_close_reason", "cli_command", "cli_target", "proxy_message", "url_path", "user_agent_original") if c in events.columns}
     return events.drop("text").with_columns(
         clean.alias("log_record_original"), (clean != original).alias("redacted"), ids,
         pl.col("line").cast(pl.Int64).alias("log_line"), pl.col("offset").cast(pl.Int64).alias("log_byte_offset"),

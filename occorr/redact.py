@@ -63,12 +63,15 @@ class Redactor:
         start, end = found.start("secret") - found.start(), found.end("secret") - found.start()
         return found[0][:start] + self.fingerprint(secret) + found[0][end:]
 
-    def column(self, texts: pl.Series) -> pl.Series:
-        """A column of texts; only those that hold a hint of a secret are looked at singly."""
+    def hints(self, texts: pl.Series) -> pl.Series:
+        """The places of texts that hold a hint of a secret; only those are looked at singly."""
         if not self.enabled:
+            return pl.Series([], dtype=pl.UInt32)
+        return texts.str.contains(_HINT).fill_null(value=False).arg_true()
+
+    def column(self, texts: pl.Series, places: pl.Series | None = None) -> pl.Series:
+        """A column of texts with secrets replaced, at the given places or wherever there is a hint."""
+        where = self.hints(texts) if places is None else places
+        if where.is_empty():
             return texts
-        hit = texts.str.contains(_HINT).fill_null(value=False)
-        if not hit.any():
-            return texts
-        places = hit.arg_true()
-        return texts.clone().scatter(places, [self.text(t) for t in texts.gather(places)])
+        return texts.clone().scatter(where, [self.text(t) if t is not None else None for t in texts.gather(where)])
