@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
 from occorr import schema
 
@@ -263,6 +261,11 @@ def assign(pairs: pl.DataFrame, left: str, right: str) -> pl.DataFrame:
     pairs = pairs.group_by(left, right).agg(pl.col("cost").min()).sort(left, right)
     rows, columns = pairs.get_column(left).to_numpy(), pairs.get_column(right).to_numpy()
     costs = pairs.get_column("cost").to_numpy()
+    if len(np.unique(rows)) == len(rows) and len(np.unique(columns)) == len(columns):
+        return pairs.select(left, right, pl.lit(None, pl.Int64).alias("group"))  # no two compete: there is nothing to solve
+    from scipy.sparse import coo_matrix  # noqa: PLC0415 - a fifth of a second that most small inputs need not pay
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
     uniq_l, index_l = np.unique(rows, return_inverse=True)
     uniq_r, index_r = np.unique(columns, return_inverse=True)
     size = len(uniq_l) + len(uniq_r)
@@ -280,6 +283,9 @@ def assign(pairs: pl.DataFrame, left: str, right: str) -> pl.DataFrame:
 
 def _solve(left: NDArray[np.intp], right: NDArray[np.intp], cost: NDArray[np.float64]) -> tuple[list[tuple[int, int, int | None]], int]:
     """One connected part of the assignment; pairs that two equal solutions exchange share a group."""
+    from scipy.sparse import coo_matrix  # noqa: PLC0415
+    from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching  # noqa: PLC0415
+
     names_l, rows = np.unique(left, return_inverse=True)
     names_r, columns = np.unique(right, return_inverse=True)
     if len(cost) == 1:

@@ -198,6 +198,20 @@ class _File:
     path: str
     text: str
     problems: list[Problem] = field(default_factory=list)
+    patterns: list[tuple[str, str, int, str]] = field(default_factory=list)
+
+    def compile(self) -> None:
+        """Compiles all patterns with polars' engine: together, and one by one only to name those that fail."""
+        tests = [pl.lit("").str.contains(p).alias(str(i)) for i, (p, *_) in enumerate(self.patterns)]
+        try:
+            pl.select(tests)
+        except pl.exceptions.ComputeError:
+            for test, (_, table, index, key) in zip(tests, self.patterns, strict=True):
+                try:
+                    pl.select(test)
+                except pl.exceptions.ComputeError as error:
+                    reason = [line.strip() for line in str(error).splitlines() if line.strip().startswith("error:")]
+                    self.wrong(f"{key} is no valid regex: {reason[0] if reason else error}", table, index, key)
 
     def line_of(self, table: str, index: int, key: str) -> int:
         """The line of `key` in the index-th `[[table]]` (or `[table]`), of the header, or 1."""
@@ -242,12 +256,7 @@ class _File:
         if found := _BACK_REFERENCE.search(pattern):
             self.wrong(f"{key} uses a back-reference {found[0]!r}, which polars' regex engine lacks", table, index, key)
             return groups
-        try:
-            pl.select(pl.lit("").str.contains(pattern))
-        except pl.exceptions.ComputeError as error:
-            reason = [line.strip() for line in str(error).splitlines() if line.strip().startswith("error:")]
-            self.wrong(f"{key} is no valid regex: {reason[0] if reason else error}", table, index, key)
-            return groups
+        self.patterns.append((pattern, table, index, key))
         return groups
 
     def columns(self, names: Iterable[str], valid: frozenset[str], table: str, index: int, key: str) -> None:
@@ -444,6 +453,7 @@ def load(*folders: Path) -> Library:
                 envelopes[path.stem] = _envelope(file, data, path.stem)
             else:
                 formats[path.stem] = _format(file, data, path.stem)
+            file.compile()
             problems += file.problems
     for definition in formats.values():
         for other in definition.ambiguous_with:

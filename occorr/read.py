@@ -140,8 +140,7 @@ def _decompress(data: bytes, kind: str) -> tuple[bytes, str]:
         if kind == "gzip":
             _feed(data, lambda: zlib.decompressobj(wbits=31), out)
         elif kind == "zstd":
-            for piece in zstandard.ZstdDecompressor().read_to_iter(data, read_across_frames=True):
-                out.append(piece)  # noqa: PERF402 - what came before an error is kept
+            _feed(data, lambda: zstandard.ZstdDecompressor().decompressobj(), out)
         else:
             _feed(data, bz2.BZ2Decompressor if kind == "bzip2" else lzma.LZMADecompressor, out)
     except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile) as error:
