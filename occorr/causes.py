@@ -266,7 +266,9 @@ def _incidents(rows: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Caus
     story = pl.col("best_episode").is_not_null()
     startup = pl.col("cause") == "restart.startup"
     key = pl.when(pl.col("cause").is_in(["client.normal", "unknown.unknown"])).then(None).when(story).then(pl.col("best_episode")).otherwise(pl.concat_str("cause", pl.lit("/"), pl.col("_n").cast(pl.String)))
-    ranked = ranked.with_columns(key.alias("_key"))
+    # closes of the same cause that no episode claims belong to the only episode of their stretch of time
+    only = pl.when(pl.col("best_episode").n_unique().over("cause", "_n") - pl.col("best_episode").is_null().any().over("cause", "_n").cast(pl.Int64) == 1).then(pl.col("best_episode").drop_nulls().first().over("cause", "_n"))
+    ranked = ranked.with_columns(pl.when(story | key.is_null()).then(key).otherwise(pl.coalesce(only, key)).alias("_key"))
     # knocking while a gateway starts belongs to the restart that made it start
     if episodes.height:
         spans = episodes.filter((pl.col("kind") == "gateway") & (pl.col("cause") != "")).select(pl.col("episode").alias("_e"), pl.col("cut_low").alias("_l"), (pl.coalesce("ready", "up", "cut_high") + 60 * SECOND).alias("_u"))

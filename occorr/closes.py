@@ -25,6 +25,7 @@ OPEN_SLACK: Final = 700 * MS  # request at the proxy → `← open` at a loaded 
 LATE: Final = 60 * SECOND  # with equal openings, how far two ends may differ (partition, dead peer)
 THAW: Final = 30 * SECOND  # a frozen gateway logs what was given up during the freeze only when it thaws
 GATEWAY_LAG: Final = 25 * MS  # a gateway's line stands 2–13 ms behind the client's own moment
+BRUTE: Final = 400  # pairs of one connected part up to which other solutions are searched for
 EQUAL: Final = 0.05  # two assignments whose costs differ by less are equally good
 _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|assets?/|static/)|\.(?:js|css|png|ico|svg|map|woff2?|json|txt|html)$"
 _PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
@@ -75,7 +76,8 @@ def _gateway(events: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     closing = pl.col("event_name") == "websocket.close"
     opening = pl.col("event_name").is_in(["websocket.open", "websocket.connected"])
-    structured = pl.col("parser").is_in(["openclaw/file", "openclaw/json"]) & pl.col("gateway_cause").is_not_null()
+    structured = closing & pl.col("parser").is_in(["openclaw/file", "openclaw/json"])
+    plain = ~pl.col("ambiguous_text").fill_null(value=False)
     lines = own.filter(pl.col("key").is_not_null()).sort("t", "log_file_path", "log_line", nulls_last=True)
     rows = lines.group_by("key", maintain_order=True).agg(
         _first("conn_id"), closing.any().alias("g_closed"),
@@ -85,27 +87,29 @@ def _gateway(events: pl.DataFrame) -> pl.DataFrame:
         pl.col("t").filter(opening).min().alias("g_opened"), pl.col("t").max().alias("g_last"),
         pl.col("websocket_close_code").filter(closing).drop_nulls().first().cast(pl.Int64).alias("code_gateway"),
         pl.col("websocket_close_reason").filter(closing).drop_nulls().first().alias("g_reason"),
-        pl.col("gateway_cause").filter(structured).first().alias("_structured"), _first("gateway_cause").alias("g_cause"),
+        structured.any().alias("_structured"), pl.col("gateway_cause").filter(structured).drop_nulls().first().alias("_stated"), pl.col("gateway_cause").filter(plain).drop_nulls().first().alias("g_cause"),
         pl.col("ambiguous_text").filter(closing).fill_null(value=False).any().alias("g_ambiguous"),
         _first("handshake").alias("g_handshake"), _first("handshake_phase").alias("g_phase"), pl.col("duration_ns").filter(closing).drop_nulls().first().alias("g_duration"),
         pl.coalesce(_first("remote_address"), _first("_peer")).alias("g_remote"), pl.coalesce(_first("remote_port"), _first("_port")).alias("g_port"),
         pl.coalesce(_first("local_address"), _first("_local")).alias("g_local"), _first("forwarded_for").alias("g_forwarded"),
-        _first("client_mode").alias("g_mode"), _first("user_agent_original").alias("g_agent"), _first("suppressed").alias("_suppressed"),
-        _first("auth_reason").alias("g_auth"), _first("websocket_error").alias("g_error"), _first("clock_id").alias("g_clock"), _first("part").alias("g_part"),
+        _first("client_mode").alias("g_mode"), _first("user_agent_original").alias("g_agent"), pl.col("suppressed").filter(plain).drop_nulls().first().alias("_suppressed"),
+        pl.col("auth_reason").filter(plain | structured).drop_nulls().first().alias("g_auth"), _first("websocket_error").alias("g_error"), _first("clock_id").alias("g_clock"), _first("part").alias("g_part"),
         pl.col("event_name").eq("websocket.connected").any().alias("g_connected"), pl.col("device_id").drop_nulls().first().alias("g_device"),
-        _of("auth.unauthorized").alias("g_auth_event"), _of("websocket.error").alias("g_error_event"), _of("frame.parse_error").alias("g_parse_event"),
+        pl.col("event_id").filter((pl.col("event_name") == "auth.unauthorized") & plain).first().alias("g_auth_event"), _of("websocket.error").alias("g_error_event"), _of("frame.parse_error").alias("g_parse_event"),
         _of("handshake.timeout").alias("g_timeout_event"), _of("protocol.mismatch").alias("g_version_event"), _of("handshake.invalid").alias("g_invalid_event"),
         pl.col("event_name").eq("rpc.response").any().alias("g_spoke"), pl.col("origin").drop_nulls().first().alias("g_origin"),
         pl.col("severity_text").filter(closing).first().alias("g_level"),
         pl.col("log_file_path").filter(closing).first().alias("g_file"),
     )  # fmt: skip
     rows = rows.with_columns(
-        pl.coalesce("_structured", "g_cause").alias("g_cause"),
-        (pl.col("g_ambiguous") & pl.col("_structured").is_null()).alias("g_ambiguous"),
+        # a structured form says what the cause is, also by saying none; its free text may still be read in two ways
+        pl.when("_structured").then("_stated").otherwise("g_cause").alias("g_cause"),
+        (pl.col("g_ambiguous") & pl.col("_stated").is_null()).alias("g_ambiguous"),
+        pl.when(pl.col("g_ambiguous")).then(None).otherwise("code_gateway").alias("code_gateway"), pl.when(pl.col("g_ambiguous")).then(None).otherwise("g_reason").alias("g_reason"),
         (pl.col("_suppressed").fill_null(0) + 1).alias("count"),
         pl.coalesce("g_opened", pl.col("g_t") - pl.col("g_duration")).alias("g_opened"),
         pl.coalesce("g_duration", pl.col("g_t") - pl.col("g_opened")).alias("g_duration"),
-    ).drop("_structured", "_suppressed")  # fmt: skip
+    ).drop("_structured", "_stated", "_suppressed")  # fmt: skip
     deaths = _deaths(own, events)
     rows = rows.sort("g_last").join_asof(deaths.sort("dead"), left_on="g_last", right_on="dead", strategy="forward", check_sortedness=False)
     inferred = ~pl.col("g_closed") & pl.col("g_opened").is_not_null() & pl.col("dead").is_not_null()
@@ -284,17 +288,18 @@ def assign(pairs: pl.DataFrame, left: str, right: str) -> pl.DataFrame:
 def _solve(left: NDArray[np.intp], right: NDArray[np.intp], cost: NDArray[np.float64]) -> tuple[list[tuple[int, int, int | None]], int]:
     """One connected part of the assignment; pairs that two equal solutions exchange share a group."""
     from scipy.sparse import coo_matrix  # noqa: PLC0415
-    from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching  # noqa: PLC0415
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching  # noqa: PLC0415
 
     names_l, rows = np.unique(left, return_inverse=True)
     names_r, columns = np.unique(right, return_inverse=True)
     if len(cost) == 1:
         return [(int(names_l[0]), int(names_r[0]), None)], 0
+    cost = np.round(cost * 1000) / 1000
     # Each left node may stay alone at a price that no solution pays if it can pair; +1 keeps zero costs in the sparse matrix.
     alone = 1e4 + float(cost.max()) * len(cost)
     size_l, size_r = len(names_l), len(names_r)
     priced = coo_matrix(
-        (np.concatenate([cost + 1, np.full(size_l, alone)]), (np.concatenate([rows, np.arange(size_l)]), np.concatenate([columns, size_r + np.arange(size_l)]))), shape=(size_l, size_r + size_l)
+        (np.concatenate([np.round(cost * 1000) + 1, np.full(size_l, np.round(alone * 1000))]), (np.concatenate([rows, np.arange(size_l)]), np.concatenate([columns, size_r + np.arange(size_l)]))), shape=(size_l, size_r + size_l)
     ).tocsr()
     solved_r, solved_c = min_weight_full_bipartite_matching(priced)
     paired = solved_c < size_r
@@ -303,18 +308,39 @@ def _solve(left: NDArray[np.intp], right: NDArray[np.intp], cost: NDArray[np.flo
     table[rows, columns] = cost
     own = table[solved_r, solved_c]
     crossed = table[np.ix_(solved_r, solved_c)]
-    swap = (crossed + crossed.T - own[:, None] - own[None, :]) < EQUAL
-    np.fill_diagonal(swap, val=False)
-    lone_r, lone_c = np.setdiff1d(np.arange(size_l), solved_r), np.setdiff1d(np.arange(size_r), solved_c)
-    loose = np.zeros(len(own), dtype=bool)
-    if len(lone_r):
-        loose |= (table[np.ix_(lone_r, solved_c)].min(axis=0) - own) < EQUAL
-    if len(lone_c):
-        loose |= (table[np.ix_(solved_r, lone_c)].min(axis=1) - own) < EQUAL
-    _, label = connected_components(coo_matrix(swap), directed=False)
-    member = swap.any(axis=1) | loose
+    member, label = _exchangeable(table, solved_r, solved_c, crossed, own)
     names = {int(v): i for i, v in enumerate(dict.fromkeys(label[member].tolist()))}
     return [(int(names_l[r]), int(names_r[c]), names[int(label[k])] if member[k] else None) for k, (r, c) in enumerate(zip(solved_r, solved_c, strict=True))], len(names)
+
+
+def _exchangeable(table: NDArray[np.float64], solved_r: NDArray[np.intp], solved_c: NDArray[np.intp], crossed: NDArray[np.float64], own: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Which pairs another solution of nearly the same cost would pair otherwise, and which of them exchange with each other.
+
+    A pair gives its right side to another pair at the difference of their costs; another solution is a cycle of such
+    gifts. Two more nodes stand for the left and the right sides that are left over.
+    """
+    from scipy.sparse import coo_matrix  # noqa: PLC0415
+    from scipy.sparse.csgraph import connected_components, floyd_warshall  # noqa: PLC0415
+
+    count = len(own)
+    if count > BRUTE:  # too many to search: none of them is told apart
+        return np.ones(count, dtype=bool), np.zeros(count, dtype=np.intp)
+    table, crossed, own = (np.round(x * 1000) for x in (table, crossed, own))  # whole numbers: sums round a cycle are exact
+    gift = np.full((count + 2, count + 2), np.inf)
+    gift[:count, :count] = crossed - own[:, None]
+    lone_r, lone_c = np.setdiff1d(np.arange(table.shape[0]), solved_r), np.setdiff1d(np.arange(table.shape[1]), solved_c)
+    if len(lone_r):  # a left-over left side takes a pair's right side, and the pair's own left side is left over
+        gift[count, :count] = table[np.ix_(lone_r, solved_c)].min(axis=0)
+        gift[:count, count] = -own
+    if len(lone_c):
+        gift[:count, count + 1] = table[np.ix_(solved_r, lone_c)].min(axis=1) - own
+        gift[count + 1, :count] = 0.0
+    np.fill_diagonal(gift, np.inf)
+    gift = np.where(np.abs(gift) < 1e-6, 1e-6, gift)  # scipy reads what is nearly zero as no edge
+    far = floyd_warshall(np.where(np.isinf(gift), 0.0, gift), directed=True)
+    back = (gift + far.T) < EQUAL * 1000
+    _, label = connected_components(coo_matrix(back | back.T), directed=False)
+    return back[:count].any(axis=1), label[:count]
 
 
 def _match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
@@ -345,6 +371,9 @@ def _match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     center = (pl.col("g_t") - pl.col("p_t") - pl.when(pl.col("p_resolution") >= SECOND).then(SECOND // 2).otherwise(0)).abs()
     cost = (beyond_end / SLACK).clip(0, 3) + (start_gap.fill_null(0) / OPEN_SLACK).clip(0, 4) + mode + pl.when(pl.col("p_resolution") < SECOND).then(center / SLACK).otherwise(0.0).clip(0, 2) + pl.when(unknown_start).then(0.3).otherwise(0.0)
     fine_start = pl.when(pl.col("p_resolution") < SECOND).then((pl.col("g_opened") - pl.col("p_opened")).abs() / OPEN_SLACK).otherwise(0.0).fill_null(0.0).clip(0, 4)
+    # nobody closed an inferred one before its process was gone: its tunnel ended about then
+    center = pl.when("inferred").then((pl.col("g_high") - pl.col("p_t")).abs()).otherwise(center)
+    cost = cost + pl.when("inferred").then((center / SLACK).clip(0, 3)).otherwise(0.0)
     # how long it lasted tells apart what stamps of one second cannot
     lasted = pl.when(late_start & ~same_start).then(0.0).otherwise(((pl.col("g_duration") - pl.col("p_duration")).abs() / (100 * MS)).clip(0, 3)).fill_null(0.5)
     return assign(pairs.filter(ok).with_columns((cost + fine_start + lasted).alias("cost")), "g_row", "p_row")
@@ -414,7 +443,7 @@ def _finish(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl
     high = pl.when(has_g & (both & fine)).then(pl.max_horizontal("g_high", "p_high")).when(has_g).then("g_high").when(has_p).then(pl.col("p_high") + 5 * MS).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_high").otherwise("c_high")
     # the client's run bounds whatever the other sides leave open
     low = pl.max_horizontal(low, pl.when(has_g | has_p).then(None).otherwise("c_low"))
-    opened = pl.coalesce(pl.when(fine).then("p_opened"), "g_opened", "p_opened", pl.col("c_start").cast(pl.Int64) * MS)
+    opened = pl.coalesce(pl.when(abandoned).then(pl.col("c_start").cast(pl.Int64) * MS), pl.when(fine).then("p_opened"), "g_opened", "p_opened", pl.col("c_start").cast(pl.Int64) * MS)
     code = pl.coalesce("code_client", "code_gateway")
     ports = _published(facts)
     via = pl.when(pl.col("p_event").is_not_null()).then(pl.lit("proxy")).when(pl.col("via").is_not_null() & (pl.col("via") != "unknown")).then("via").when(pl.col("c_port").is_in(ports["proxy"])).then(pl.lit("proxy")).when(pl.col("c_port").is_in(ports["gateway"])).then(pl.lit("direct")).otherwise(pl.lit("unknown"))

@@ -53,9 +53,10 @@ def extract(frame: pl.LazyFrame, rule: Extract, column: str) -> pl.LazyFrame:
     # a part of a column replaces it; everything else only fills what is empty
     frame = frame.with_columns(e.alias(n) for n, e in _tidy({n: _part(verb) for n, verb in rule.split.items()}, rule).items())
     frame = frame.with_columns(e.alias(n) for n, e in _tidy({n: _filled(t) for n, t in rule.join.items()}, rule).items())
-    if rule.once:
-        twice = pl.any_horizontal(source.str.count_matches(literal, literal=True) > 1 for literal in rule.once)
-        frame = frame.with_columns(twice.fill_null(value=False).alias("ambiguous_text"))
+    limits = {**dict.fromkeys(rule.once, 1), **dict.fromkeys(rule.twice, 2)}
+    if limits:
+        more = pl.any_horizontal(source.str.count_matches(literal, literal=True) > n for literal, n in limits.items())
+        frame = frame.with_columns(more.fill_null(value=False).alias("ambiguous_text"))
     return frame.with_columns(pl.lit(str(v)).alias(k) for k, v in rule.set.items())
 
 
@@ -148,6 +149,10 @@ def decode(lines: pl.DataFrame, dialect: Dialect, definition: Definition) -> pl.
     """
     frame = extract(lines.lazy(), dialect.extract, "text")
     made = frame.collect_schema().names()
+    if "ambiguous_text" in made and dialect.time is not None:
+        # a line that can be cut in two ways has no field behind the first cut
+        safe = {"text", "ambiguous_text", "client_address", dialect.time.column, dialect.body, *lines.columns}
+        frame = frame.with_columns(pl.when("ambiguous_text").then(None).otherwise(pl.col(c)).alias(c) for c in made if c not in safe)
     body = dialect.body if dialect.body in made else "text"
     frame = frame.with_columns(stamps(dialect.time)).with_columns(pl.col(body).alias("body"))
     base = frame.collect()

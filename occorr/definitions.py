@@ -61,6 +61,7 @@ class Extract:
     map: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     null: tuple[str, ...] = ()
     once: tuple[str, ...] = ()
+    twice: tuple[str, ...] = ()
     number: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -163,7 +164,7 @@ class Library:
 # --- the shape of a file: table → key → type. One place; the checker and `nearest` read it.
 _EXTRACT: Final[Mapping[str, type | tuple[type, ...]]] = {
     "regex": str, "json": dict, "json_from": str, "loose": bool, "kv": dict, "kv_from": str, "split": dict, "join": dict,
-    "set": dict, "map": dict, "null": list, "once": list, "number": dict,
+    "set": dict, "map": dict, "null": list, "once": list, "twice": list, "number": dict,
 }  # fmt: skip
 _TIME: Final[Mapping[str, type | tuple[type, ...]]] = {
     "column": str, "format": str, "zone": str, "marks": str, "resolution_ns": int,
@@ -317,6 +318,7 @@ def _extract(
             map=given.get("map", {}),
             null=tuple(given.get("null", ())),
             once=tuple(given.get("once", ())),
+            twice=tuple(given.get("twice", ())),
             number=given.get("number", {}),
         ),
         names,

@@ -24,6 +24,8 @@ HEAD_TAIL: Final = 20  # lines kept at both ends of a process's segment
 AROUND: Final = 10  # lines kept around a close
 EVERY: Final = 5_000  # of the remaining two-stamp lines, one in so many is kept as an anchor between two clocks
 TROUBLE: Final = ("Error", "error", "ERROR", "fatal", "FATAL", "panic", "xception", "out of memory")
+# Columns that hold ids and words of our own: they are joined on and can hold no secret.
+KEYS: Final = frozenset({"conn_id", "conn_short", "container_id", "event_name", "parser", "source_kind", "part", "time_semantics", "timestamp_text", "event_id", "endpoint"})
 SAMPLE: Final = 4 << 20  # so many bytes decide how a part is read
 UNPARSED: Final = 10_000  # so many unparsed lines of a chunk are kept to be shown; all are counted
 
@@ -183,7 +185,8 @@ def _finished(events: pl.DataFrame, lines: pl.DataFrame, redactor: Redactor, roo
     hints = redactor.hints(original)
     clean = redactor.column(original, hints)
     ids = pl.Series("event_id", [_event_id(root, o, r) for o, r in zip(events.get_column("offset"), original, strict=True)])
-    texts: dict[str, Any] = {c: redactor.column(events.get_column(c), hints) for c in ("body", "websocket_close_reason", "cli_command", "cli_target", "proxy_message", "url_path", "user_agent_original") if c in events.columns}
+    free = [c for c, d in events.schema.items() if d == pl.String and c not in KEYS]
+    texts = {c: redactor.column(events.get_column(c), hints) for c in free} if hints.len() else {}
     return events.drop("text").with_columns(
         clean.alias("log_record_original"), (clean != original).alias("redacted"), ids,
         pl.col("line").cast(pl.Int64).alias("log_line"), pl.col("offset").cast(pl.Int64).alias("log_byte_offset"),

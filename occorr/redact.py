@@ -12,22 +12,27 @@ if TYPE_CHECKING:
 
 # Each pattern's group `secret` is what must go. The names before it are the field's own, not the lab's.
 _KEY = r"[\w.-]*(?:token|secret|passw(?:or)?d|api[_-]?key|authorization|cookie|credential)[\w.-]*"
+_WORD = r"(?:access[_-]?|auth[_-]?|refresh[_-]?|gateway[_-]?|bot[_-]?|client[_-]?)?(?:token|secret|passw(?:or)?d|api[_-]?key|credentials?)"
 _PATTERNS: Final = (
-    re.compile(r"(?i)\b(?:bearer|basic)\s+(?P<secret>[A-Za-z0-9._~+/=-]{6,})"),
-    re.compile(rf'(?i)[?&]{_KEY}=(?P<secret>[^&\s"\'<>]{{3,}})'),
-    re.compile(r"(?i)--(?:token|password|api-key|secret)[= ](?P<secret>[^\s'\"]{3,})"),
+    re.compile(r"(?i)\bbearer\s+(?P<secret>[A-Za-z0-9._~+/=-]{6,})"),
+    re.compile(r"(?i)\bbasic\s+(?P<secret>(?=[A-Za-z0-9+/]*[A-Z0-9+/=])[A-Za-z0-9+/]{8,}={0,2})(?![\w])"),
+    re.compile(rf"(?i)[?&#;]{_KEY}=(?P<secret>[^&\s\"'<>;]{{3,}})"),
+    re.compile(rf"(?i)(?<![\w.-]){_WORD}=[\"']?(?P<secret>[^\s\"'&,;)]{{3,}})"),
+    re.compile(r"(?i)--(?:token|password|api-key|secret)[= ][\"']?(?P<secret>[^\s'\"]{3,})"),
     re.compile(rf'(?i)\\?"{_KEY}\\?"\s*:\s*\[?\s*\\?"(?P<secret>[^"\\]{{3,}})\\?"'),
-    re.compile(r"\b[A-Z][A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIALS?)=(?P<secret>[^\s\"',]{3,})"),
-    re.compile(r"(?i)^\s*(?:set-)?cookie:\s*(?P<secret>.+)$"),
+    re.compile(r"\b[A-Z][A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIALS?)\s*[=:]\s*[\"']?(?P<secret>[^\s\"',]{3,})"),
+    re.compile(r"(?i)(?:^|[\s\"'])(?:set-)?cookie:\s*(?P<secret>[^\"'\r\n]+)"),
+    re.compile(r"(?i)\b(?:x-)?(?:api[_-]key|auth[_-]token|access[_-]token)\s*:\s*(?P<secret>[^\s\"',]{3,})"),
+    re.compile(r"(?i)\bauthorization:\s*(?:(?:bearer|basic|token)\s+)?(?P<secret>[^\s\"',]{3,})"),
     re.compile(r"\b(?P<secret>(?:sk|ghp|gho|xox[abp]|glpat)[-_][A-Za-z0-9_-]{10,})"),
     re.compile(r"\b(?P<secret>eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
-    re.compile(r"(?<=//)[^/\s:@]+:(?P<secret>[^/\s@]+)@"),
+    re.compile(r"(?<=//)[^/\s:@]*:(?P<secret>[^/\s@]+)@"),
 )
 # What a line must hold to be looked at singly; polars' engine runs this over all kept lines.
 _HINT: Final = (
-    r"(?i)bearer |basic |token|secret|passw|api[_-]?key|authorization|cookie|credential|\beyJ|\b(?:sk|ghp|gho|xox[abp]|glpat)[-_]|//[^/\s:@]+:[^/\s@]+@"
+    r"(?i)bearer |basic |token|secret|passw|api[_-]?key|authorization|cookie|credential|\beyJ|\b(?:sk|ghp|gho|xox[abp]|glpat)[-_]|//[^/\s:@]*:[^/\s@]+@"
 )
-_HARMLESS: Final = re.compile(r"^(?:\*+|<[\w ]+>|\[redacted[^\]]*\]|true|false|null|none|device-token|fp:[0-9a-f]+|REDACTED)$", re.IGNORECASE)
+_HARMLESS: Final = re.compile(r"^(?:\*+|<[\w ]+>|\[redacted[^\]]*\]|true|false|null|none|device-token|token|none|yes|no|fp:[0-9a-f]+|REDACTED)$", re.IGNORECASE)
 
 
 class Redactor:

@@ -161,7 +161,7 @@ def _file(path: Path, shown: str) -> tuple[Cause | None, list[Problem]]:
         about = "episode" if "episode" in raw else "close"
         for name in raw.get(about, {}):
             if name not in (EPISODE_FEATURES if about == "episode" else FEATURES):
-                file.wrong(f"{name!r} in a case is no feature; {nearest(name, EPISODE_FEATURES if about == 'episode' else FEATURES)}", "case", index)
+                file.wrong(f"{name!r} in a case is no feature; {nearest(name, EPISODE_FEATURES if about == 'episode' else FEATURES)}", "case", index, about)
         cases.append(Case(shown, file.line_of("case", index, about), about, raw.get(about, {}), bool(raw.get("fires"))))
     found = Cause(cause, shown, data.get("title", ""), data.get("check", ""), data.get("settle", ""), tuple(rules), tuple(episodes), tuple(cases))
     return found, file.problems
