@@ -463,6 +463,7 @@ def _finish(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl
     # A middle that lies outside its own bounds (a late gateway line) is drawn to the nearer end.
     rows = rows.with_columns(
         pl.when(pl.col("timestamp") < pl.col("time_earliest")).then("time_earliest").when(pl.col("timestamp") > pl.col("time_latest")).then("time_latest").otherwise("timestamp").alias("timestamp"))  # fmt: skip
+    rows = rows.with_columns(pl.when(pl.col("opened") <= pl.col("time_latest")).then("opened").when(pl.col("time_latest").is_null()).then("opened").alias("opened"))
     group = pl.coalesce(pl.format("g{}", "group"), pl.format("c{}", "c_group"))
     return rows.with_columns(group.alias("group_id")).sort("timestamp", "close_id", nulls_last=True)
 

@@ -9,6 +9,7 @@ import polars as pl
 from occorr import schema
 
 TWIN_WINDOW_NS: Final = 150_000_000  # console minus file stamp of one message: 0–68 ms measured, doubled
+QUARTER_NS: Final = 900_000_000_000
 _RICHNESS: Final = {"openclaw/file": 0, "openclaw/json": 1, "openclaw/logs": 2}
 _COLUMNS: Final = {**schema.working(schema.EVENTS), **schema.working(schema.ATTRIBUTES), "part": pl.String, "seq": pl.UInt32, "also_at": pl.String}
 
@@ -28,12 +29,30 @@ def link(events: pl.DataFrame) -> pl.DataFrame:
     Returns:
         the events, each message once; `conn_short` is filled wherever the connection is known and joins all its lines.
     """
-    events = complete(events).filter(~_vanished())
-    return _invocations(_twins(_connections(events)))
+    events = complete(events).filter(pl.col("event_name").is_not_null())
+    return _invocations(_twins(_zoned(_connections(events))))
 
 
-def _vanished() -> pl.Expr:
-    return pl.col("event_name").is_null()
+def _zoned(events: pl.DataFrame) -> pl.DataFrame:
+    """Gives a gateway's stamps without zone or date those of the same messages in its other streams.
+
+    A console in a terminal and the file log of one process tell of the same connections; the difference of their stamps,
+    in whole quarters of an hour, is the zone, and the days where the date is missing.
+    """
+    gateway = (pl.col("source_kind") == "gateway") & pl.col("conn_short").is_not_null() & pl.col("timestamp_raw").is_not_null()
+    stamp = pl.col("timestamp_raw").cast(pl.Int64)
+    naive = events.filter(gateway & ~pl.col("zone_inline").fill_null(value=True)).select("log_file_path", "part", "event_name", "conn_short", stamp.alias("n"))
+    known = events.filter(gateway & pl.col("zone_inline")).select("event_name", "conn_short", stamp.alias("k"))
+    pairs = naive.join(known, on=["event_name", "conn_short"]).with_columns(((pl.col("n") - pl.col("k")) / QUARTER_NS).round().cast(pl.Int64).alias("q"))
+    pairs = pairs.filter((pl.col("n") - pl.col("k") - pl.col("q") * QUARTER_NS).abs() <= 2_000_000_000)
+    votes = pairs.group_by("log_file_path", "part", "q").agg(pl.col("conn_short").n_unique().alias("votes")).sort("votes", "q", descending=[True, False]).unique(["log_file_path", "part"], keep="first", maintain_order=True)
+    if votes.is_empty():
+        return events
+    shifted = events.join(votes.select("log_file_path", "part", "q"), on=["log_file_path", "part"], how="left", maintain_order="left")
+    hit = pl.col("q").is_not_null() & ~pl.col("zone_inline").fill_null(value=True)
+    return shifted.with_columns(
+        pl.when(hit).then((stamp - pl.col("q") * QUARTER_NS).cast(schema.TS)).otherwise("timestamp_raw").alias("timestamp_raw"), pl.when(hit).then(pl.lit(value=True)).otherwise("zone_inline").alias("zone_inline"),
+    ).drop("q")  # fmt: skip
 
 
 def short(conn: pl.Expr) -> pl.Expr:
