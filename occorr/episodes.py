@@ -280,7 +280,9 @@ def _interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
     for kind, begin, end in (("freeze", "container.pause", "container.unpause"), ("partition", "network.disconnect", "network.connect")):
         starts = ours.filter(pl.col("event_name") == begin).select(t.alias("t"), "event_id", "container_id").sort("t")
         ends = ours.filter(pl.col("event_name") == end).select(t.alias("until"), pl.col("event_id").alias("end_id")).sort("until")
-        for row in starts.join_asof(ends, left_on="t", right_on="until", strategy="forward", check_sortedness=False).to_dicts():
+        spans = starts.join_asof(ends, left_on="t", right_on="until", strategy="forward", check_sortedness=False)
+        # an engine may say twice that it began; it ends once
+        for row in spans.unique(["until", "container_id"], keep="first", maintain_order=True).to_dicts():
             if kind == "partition" and any(abs(g - row["t"]) < 5 * SECOND for g in gone):
                 continue  # a stop takes the container off its network: that is no partition
             until = row["until"] if row["until"] is not None else row["t"] + 3600 * SECOND
