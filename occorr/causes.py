@@ -60,7 +60,7 @@ def judge(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame, fa
         place: the gateway's service and project.
     """
     named = name_episodes(episodes, causes)
-    wide = features(closes, named, events, facts)
+    wide = features(closes, named, events, facts, place)
     findings = _findings(wide, named, causes)
     verdicts = _weigh(wide, findings, named)
     evidence = _evidence(wide, findings, verdicts, named, events)
@@ -83,7 +83,7 @@ def name_episodes(episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFra
     return frame
 
 
-def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame, place: tuple[str | None, str | None] = (None, None)) -> pl.DataFrame:
     """The closes with every feature that rules may ask for."""
     rows = closes.with_columns(pl.lit(None, pl.String).alias(c) for c in _COLUMN_OF.values() if c not in closes.columns)
     t = pl.col("timestamp").cast(pl.Int64)
@@ -121,13 +121,24 @@ def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame,
         pl.col("g_version_event").is_not_null().alias("g_version_line"), pl.col("g_invalid_event").is_not_null().alias("g_invalid_line"), pl.col("g_auth_event").is_not_null().alias("g_auth_line"),
         pl.col("p_event").is_not_null().alias("p_seen"), (upstream_known | says_upstream.fill_null(value=False)).alias("p_upstream_known"), (pl.col("p_duration") / SECOND).alias("p_duration_s"), to_gateway.alias("p_to_gateway"),
         pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"), limit.alias("p_limit_s"),
-        pl.col("c_event").is_not_null().alias("c_seen"), pl.col("c_port").is_in(ports).alias("c_published"), pl.lit(None, pl.Boolean).alias("c_inside"),
+        pl.col("c_event").is_not_null().alias("c_seen"), pl.col("c_port").is_in(ports).alias("c_published"), _inside(facts, place[0]).alias("c_inside"),
         ((t - pl.col("_before") < NEAR) & (pl.col("_after") - t < NEAR)).fill_null(value=False).alias("gateway_alive"), pl.lit(gateway_times.height > 0).alias("gateway_log"),
         (t >= pl.lit(first_docker)).fill_null(value=False).alias("docker_covers"), pl.lit(kinds[0] if len(set(kinds)) == 1 else None, pl.String).alias("proxy_known"), pl.lit(untrusted.height > 0).alias("untrusted_line"),
         pl.lit(untrusted.item(0, "event_id") if untrusted.height else None, pl.String).alias("untrusted_event"),
         _any_near(gone, t).alias("downtime_near"), _any_near(gone.filter("abrupt"), t, HUNG).alias("death_soon"), (pl.coalesce("p_resolution", pl.lit(MS)) < SECOND).alias("fine"), _any_near(proxied, t).alias("proxy_event_near"), _any_near(broken, t).alias("interruption_near"),
         ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
     )  # fmt: skip
+
+
+def _inside(facts: pl.DataFrame, gateway: str | None) -> pl.Expr:
+    """Whether a call came from another container than the gateway's, as far as its log's service tells; null if it does not.
+
+    A container that shares another one's network (`network_mode: service:…`) has that one's loopback.
+    """
+    shared = facts.filter((pl.col("key") == "network_mode") & pl.col("value").str.contains(r"^(?:service|container):|^host$")).get_column("subject").str.replace(r"^\w+:", "").to_list()
+    if gateway is None:
+        return pl.lit(None, pl.Boolean)
+    return pl.when(pl.col("c_service").is_null()).then(None).otherwise((pl.col("c_service") != gateway) & ~pl.col("c_service").is_in(shared))
 
 
 def _company(frame: pl.DataFrame, column: str, reach: int) -> pl.DataFrame:

@@ -231,7 +231,7 @@ def _calls(events: pl.DataFrame) -> pl.DataFrame:
         _first("http_response_status_code").alias("c_status"), _first("cli_target").alias("c_target"), _first("cli_source").alias("c_source"), _first("cli_timeout_ms").alias("c_timeout_ms"), _first("server_address").alias("c_server"),
         pl.col("timestamp").min().cast(pl.Int64).alias("c_t"), pl.col("time_earliest").min().cast(pl.Int64).alias("c_low"), pl.col("time_latest").max().cast(pl.Int64).alias("c_high"), _first("cli_exit_code").alias("c_exit"), _first("cli_command").alias("c_command"),
         pl.col("parser").first().eq("openclaw/cli").alias("c_printed"), pl.col("log_line").first().alias("c_line"),
-        pl.col("recorded_start").first().alias("c_start"),
+        pl.col("recorded_start").first().alias("c_start"), pl.coalesce("compose_service", pl.col("part").replace("", None)).first().alias("c_service"),
     ).rename({"log_file_path": "c_file"})  # fmt: skip
     rows = rows.with_columns(pl.coalesce("c_target", pl.col("c_command").str.extract(r"--url[= ](\S+)", 1)).alias("c_target"))
     url = pl.col("c_target")
@@ -390,9 +390,9 @@ def _near(g: pl.DataFrame, p: pl.DataFrame) -> pl.DataFrame:
 def _match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     """Pairs of closes and CLI invocations: row, c_row, and the group where several would fit."""
     out = {"row": pl.UInt32, "c_row": pl.UInt32, "c_group": pl.Int64}
-    timed = calls.filter(pl.col("c_low").is_not_null() & ~pl.col("c_error").is_in(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "EACCES"]))
-    if rows.is_empty() or timed.is_empty():
+    if rows.is_empty() or calls.is_empty():
         return pl.DataFrame(schema=out)
+    timed = calls.filter(pl.col("c_low").is_not_null() & ~_loose() & ~pl.col("c_error").is_in(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "EACCES"]))
     bridges = facts.filter(pl.col("key").str.contains(r"^network\..*\.gateway$")).get_column("value").unique().to_list()
     t = pl.coalesce("g_t", "p_t")
     seen = rows.with_columns(t.alias("_t"), pl.coalesce("p_client", "g_forwarded", "g_remote").alias("_from")).filter(pl.col("_t").is_not_null())
@@ -419,7 +419,23 @@ def _match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) 
     gap = (pl.col("c_high") - pl.col("_t")).abs() / SECOND
     said = pl.when(pl.col("c_reason").is_not_null() & pl.col("g_reason").is_not_null() & (pl.col("c_reason") != pl.col("g_reason"))).then(1.0).otherwise(0.0)
     gone = pl.when(pl.col("c_error") == "timeout").then((pl.col("code_gateway").is_not_null()).cast(pl.Float64)).otherwise(0.0)
-    return assign(pairs.filter(ok).with_columns((gap / 5 + said + gone).alias("cost")), "row", "c_row").rename({"group": "c_group"})
+    found = assign(pairs.filter(ok).with_columns((gap / 5 + said + gone).alias("cost")), "row", "c_row").rename({"group": "c_group"})
+    return pl.concat([found, _match_untimed(rows, calls, found)])
+
+
+def _loose() -> pl.Expr:
+    """Whether a call's place in time is too wide to be joined by time."""
+    return ((pl.col("c_high") - pl.col("c_low") > LATE) & pl.col("c_start").is_null()).fill_null(value=False)
+
+
+def _match_untimed(rows: pl.DataFrame, calls: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """Calls without any stamp: joined where one close of the gateway, and no other, has their code and reason."""
+    bare = calls.filter((pl.col("c_low").is_null() | _loose()) & pl.col("c_reason").is_not_null() & ~pl.col("c_error").is_in(["none", "timeout"]))
+    free = rows.join(found.select("row"), on="row", how="anti").filter(pl.col("code_gateway").is_not_null() & pl.col("g_reason").is_not_null() & ~pl.col("g_ambiguous").fill_null(value=False))
+    told = (pl.col("c_reason") == pl.col("g_reason")) & ((pl.col("code_client") == pl.col("code_gateway")) | pl.col("code_client").is_null())
+    pairs = bare.select("c_row", "c_reason", "code_client").join(free.select("row", "g_reason", "code_gateway", "g_mode"), how="cross").filter(told & pl.col("g_mode").fill_null("cli").is_in(["cli", "backend", "probe"]))
+    alone = pairs.filter((pl.len().over("c_row") == 1) & (pl.len().over("row") == 1))
+    return alone.select("row", "c_row", pl.lit(None, pl.Int64).alias("c_group"))
 
 
 _SHAPE: Final[Sequence[tuple[str, pl.DataType | type[pl.DataType]]]] = (

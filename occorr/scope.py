@@ -80,4 +80,7 @@ def placement(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[str | None, st
         mine = facts.filter(pl.col("subject").is_in(subjects))
         service = mine.filter(pl.col("key") == "compose.service").get_column("value").unique().to_list()
         project = mine.filter(pl.col("key") == "compose.project").get_column("value").unique().to_list()
+    if not service:  # a Compose log names the service of each line
+        own_lines = events.filter(pl.col("source_kind") == "gateway")
+        service = pl.concat([own_lines.get_column("compose_service"), own_lines.get_column("part").replace("", None)]).drop_nulls().unique().to_list()
     return (service[0] if len(service) == 1 else None, project[0] if len(project) == 1 else None)

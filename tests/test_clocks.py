@@ -141,8 +141,8 @@ def test_the_interval_holds_the_true_moment(true, offset, error, within, resolut
     """A clock that runs `offset` ± `error` ahead writes the moment, truncated; the interval printed for it holds it."""
     written = (true + offset + round(error * within)) // resolution * resolution
     events = pl.DataFrame({
-        "timestamp_raw": [written], "clock_id": ["c"], "time_resolution_ns": [resolution], "recorded_start": [None], "recorded_end": [None], "log_file_path": ["f"], "log_line": [1],
-    }, schema={"timestamp_raw": pl.Int64, "clock_id": pl.String, "time_resolution_ns": pl.Int64, "recorded_start": pl.Int64, "recorded_end": pl.Int64, "log_file_path": pl.String, "log_line": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS))  # fmt: skip
+        "timestamp_raw": [written], "clock_id": ["c"], "time_resolution_ns": [resolution], "source_kind": ["gateway"], "recorded_start": [None], "recorded_end": [None], "log_file_path": ["f"], "log_line": [1],
+    }, schema={"timestamp_raw": pl.Int64, "clock_id": pl.String, "time_resolution_ns": pl.Int64, "source_kind": pl.String, "recorded_start": pl.Int64, "recorded_end": pl.Int64, "log_file_path": pl.String, "log_line": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS))  # fmt: skip
     table = schema.conform(pl.DataFrame({"clock_id": ["c"], "offset_ns": [offset], "error_ns": [error], "status": ["aligned"]}), schema.CLOCKS)
     row = place.place(events, table).select(pl.col("timestamp", "time_earliest", "time_latest").cast(pl.Int64)).row(0, named=True)
     assert row["time_earliest"] <= true <= row["time_latest"]
@@ -151,7 +151,7 @@ def test_the_interval_holds_the_true_moment(true, offset, error, within, resolut
 
 
 def test_events_without_a_stamp_are_last_and_open():
-    events = pl.DataFrame({"timestamp_raw": [None, 5], "clock_id": ["c", "c"], "time_resolution_ns": [1, 1], "recorded_start": [None, None], "recorded_end": [None, None], "log_file_path": ["f", "f"], "log_line": [1, 2]}, schema_overrides={"recorded_start": pl.Int64, "recorded_end": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS))  # fmt: skip
+    events = pl.DataFrame({"timestamp_raw": [None, 5], "clock_id": ["c", "c"], "time_resolution_ns": [1, 1], "source_kind": ["gateway", "gateway"], "recorded_start": [None, None], "recorded_end": [None, None], "log_file_path": ["f", "f"], "log_line": [1, 2]}, schema_overrides={"recorded_start": pl.Int64, "recorded_end": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS))  # fmt: skip
     out = place.place(events, schema.conform(pl.DataFrame({"clock_id": ["c"], "offset_ns": [0], "error_ns": [0], "status": ["reference"]}), schema.CLOCKS))
     assert out.get_column("log_line").to_list() == [2, 1]
     assert out.row(1, named=True)["time_earliest"] is None
