@@ -301,9 +301,9 @@ def _solve(left: NDArray[np.intp], right: NDArray[np.intp], cost: NDArray[np.flo
     priced = coo_matrix(
         (np.concatenate([np.round(cost * 1000) + 1, np.full(size_l, np.round(alone * 1000))]), (np.concatenate([rows, np.arange(size_l)]), np.concatenate([columns, size_r + np.arange(size_l)]))), shape=(size_l, size_r + size_l)
     ).tocsr()
-    solved_r, solved_c = min_weight_full_bipartite_matching(priced)
-    paired = solved_c < size_r
-    solved_r, solved_c = solved_r[paired], solved_c[paired]
+    matched_r, matched_c = min_weight_full_bipartite_matching(priced)
+    paired = matched_c < size_r
+    solved_r, solved_c = matched_r[paired].astype(np.intp), matched_c[paired].astype(np.intp)
     table = np.full((size_l, size_r), np.inf)
     table[rows, columns] = cost
     own = table[solved_r, solved_c]
@@ -340,7 +340,7 @@ def _exchangeable(table: NDArray[np.float64], solved_r: NDArray[np.intp], solved
     far = floyd_warshall(np.where(np.isinf(gift), 0.0, gift), directed=True)
     back = (gift + far.T) < EQUAL * 1000
     _, label = connected_components(coo_matrix(back | back.T), directed=False)
-    return back[:count].any(axis=1), label[:count]
+    return np.array(back[:count].any(axis=1)), label[:count].astype(np.intp)
 
 
 def _match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:

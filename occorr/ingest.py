@@ -115,8 +115,7 @@ def _part(
     lines = unwrap.peel(lines, [e for e in plan.envelopes if not (done and e.name == "compose_prefix")])
     lines = detect.assign(lines, plan.recognition.dialects, library)
     order = detect.order(plan.recognition.dialects, library)
-    dialect = lines.get_column("_dialect")
-    fits = dialect >= 0
+    fits = lines.get_column("_dialect") >= 0
     loose = lines.filter(~fits)
     unparsed = pl.repeat(False, lines.height, eager=True)
     if loose.height:
