@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from occorr import definitions, detect, ingest, read, resources, rules as rule_files, schema
+from occorr import definitions, detect, ingest, quotes, read, resources, rules as rule_files, schema
 from occorr.errors import OccorrError, nearest
 
 if TYPE_CHECKING:
@@ -126,10 +126,9 @@ def _incident(out: Console, result: Analysis, row: dict[str, Any], own: pl.DataF
     out.print(Text.assemble((f"{row['cause']}", "bold"), f"  {verdict}, {_percent(row['probability'])}  ({row['incident_id']})"))
     out.print(clean(row["title"]))
     lines = result.evidence.filter(pl.col("close_id").is_in(main.filter(pl.col("verdict") == verdict).get_column("close_id").to_list()) & (pl.col("role") == "supports"))
-    kinds = result.timeline.select("event_id", "event_name")
-    told = lines.join(kinds, on="event_id", how="left", maintain_order="left").with_columns(pl.col("event_name").cast(pl.String).replace_strict(TELLING, default=9, return_dtype=pl.Int64).alias("_k"))
+    told = lines.join(quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(lines.get_column("event_id").to_list()))), on="event_id", how="left", maintain_order="left").with_columns(pl.col("event_name").cast(pl.String).replace_strict(TELLING, default=9, return_dtype=pl.Int64).alias("_k"))
     for line in told.sort("_k", maintain_order=True).head(1).to_dicts():
-        out.print(f"  {place(line['log_file_path'], line['log_line'])}  {clean(line['quote'])}"[: out.width - 1])
+        out.print(f"  {place(line['log_file_path'], line['log_line'])}  {clean(line['said'] or line['quote'])}"[: out.width - 1])
 
 
 def _table() -> Table:
@@ -231,6 +230,8 @@ def explain(result: Analysis, close_id: str) -> None:
     out.print(f"seen: {', '.join(codes) or 'no code'}" + (f"; reason: {clean(row['websocket_close_reason'])}" if row["websocket_close_reason"] else "") + ("" if row["established"] else "; it never opened"))
     if row["group_id"]:
         out.print("several closes fit these lines equally well: this is one of them, in some order")
+    words = dict(quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(result.evidence.filter(pl.col("close_id") == row["close_id"]).get_column("event_id").to_list()))).select("event_id", "said").rows())
+    quoted: set[str] = set()
     for role, head in (("supports", "For it"), ("contradicts", "Against it")):
         lines = result.evidence.filter((pl.col("close_id") == row["close_id"]) & (pl.col("role") == role))
         if lines.is_empty():
@@ -243,7 +244,9 @@ def explain(result: Analysis, close_id: str) -> None:
             out.print(f"{sentences.get(name, name)} [{strength}{'' if role == 'supports' else ', for ' + str(for_cause)}; rule {name}]")
             for line in rows.to_dicts():
                 out.print(f"  {line['log_file_path']}:{line['log_line']}  {_delta(line['delta_ns'], line['error_ns'])}")
-                out.print(Text("    " + clean(line["quote"])[:400]))
+                if line["event_id"] not in quoted:
+                    quoted.add(line["event_id"])
+                    out.print(Text("    " + clean(words.get(line["event_id"]) or line["quote"])[:400]))
     if row["missing"]:
         out.print()
         out.print("What would settle it", style="bold")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import plotly.offline
 import polars as pl
 
-from occorr import resources
+from occorr import quotes, resources, rules
 from occorr.report import words
 from occorr.report.digest import Digest, digest
 from occorr.report.document import environment, headline
@@ -142,7 +142,8 @@ def _evidence(d: Digest, base: int) -> pl.DataFrame:
     )
     told = d.timeline.select("event_id", "timestamp", "source_kind", "compose_project").unique(
         "event_id", keep="first", maintain_order=True
-    )
+    ).join(quotes.sayings(d.timeline.filter(pl.col("event_id").is_in(d.evidence["event_id"].drop_nulls().unique().implode()))).select("event_id", "said"), on="event_id", how="left", maintain_order="left")
+    because = {rule.id: rule.sentence for cause in rules.builtin() for rule in cause.rules}
     return (
         d.evidence.join(places, on="close_id", maintain_order="left")
         .join(told, on="event_id", how="left", maintain_order="left")
@@ -154,6 +155,8 @@ def _evidence(d: Digest, base: int) -> pl.DataFrame:
             pl.col("error_ns").floordiv(1000).alias("error"),
             _named(d),
             pl.col("quote").str.slice(0, 2000),
+            pl.coalesce("said", "quote").str.slice(0, 2000).alias("said"),
+            pl.col("rule").replace(because).alias("because"),
             pl.col("compose_project").fill_null(d.only_project).alias("project"),
             "close", "rule", "cause", "role", "strength", line="log_line", kind="source_kind",
         )

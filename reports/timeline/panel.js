@@ -29,8 +29,9 @@ function line(e) {
   const distance = e.delta === null ? "time not known" : signed(e.delta) + (e.error === null ? "" : ` ± ${length(e.error)}`);
   return el("li", { class: `${e.strength} ${e.role}` },
     el("div", { class: "head" }, el("button", { type: "button", title: "Copy", onclick: () => navigator.clipboard && navigator.clipboard.writeText(place).then(() => announce(`Copied ${place}`), () => {}) }, place), el("b", {}, distance)),
-    el("div", { class: "soft" }, `${e.strength}${e.role === "contradicts" ? `, against ${e.cause}` : ""}: ${(e.rule || "").replace(/[_.]/g, " ")}`),
-    e.quote ? el("pre", { tabindex: "0" }, e.quote) : "");
+    el("div", { class: "soft", title: e.rule || "" }, `${e.strength}${e.role === "contradicts" ? `, for ${e.cause}` : ""}: ${e.because || e.rule || ""}`),
+    e.said ? el("pre", { tabindex: "0" }, e.said) : "",
+    e.quote && e.quote !== e.said ? el("details", {}, el("summary", {}, "the line itself"), el("pre", { tabindex: "0" }, e.quote)) : "");
 }
 
 // Evidence around the close on one scale; near and far both stay readable because distance is drawn by its square root.

@@ -1,0 +1,33 @@
+"""What a line says, in the fewest words: structured records are hard to read where one sentence would do.
+
+The line itself stays beside it everywhere; this is only what is shown first.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+
+def sayings(timeline: pl.DataFrame) -> pl.DataFrame:
+    """For each event, `said`: an engine's event as words, a JSON line's message, any other line as it is.
+
+    Args:
+        timeline: EVENTS.
+
+    Returns:
+        columns event_id, event_name, said; one row an event.
+    """
+    text = timeline.with_columns(pl.col(c).cast(pl.String) for c in ("event_name", "container_name", "container_action", "source_kind", "client_address", "http_request_method"))
+    raw = pl.col("log_record_original")
+    attribute = pl.col("attributes").list.eval(pl.element().struct.field("value").filter(pl.element().struct.field("key").is_in(["signal", "health_status", "network_name", "exec_command"])))
+    engine = pl.concat_str(
+        pl.col("event_name").str.replace(".", " ", literal=True), "container_name", pl.when(pl.col("container_exit_code").is_not_null()).then(pl.format("exit code {}", "container_exit_code")),
+        attribute.list.join(" "), separator=" ", ignore_nulls=True,
+    )  # fmt: skip
+    proxy = pl.concat_str(
+        "client_address", "http_request_method", "url_path", pl.format("status {}", pl.col("http_response_status_code")), pl.when(pl.col("duration_ns").is_not_null()).then(pl.format("after {} s", (pl.col("duration_ns") / 1e9).round(3))),
+        separator=" ", ignore_nulls=True,
+    )  # fmt: skip
+    structured = raw.str.starts_with("{")
+    said = pl.when(structured & (pl.col("source_kind") == "docker")).then(engine).when(structured & (pl.col("source_kind") == "proxy") & (pl.col("event_name") == "http.access")).then(proxy).when(structured).then(pl.coalesce("body", raw)).otherwise(raw)
+    return text.select("event_id", "event_name", said.alias("said")).unique("event_id", keep="first", maintain_order=True)
