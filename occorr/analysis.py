@@ -104,7 +104,8 @@ def analyze(
     events = scope.roles(events, fact_table)
     events, clock_table = clocks.align(events, fact_table, tz=tz, overrides=offsets)
     events = place.place(events, clock_table)
-    rows = closes.closes(events, fact_table)
+    events, addresses = scope.instances(events, fact_table)
+    rows = closes.closes(events, fact_table, addresses)
     lives = episodes.episodes(events, fact_table)
     judged = causes.judge(rows, lives, events, fact_table, rules.builtin(), scope.placement(events, fact_table))
     result = Analysis(
@@ -121,7 +122,7 @@ def _nothing(table: pl.DataFrame) -> str:
 
 def _timeline(events: pl.DataFrame) -> pl.DataFrame:
     """EVENTS: the contract's columns, everything else folded into `attributes`."""
-    extra = sorted(c for c in events.columns if (c in schema.ATTRIBUTES and c not in ("zone_inline", "multiplicity")) or c.startswith("x_") or c in ("also_at", "role"))
+    extra = sorted(c for c in events.columns if (c in schema.ATTRIBUTES and c not in ("zone_inline", "multiplicity")) or c.startswith("x_") or c in ("also_at", "role", "instance"))
     used = [c for c in extra if events.get_column(c).is_not_null().any()]
     numbered = events.with_row_index("_row")
     # long form: only what is there costs anything

@@ -64,7 +64,7 @@ def judge(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame, fa
     findings = _findings(wide, named, causes)
     verdicts = _weigh(wide, findings, named)
     evidence = _evidence(wide, findings, verdicts, named, events)
-    rows = wide.join(verdicts, on="close_id", how="left", maintain_order="left").with_columns(pl.lit(place[0]).alias("service_name"), pl.lit(place[1]).alias("compose_project"))
+    rows = wide.join(verdicts, on="close_id", how="left", maintain_order="left").with_columns(pl.coalesce(pl.col("instance").str.extract(r"([^/]+)$", 1), pl.lit(place[0])).alias("service_name"), pl.coalesce(pl.col("instance").str.extract(r"^([^/]+)/", 1), pl.lit(place[1])).alias("compose_project"))
     rows = rows.with_columns(_missing().alias("missing"))
     rows, incidents = _incidents(rows, named, causes)
     return Judged(rows, evidence, incidents, named)
@@ -191,12 +191,15 @@ def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataF
         "cut": (pl.col("cut_low"), pl.col("cut_high")), "end": (pl.col("cut_low"), pl.col("cut_high")), "down": (pl.col("cut_low"), pl.coalesce("up", far)), "during": (pl.col("cut_low"), pl.coalesce("up", far)),
         "starting": (pl.coalesce("up", "cut_high"), pl.coalesce("ready", pl.coalesce("up", "cut_high") + 60 * SECOND)),
     }[relation.at]  # fmt: skip
-    windows = fit.select("episode", pl.col("cause").alias("episode_cause"), pl.col("rank").alias("episode_rank"), (low - int(relation.before * SECOND)).alias("from"), (high + int(relation.after * SECOND)).alias("until"), pl.col("error").fill_null(0)).drop_nulls("from")
-    times = hits.select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t"), pl.col("time_earliest").cast(pl.Int64).alias("lo"), pl.col("time_latest").cast(pl.Int64).alias("hi")).drop_nulls("t")
+    windows = fit.select("episode", pl.col("cause").alias("episode_cause"), pl.col("rank").alias("episode_rank"), (low - int(relation.before * SECOND)).alias("from"), (high + int(relation.after * SECOND)).alias("until"), pl.col("error").fill_null(0), pl.col("instance").alias("of")).drop_nulls("from")
+    times = hits.select("close_id", "instance", pl.col("timestamp").cast(pl.Int64).alias("t"), pl.col("time_earliest").cast(pl.Int64).alias("lo"), pl.col("time_latest").cast(pl.Int64).alias("hi")).drop_nulls("t")
     if relation.at == "end":  # only the latest moment is known: when the process was gone
         times = times.with_columns(pl.col("hi").alias("lo"), pl.col("hi").alias("t"))
     pairs = times.join_where(windows, pl.col("hi") + pl.col("error") >= pl.col("from"), pl.col("lo") - pl.col("error") <= pl.col("until"))
-    inside = (pl.col("lo") >= pl.col("from")) & (pl.col("hi") <= pl.col("until"))
+    # what happened to another gateway never counts; where it is not known which one it was, it settles nothing
+    pairs = pairs.filter((pl.col("instance") == pl.col("of")).fill_null(value=True))
+    ours = (pl.col("instance") == pl.col("of")).fill_null(value=False) | pl.col("of").is_null()
+    inside = (pl.col("lo") >= pl.col("from")) & (pl.col("hi") <= pl.col("until")) & ours
     # nearest episode first: a close belongs to one
     middle = (pl.col("from") + pl.min_horizontal("until", pl.col("from") + 600 * SECOND)) // 2
     pairs = pairs.with_columns(inside.alias("certain"), (pl.col("t") - middle).abs().alias("_far")).sort("close_id", pl.col("certain").not_(), "_far").unique("close_id", keep="first", maintain_order=True)

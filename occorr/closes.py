@@ -14,7 +14,7 @@ import polars as pl
 from occorr import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,12 +31,13 @@ _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|asse
 _PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
 
 
-def closes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+def closes(events: pl.DataFrame, facts: pl.DataFrame, addresses: Mapping[str, str] | None = None) -> pl.DataFrame:
     """One row a close, with everything that its observers say of it.
 
     Args:
         events: placed events.
         facts: FACTS.
+        addresses: instance of the gateway at each address, where there are several.
 
     Returns:
         the columns of CLOSES that are known before the cause, and the features that rules read: `g_*` from the
@@ -55,6 +56,9 @@ def closes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     matched = _match_client(rows, calls, facts)
     rows = rows.join(matched, on="row", how="left").join(calls, on="c_row", how="left")
     rows = pl.concat([rows, calls.join(matched.select("c_row"), on="c_row", how="anti")], how="diagonal")
+    host = pl.col("p_upstream").str.extract(r"^\[?([^\]]+?)\]?:\d+$", 1)
+    by_address = host.replace_strict(dict(addresses), default=None, return_dtype=pl.String) if addresses else pl.lit("")
+    rows = rows.with_columns(pl.coalesce("g_instance", by_address).alias("instance"))
     return _finish(rows.drop("row"), events, facts)
 
 
@@ -68,6 +72,7 @@ def _of(name: str, column: str = "event_id") -> pl.Expr:
 
 def _gateway(events: pl.DataFrame) -> pl.DataFrame:
     """A row a connection that the gateway speaks of and that ended, or whose process ended under it."""
+    events = events if "instance" in events.columns else events.with_columns(pl.lit("").alias("instance"))
     own = events.filter(pl.col("source_kind") == "gateway").with_columns(pl.col("timestamp").cast(pl.Int64).alias("t"))
     own = own.with_columns(
         pl.when((pl.col("event_name") == "websocket.close") & pl.col("conn_short").is_null()).then(pl.col("event_id")).otherwise("conn_short").alias("key"),
@@ -99,7 +104,7 @@ def _gateway(events: pl.DataFrame) -> pl.DataFrame:
         _of("handshake.timeout").alias("g_timeout_event"), _of("protocol.mismatch").alias("g_version_event"), _of("handshake.invalid").alias("g_invalid_event"),
         pl.col("event_name").eq("rpc.response").any().alias("g_spoke"), pl.col("origin").drop_nulls().first().alias("g_origin"),
         pl.col("severity_text").filter(closing).first().alias("g_level"),
-        pl.col("log_file_path").filter(closing).first().alias("g_file"),
+        pl.col("log_file_path").filter(closing).first().alias("g_file"), _first("instance").alias("g_instance"),
     )  # fmt: skip
     rows = rows.with_columns(
         # a structured form says what the cause is, also by saying none; its free text may still be read in two ways

@@ -30,7 +30,7 @@ _SCHEMA: Final[dict[str, Any]] = {
     "kind": pl.String, "cut_low": pl.Int64, "cut_high": pl.Int64, "up": pl.Int64, "ready": pl.Int64, "error": pl.Int64, "covered": pl.Boolean, "abrupt": pl.Boolean, "exit_code": pl.Int64,
     "die": pl.Int64, "kill_term": pl.Int64, "kill_kill": pl.Int64, "kill_other": pl.Int64, "oom": pl.Int64, "oom_fact": pl.Boolean, "stop": pl.Int64, "restart": pl.Int64, "created": pl.Int64,
     "destroyed": pl.Int64, "unhealthy": pl.Int64, "sigterm": pl.Int64, "sigusr": pl.Int64, "in_process": pl.Int64, "conflict": pl.Int64, "crash": pl.Int64, "fatal": pl.Int64, "node_exit": pl.Int64,
-    "exec_signal": pl.Int64, "reload": pl.Int64, "moved": pl.Boolean, "boots": pl.Int64, "shown": pl.Boolean, "silent_s": pl.Float64, "events": pl.List(pl.String), "narrow": pl.Boolean, "container_id": pl.String,
+    "exec_signal": pl.Int64, "reload": pl.Int64, "moved": pl.Boolean, "boots": pl.Int64, "shown": pl.Boolean, "silent_s": pl.Float64, "events": pl.List(pl.String), "narrow": pl.Boolean, "container_id": pl.String, "instance": pl.String,
 }  # fmt: skip
 _LIFE: Final = (
     "gateway.signal", "gateway.stop", "gateway.restart", "gateway.drained", "gateway.shutdown", "gateway.conflict", "gateway.start_failed", "gateway.crash", "process.error", "gateway.start", "gateway.listening", "gateway.ready",
@@ -48,7 +48,10 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         facts: FACTS.
     """
     covered = _coverage(events)
-    found = [*_gateway(events, facts, covered), *_proxy(events, covered), *_interruptions(events)]
+    events = events if "instance" in events.columns else events.with_columns(pl.lit("").alias("instance"))
+    found = [*_proxy(events, covered), *_interruptions(events)]
+    for name in events.get_column("instance").drop_nulls().unique().sort().to_list():
+        found += [{**row, "instance": name} for row in _gateway(events.filter(pl.col("instance") == name), facts, covered)]
     rows = pl.DataFrame(found, schema=_SCHEMA, orient="row") if found else pl.DataFrame(schema=_SCHEMA)
     return rows.sort("cut_low", "kind").with_columns(pl.format("e{}", pl.int_range(pl.len())).alias("episode"))
 
@@ -278,7 +281,7 @@ def _interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
     ours = events.filter(pl.col("role") == "gateway")
     gone = ours.filter(pl.col("event_name").is_in(["container.die", "container.start"])).select(t.alias("t")).get_column("t").to_list()
     for kind, begin, end in (("freeze", "container.pause", "container.unpause"), ("partition", "network.disconnect", "network.connect")):
-        starts = ours.filter(pl.col("event_name") == begin).select(t.alias("t"), "event_id", "container_id").sort("t")
+        starts = ours.filter(pl.col("event_name") == begin).select(t.alias("t"), "event_id", "container_id", "instance").sort("t")
         ends = ours.filter(pl.col("event_name") == end).select(t.alias("until"), pl.col("event_id").alias("end_id")).sort("until")
         spans = starts.join_asof(ends, left_on="t", right_on="until", strategy="forward", check_sortedness=False)
         # an engine may say twice that it began; it ends once
@@ -286,5 +289,5 @@ def _interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
             if kind == "partition" and any(abs(g - row["t"]) < 5 * SECOND for g in gone):
                 continue  # a stop takes the container off its network: that is no partition
             until = row["until"] if row["until"] is not None else row["t"] + 3600 * SECOND
-            out.append(_row(kind=kind, cut_low=row["t"], cut_high=until, up=until, error=0, covered=True, abrupt=False, shown=True, events=[i for i in (row["event_id"], row["end_id"]) if i], container_id=row["container_id"]))
+            out.append(_row(kind=kind, cut_low=row["t"], cut_high=until, up=until, error=0, covered=True, abrupt=False, shown=True, events=[i for i in (row["event_id"], row["end_id"]) if i], container_id=row["container_id"], instance=row["instance"]))
     return out

@@ -32,9 +32,15 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     names = names.join(stated, on="container_id", how="left")
     image = pl.col("image").fill_null("")
-    names = names.with_columns(pl.coalesce("role", pl.when(image.str.contains(_PROXY)).then(pl.lit("proxy")).when(image.str.contains(_GATEWAY)).then(pl.lit("gateway"))).alias("role"))
+    names = names.with_columns(pl.coalesce("role", pl.when(image.str.contains(_PROXY)).then(pl.lit("proxy"))).alias("role"))
     if not (names.get_column("role") == "gateway").any():
         names = _by_starts(names, events)
+    if not (names.get_column("role") == "gateway").any():
+        # the CLI's container runs the gateway's image too: where several do, the one that is called so
+        called = pl.concat_str(pl.col("compose_service").fill_null(""), pl.col("container_name").fill_null("")).str.contains(r"(?i)gateway|gw")
+        alike = pl.col("role").is_null() & image.str.contains(_GATEWAY)
+        some = names.filter(alike & called).height > 0
+        names = names.with_columns(pl.when(alike & (called | (not some))).then(pl.lit("gateway")).otherwise("role").alias("role"))
     # a recreated container is another id of the same service, or of the same name
     family = pl.coalesce(pl.concat_str("compose_project", pl.lit("/"), "compose_service"), "container_name")
     names = names.with_columns(pl.coalesce("role", pl.col("role").drop_nulls().first().over(family)).alias("role"))
@@ -69,6 +75,39 @@ def _by_starts(names: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
         return names
     winner = free.sort("len", descending=True).item(0, "container_id")
     return names.with_columns(pl.when(pl.col("container_id") == winner).then(pl.lit("gateway")).otherwise("role").alias("role"))
+
+
+def instances(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Tells several gateways on one host apart: adds `instance`, and returns instance by address.
+
+    `instance` is `project/service` (or the container's name) of the gateway that an event belongs to; an empty string
+    where there is only one gateway; null where several are there and nothing says which one it is.
+    """
+    family = pl.coalesce(pl.concat_str("compose_project", pl.lit("/"), "compose_service"), "container_name")
+    docker = events.filter(pl.col("role") == "gateway").group_by("container_id").agg(family.drop_nulls().first().alias("instance"))
+    own = facts.filter(pl.col("subject").str.starts_with("container:")).with_columns(pl.col("subject").str.slice(10).alias("container_id"))
+    wide = own.group_by("container_id").agg(
+        pl.col("value").filter(pl.col("key") == "compose.project").first().alias("p"), pl.col("value").filter(pl.col("key") == "compose.service").first().alias("s"), pl.col("value").filter(pl.col("key") == "name").first().alias("n"),
+        (pl.col("value").filter(pl.col("key") == "role") == "gateway").any().alias("g"),
+    )  # fmt: skip
+    stated = wide.filter("g").select("container_id", pl.coalesce(pl.concat_str("p", pl.lit("/"), "s"), "n").alias("instance"))
+    known = pl.concat([docker, stated]).drop_nulls().unique("container_id", keep="first", maintain_order=True)
+    if known.get_column("instance").n_unique() <= 1:
+        return events.with_columns(pl.lit("").alias("instance")), {}
+    by_id = dict(known.rows())
+    addresses = own.filter(pl.col("key").str.contains(r"^network\..*\.address$") & pl.col("container_id").is_in(list(by_id)))
+    by_address = {r["value"]: by_id[r["container_id"]] for r in addresses.to_dicts()}
+    by_host = {c[:12]: i for c, i in by_id.items()}
+    by_service = {i.rpartition("/")[2]: i for i in by_id.values()}
+    local = pl.coalesce("local_address", pl.col("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1))
+    told = pl.coalesce(
+        pl.col("host_name").replace_strict(by_host, default=None, return_dtype=pl.String), local.replace_strict(by_address, default=None, return_dtype=pl.String),
+        pl.coalesce("compose_service", "part").replace_strict(by_service, default=None, return_dtype=pl.String),
+    )  # fmt: skip
+    files = events.filter(pl.col("source_kind") == "gateway").with_columns(told.alias("_t")).group_by("log_file_path", "part").agg(pl.col("_t").drop_nulls().mode().sort().first().alias("_file"))
+    gateway = events.join(files, on=["log_file_path", "part"], how="left", maintain_order="left")
+    named = pl.when(pl.col("source_kind") == "docker").then(pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String)).when(pl.col("source_kind") == "gateway").then("_file")
+    return gateway.with_columns(named.alias("instance")).drop("_file"), by_address
 
 
 def placement(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[str | None, str | None]:
