@@ -31,6 +31,7 @@ TOGETHER: Final = 45 * SECOND  # closes of one cause that lie nearer together ar
 AT_ONCE: Final = 10 * MS  # ends that lie nearer together were cut by one hand
 ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
 HUNG: Final = 15 * SECOND  # from the trigger of a crash or OOM kill to the death: up to 11 s measured
+DEFAULT_PORT: Final = "18789"
 LIMITS: Final = (60.0, 75.0, 300.0, 3600.0)  # idle limits that proxies and balancers come with, s
 _COLUMN_OF: Final = {
     "gateway": "g_event", "open": "g_open_event", "proxy": "p_event", "proxy_error": "p_error_event", "client": "c_event", "auth": "g_auth_event", "error": "g_error_event", "parse": "g_parse_event",
@@ -92,7 +93,7 @@ def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame,
     first_docker = docker.min() if docker.len() else None
     untrusted = events.filter(pl.col("event_name") == "proxy.untrusted")
     tunnels = closes.filter(pl.col("p_established").fill_null(value=False)) if "p_established" in closes.columns else closes.clear()
-    own = _gateway_upstreams(closes, tunnels, facts)
+    own = _gateway_upstreams(tunnels, events, facts)
     paths = tunnels.get_column("p_path").drop_nulls().unique().to_list() if "p_path" in tunnels.columns else []
     kinds = closes.get_column("p_kind").drop_nulls().unique().to_list() if "p_kind" in closes.columns else []
     kinds += [str(v).removeprefix("proxy.") for v in facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy.")).get_column("value").to_list()]
@@ -154,16 +155,14 @@ def _any_near(episodes: pl.DataFrame, t: pl.Expr, before: int = 2 * SECOND) -> p
     return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
 
 
-def _gateway_upstreams(closes: pl.DataFrame, tunnels: pl.DataFrame, facts: pl.DataFrame) -> list[str]:
-    """host:port of the gateway as proxies name it: where their tunnels go, and where the gateway says it listens."""
-    out: set[str] = set()
-    if "p_upstream" in tunnels.columns:
-        out |= set(tunnels.get_column("p_upstream").drop_nulls().to_list())
-    if "g_local" in closes.columns and not out:
-        local = closes.get_column("g_local").drop_nulls().unique().to_list()
-        configured = facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list() or ["18789"]
-        out |= {f"{a}:{p}" for a in local for p in configured}
-    return sorted(out)
+def _gateway_upstreams(tunnels: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> list[str]:
+    """host:port of the gateways as proxies name them: where tunnels go, where the gateways are reached, where they listen."""
+    out = set(tunnels.get_column("p_upstream").drop_nulls().to_list()) if "p_upstream" in tunnels.columns else set()
+    out |= set(events.get_column("endpoint").str.extract(r"->\[?([^\]]+?\]?:\d+)$", 1).drop_nulls().unique().to_list()) if "endpoint" in events.columns else set()
+    subjects = facts.filter((pl.col("key") == "role") & (pl.col("value") == "gateway")).get_column("subject").to_list()
+    addresses = facts.filter(pl.col("subject").is_in(subjects) & pl.col("key").str.contains(r"^network\..*\.address$")).get_column("value").to_list()
+    ports = {*facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list(), *(u.rpartition(":")[2] for u in out)} or {DEFAULT_PORT}
+    return sorted(out | {f"{a}:{p}" for a in addresses for p in ports})
 
 
 def _findings(wide: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:

@@ -1,0 +1,48 @@
+"""Two Compose projects on one host, their logs in one directory: what happens to one gateway says nothing of the other."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import occorr
+
+SAMPLES = Path(__file__).resolve().parent.parent / "sample_logs"
+OTHER_NET = ("192.0.2.", "198.51.100.")
+
+
+def other(source: Path, target: Path) -> None:
+    """A copy of an incident as another project's, on another network."""
+    target.mkdir()
+    for file in source.rglob("*"):
+        if not file.is_file() or file.suffix in (".md", ".toml"):
+            continue
+        text = file.read_text(encoding="utf-8").replace(*OTHER_NET)
+        for project in ("openclaw", "claw", "homelab", "assistant"):
+            text = text.replace(f"{project}_gateway", "beta_gateway").replace(f"{project}_proxy", "beta_proxy").replace(f"{project}_default", "beta_default")
+            text = text.replace(f'"com.docker.compose.project":"{project}"', '"com.docker.compose.project":"beta"').replace(f'"com.docker.compose.project": "{project}"', '"com.docker.compose.project": "beta"')
+        place = target / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+
+
+def causes(frame: pl.DataFrame, net: str) -> dict[tuple[object, ...], tuple[str, str]]:
+    rows = frame.filter(pl.col("client_address").str.starts_with(net))
+    return {(r["client_address"].replace(net, ""), r["client_port"], r["conn_id"], r["http_status_proxy"], str(r["timestamp"])[:19]): (r["cause"], r["verdict"]) for r in rows.to_dicts()}
+
+
+@pytest.mark.parametrize(("first", "second"), [("crash-then-sigterm", "restart-beside-worker"), ("oom-then-deploy", "crash-then-sigterm")])
+def test_no_decisive_verdict_crosses_over(tmp_path, first, second):
+    shutil.copytree(SAMPLES / first, tmp_path / "a", ignore=shutil.ignore_patterns("*.md", "*.toml"))
+    other(SAMPLES / second, tmp_path / "b")
+    both = occorr.analyze([tmp_path]).closes
+    assert both.get_column("compose_project").drop_nulls().n_unique() == 2
+    for name, net in ((first, OTHER_NET[0]), (second, OTHER_NET[1])):
+        alone = {k: v[0] for k, v in causes(occorr.analyze([SAMPLES / name]).closes, OTHER_NET[0]).items()}
+        together = causes(both, net)
+        shared = alone.keys() & together.keys()
+        assert len(shared) >= 0.8 * len(alone)
+        assert {k: v for k, v in together.items() if k in shared and v[1] == "decisive" and v[0] != alone[k]} == {}
