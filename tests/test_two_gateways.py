@@ -34,7 +34,7 @@ def causes(frame: pl.DataFrame, net: str) -> dict[tuple[object, ...], tuple[str,
     return {(r["client_address"].replace(net, ""), r["client_port"], r["conn_id"], r["http_status_proxy"], str(r["timestamp"])[:19]): (r["cause"], r["verdict"]) for r in rows.to_dicts()}
 
 
-@pytest.mark.parametrize(("first", "second"), [("crash-then-sigterm", "restart-beside-worker"), ("oom-then-deploy", "crash-then-sigterm")])
+@pytest.mark.parametrize(("first", "second"), [("crash-then-sigterm", "proxy-reload-then-deploy"), ("partition-behind-caddy", "crash-then-sigterm")])
 def test_no_decisive_verdict_crosses_over(tmp_path, first, second):
     shutil.copytree(SAMPLES / first, tmp_path / "a", ignore=shutil.ignore_patterns("*.md", "*.toml"))
     other(SAMPLES / second, tmp_path / "b")
