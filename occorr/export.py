@@ -33,7 +33,7 @@ def save(result: Analysis, target: Path, texts: Mapping[str, str]) -> None:
         OccorrError: something that occorr did not write stands there, or the place cannot be written.
     """
     if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not (target / MARK).is_file())):
-        raise OccorrError(f"{target} exists and was not written by occorr; give another directory with -o, or remove it")
+        raise OccorrError(f"{target} exists and was not written by occorr; give another directory with -o")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
