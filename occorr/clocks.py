@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from occorr import schema
+from occorr.alignment import vote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -188,19 +189,6 @@ def _sibling_shift(events: pl.DataFrame, clock: str) -> int | None:
     if votes.height > 1 and votes.item(1, "n") > MARGIN * votes.item(0, "n"):
         return None
     return int(votes.item(0, "q")) * QUARTER
-
-
-def vote(low: NDArray[np.int64], high: NDArray[np.int64], plateau: float = 1.0) -> tuple[int, int, int]:
-    """The stretch that most intervals share, or at least `plateau` of them: (from, to, how many). Time n log n."""
-    ends = np.concatenate([low, high])
-    steps = np.concatenate([np.ones(len(low), np.int64), -np.ones(len(high), np.int64)])
-    order = np.lexsort((-steps, ends))
-    depth = np.cumsum(steps[order])
-    at = int(np.argmax(depth))
-    below = np.flatnonzero(depth < plateau * depth[at])
-    first = int(below[below < at].max(initial=-1)) + 1
-    last = int(below[below > at].min(initial=len(ends) - 1))
-    return int(ends[order][first]), int(ends[order][last]), int(depth[at])
 
 
 def _settle(diff: NDArray[np.int64], width: NDArray[np.int64], windows: tuple[NDArray[np.int64], NDArray[np.int64]], method: str) -> Estimate | None:
