@@ -221,7 +221,7 @@ def _solve(given: Anchors, line: _Line, kept: tuple[Flags, Flags]) -> _Line:
         (np.concatenate([-signs, -rows, -np.ones(n)]), (np.tile(np.arange(n), 3), np.concatenate([np.zeros(n), np.ones(n), np.arange(n) + 2]).astype(np.int64))), shape=(n, n + 2))  # fmt: skip
     steepest = DRIFT * line.half / MS
     bounds: list[tuple[float | None, float | None]] = [(None, None), (-steepest, steepest), *([(0.0, None)] * n)]
-    found = linprog(np.concatenate([[0.0, 0.0], np.ones(n)]), A_ub=matrix, b_ub=-limit, bounds=bounds, method="highs")
+    found = linprog(np.concatenate([[0.0, 0.0], np.ones(n)]), A_ub=matrix, b_ub=-limit, bounds=bounds, method="highs")  # type: ignore[call-overload]  # the stubs know no sparse matrix
     return line if found.status != 0 or found.x is None else replace(line, offset=float(found.x[0]), slope=float(found.x[1]))
 
 
