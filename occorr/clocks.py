@@ -34,7 +34,7 @@ SYSTEMATIC: Final = 2 * MS  # what the bulk of that lag may be off by
 PLATEAU: Final = 0.8  # wrong anchors move the peak inside its plateau: the bound is where this share of it still agrees
 FLOOR: Final = 3 * MS  # no bound from lives and refusals is printed below this: lags between programs are not known better
 LINE_LAG: Final = 21 * MS  # the engine stamps a line 0.2 to 21 ms after the process did
-LEAST_LAG: Final = 500_000  # the least of several such lags, ns, is below this beside the stamp's own truncation
+LEAST_LAG: Final = 1_000_000  # the least of several such lags, ns, is below this beside the stamp's own truncation
 STRETCH: Final = 2 * SECOND  # a busy process or engine may delay all lines for as long as a second
 LINES: Final = 6  # … of so many lines
 LINE_ERROR: Final = 1 * MS  # what that may be off by
@@ -389,7 +389,7 @@ def _lines(two: pl.DataFrame) -> Estimate:
     order = np.lexsort((-diff, bucket))
     _, first, count = np.unique(bucket[order], return_index=True, return_counts=True)
     top = order[first]
-    room = np.where(count >= LINES, LEAST_LAG, np.where(count >= ENOUGH, 4 * LEAST_LAG, LINE_LAG))
+    room = np.where(count >= LINES, LEAST_LAG, np.where(count >= ENOUGH, 3 * LEAST_LAG, LINE_LAG))
     tight = alignment.anchors(at[top], np.full(len(top), -np.inf), diff[top] + width[top] + room, hard=True)
     method = "two stamps of one line"
     segments = alignment.align(alignment.join([wide, tight]))
