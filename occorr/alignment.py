@@ -33,6 +33,7 @@ COARSE: Final = 1_200 * MS  # what an open side is taken to leave open while the
 MOST: Final = 400  # anchors in one program
 RUN: Final = 4  # so many violated anchors in a row are a step of the clock and no chance
 KNOTS: Final = 5
+SET: Final = "the clock was set in this time"
 BUCKETS: Final = 16
 _TOLERANCE: Final = 1e-6  # ms
 
@@ -395,7 +396,7 @@ def _tile(given: Anchors, pieces: list[tuple[int, int, Anchors]]) -> list[Segmen
         both = np.concatenate([one.at(when) - one.error(when), two.at(when) - two.error(when)]), np.concatenate([one.at(when) + one.error(when), two.at(when) + two.error(when)])
         if one.status == two.status == "aligned" and end > begin:
             low, high = float(both[0].min()), float(both[1].max())
-            out.append(Segment(begin, end, begin, end, begin, (low + high) / 2, 0.0, when, np.full(2, (high - low) / 2), 0, 0.0, "aligned", "the clock was set in this time"))
+            out.append(Segment(begin, end, begin, end, begin, (low + high) / 2, 0.0, when, np.full(2, (high - low) / 2), 0, 0.0, "aligned", SET))
     out.append(replace(found[-1], start=out[-1].end, end=np.inf))
     return out
 

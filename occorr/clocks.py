@@ -8,6 +8,8 @@ place, then with narrow ones for the bound. offset = this clock − reference, a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
@@ -154,6 +156,44 @@ def _apply(piece: Mapping[str, Any], t: NDArray[np.int64], *, single: bool) -> t
     return own, bound, np.maximum(outside, 0)
 
 
+def named(events: pl.DataFrame, given: Mapping[str, str]) -> pl.DataFrame:
+    """Gives the stamps of the inputs that a pattern matches (a path, its last part, or a glob of either) to the clock that a person named."""
+    if not given:
+        return events
+    names: dict[str, str] = {}
+    for path in events.get_column("log_file_path").cast(pl.String).unique().drop_nulls().sort().to_list():
+        for pattern, clock in given.items():
+            if fnmatchcase(path, pattern) or fnmatchcase(PurePath(path).name, pattern):
+                names[path] = clock
+    if not names:
+        return events
+    said = pl.col("log_file_path").cast(pl.String).replace_strict(names, default=None, return_dtype=pl.String)
+    return events.with_columns(pl.when(pl.col("timestamp_raw").is_not_null()).then(pl.coalesce(said, pl.col("clock_id").cast(pl.String))).otherwise(pl.col("clock_id").cast(pl.String)).alias("clock_id"))
+
+
+def sentence(row: Mapping[str, Any]) -> str | None:
+    """A clock that runs wrong, or that could not be aligned, in words; null where there is nothing to say.
+
+    Args:
+        row: a row of CLOCKS.
+    """
+    offset, error = row["offset_ns"] or 0, row["error_ns"] or 0
+    if row["method"].endswith(alignment.SET):
+        return f"{row['clock_id']} was set between {row['segment_start']:%Y-%m-%d %H:%M:%S} and {row['segment_end']:%H:%M:%S} UTC."
+    if row["status"] == "unalignable":
+        return f"{row['clock_id']} could not be aligned: {row['method']}; its stamps stand as written."
+    if row["status"] != "aligned" or abs(offset) <= max(error, 50 * MS):
+        return None
+    quarter = round(offset / QUARTER)
+    zone = f" ({'+' if quarter > 0 else '−'}{abs(quarter) // 4}:{abs(quarter) % 4 * 15:02d} h of it look like a wrong zone)" if quarter and abs(offset - quarter * QUARTER) <= 60 * SECOND else ""
+    way, sign = ("ahead", "−") if offset > 0 else ("behind", "+")
+    return f"{row['clock_id']} runs {_seconds(offset)} {way}{zone}; its stamps were corrected by {sign}{_seconds(offset)} ± {error / MS:.1f} ms."
+
+
+def _seconds(ns: int) -> str:
+    return f"{abs(ns) / SECOND:.3f} s"
+
+
 def assign(events: pl.DataFrame) -> pl.DataFrame:
     """Fills `clock_id`: the engine's, the gateway's, each proxy's, the recorder's host.
 
@@ -181,7 +221,7 @@ def assign(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def align(
-    events: pl.DataFrame, facts: pl.DataFrame, *, tz: str | None = None, overrides: Mapping[str, tuple[int, int]] | None = None
+    events: pl.DataFrame, facts: pl.DataFrame, *, tz: str | None = None, overrides: Mapping[str, tuple[int, int]] | None = None, given: Mapping[str, str] | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Applies zones and estimates every clock.
 
@@ -190,11 +230,12 @@ def align(
         facts: FACTS, for the containers' time zones.
         tz: zone of naive stamps where nothing better is known.
         overrides: clock → (offset ns, error ns) that a person gave.
+        given: input or glob → the clock that a person says wrote its stamps.
 
     Returns:
         events with `clock_id` and `timestamp_raw` in UTC; CLOCKS.
     """
-    events = assign(complete_roles(events))
+    events = named(assign(complete_roles(events)), given or {})
     events, zones = _zones(events, facts, tz)
     ids = events.filter(pl.col("timestamp_raw").is_not_null()).get_column("clock_id").drop_nulls().unique().sort().to_list()
     engine = "engine" in ids or events.get_column("observed_clock_id").eq("engine").any()
@@ -215,7 +256,9 @@ def align(
             found[clock] = _gateway(events, clock)
         else:
             found[clock] = _proxy(events, clock, found)
-    return events, _table(found, zones, events)
+    table = _table(found, zones, events)
+    told = pl.col("clock_id").is_in(list((given or {}).values()))
+    return events, table.with_columns(pl.when(told).then(pl.concat_str("method", pl.lit("; named by --clock"))).otherwise("method").alias("method"))
 
 
 def complete_roles(events: pl.DataFrame) -> pl.DataFrame:
@@ -329,7 +372,7 @@ def _settle(pairs: pl.DataFrame, windows: tuple[NDArray[np.int64], NDArray[np.in
 
 def _ends(pairs: pl.DataFrame, place: tuple[int, int], method: str, extra: int) -> Estimate | None:
     """Offset and drift from the ends of the same connections that agree with the place but for drift."""
-    base = int(pairs.get_column("g").min() or 0)  # type: ignore[call-overload]
+    base = int(pairs.item(0, "g"))  # sorted
     at, diff, width = pairs.get_column("g").to_numpy() - base, (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
     reach = alignment.DRIFT * (at.max() - at.min())
     low, high = diff - FINE[1], diff + width - FINE[0]
@@ -345,8 +388,8 @@ def _ends(pairs: pl.DataFrame, place: tuple[int, int], method: str, extra: int) 
 def _even(pairs: pl.DataFrame, place: tuple[int, int], support: int, violated: float, method: str, extra: int) -> Estimate:
     """Too few anchors to tell a drift: what it may be is part of the bound."""
     near = pairs.filter((pl.col("p") - pl.col("g") <= place[1] + COARSE) & (pl.col("p") + pl.col("width") - pl.col("g") >= place[0] - COARSE)).get_column("g")
-    base = int(near.min() or 0)  # type: ignore[call-overload]
-    span = float(int(near.max() or 0) - base)  # type: ignore[call-overload]
+    base = int(near.item(0))  # sorted
+    span = float(int(near.item(-1)) - base)
     error = (place[1] - place[0]) / 2 + SYSTEMATIC + alignment.DRIFT * span / 2
     piece = alignment.Segment(-np.inf, np.inf, 0.0, span, span / 2, (place[0] + place[1]) / 2, 0.0, np.array([span / 2]), np.array([error]), support, violated)
     return _linear([piece], base, extra, method)
