@@ -8,6 +8,7 @@ place, then with narrow ones for the bound. offset = this clock − reference, a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
@@ -178,16 +179,23 @@ def sentence(row: Mapping[str, Any]) -> str | None:
         row: a row of CLOCKS.
     """
     offset, error = row["offset_ns"] or 0, row["error_ns"] or 0
-    if row["method"].endswith(alignment.SET):
-        return f"{row['clock_id']} was set between {row['segment_start']:%Y-%m-%d %H:%M:%S} and {row['segment_end']:%H:%M:%S} UTC."
+    if (row["method"] or "").endswith(alignment.SET):
+        return f"{row['clock_id']} was set between {_when(row['segment_start'])} and {_when(row['segment_end'])} UTC."
     if row["status"] == "unalignable":
-        return f"{row['clock_id']} could not be aligned: {row['method']}; its stamps stand as written."
+        return f"{row['clock_id']} could not be aligned: {row['method'] or 'no reason is known'}; its stamps stand as written."
     if row["status"] != "aligned" or abs(offset) <= max(error, 50 * MS):
         return None
     quarter = round(offset / QUARTER)
     zone = f" ({'+' if quarter > 0 else '−'}{abs(quarter) // 4}:{abs(quarter) % 4 * 15:02d} h of it look like a wrong zone)" if quarter and abs(offset - quarter * QUARTER) <= 60 * SECOND else ""
     way, sign = ("ahead", "−") if offset > 0 else ("behind", "+")
     return f"{row['clock_id']} runs {_seconds(offset)} {way}{zone}; its stamps were corrected by {sign}{_seconds(offset)} ± {error / MS:.1f} ms."
+
+
+def _when(moment: datetime | int | None) -> str:
+    """A moment of CLOCKS, which reports hold as nanoseconds."""
+    if moment is None:
+        return "an unknown moment"
+    return f"{moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment / SECOND, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _seconds(ns: int) -> str:

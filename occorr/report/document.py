@@ -65,7 +65,7 @@ def markdown(tables: Tables) -> str:
     d = digest(tables)
     page = environment().get_template("analyze/report.md.j2")
     return page.render(
-        d=d, headline=headline(d), verdicts=_verdicts(d), stories=_stories(d), file=_file(d), deed=words.deed, faults=[text for row in d.clocks.to_dicts() if (text := sentence(row))]
+        d=d, headline=headline(d), verdicts=_verdicts(d), stories=_stories(d), file=_file(d), deed=words.deed, faults=[text for row in d.clocks.to_dicts() if (text := sentence({**row, "clock_id": _file(d)(row["clock_id"])}))]
     )
 
 
