@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint build smoke-wheel bench lock clean
+.PHONY: help demo test lint build smoke-wheel bench bench-clocks lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -70,6 +70,9 @@ smoke-wheel: build ## the demo and the smoke tests with the built wheel, outside
 
 bench: $(READY) ## speed and memory on a large made-up log (MB=50)
 	$(BIN)/python .ci/bench.py $(MB)
+
+bench-clocks: $(READY) ## how well simulated clocks are aligned (SEEDS=1000)
+	$(BIN)/python .ci/bench_clocks.py $(SEEDS)
 
 lock: $(READY) ## writes constraints.txt anew from pyproject.toml
 	$(BIN)/python $(PIP) pip-tools

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import causes, clocks, closes, definitions, episodes, facts, ingest, link, place, read, redact, resources, rules, schema, scope
+from occorr import causes, closes, definitions, episodes, facts, ingest, link, place, read, redact, resources, rules, schema, scope
+from occorr.clocks import align
 from occorr.errors import NothingParsableError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def analyze(
     *,
     tz: str | None = None,
     offsets: Mapping[str, tuple[int, int]] | None = None,
+    clocks: Mapping[str, str] | None = None,
     since_ns: int | None = None,
     until_ns: int | None = None,
     project: str | None = None,
@@ -63,6 +65,7 @@ def analyze(
         paths: files, directories, glob patterns, or `-` for stdin.
         tz: IANA zone of stamps that carry none and whose container's zone is not known.
         offsets: clock → (offset ns, half-width ns) that override the estimates; this clock minus the reference.
+        clocks: input or glob → the clock that wrote its stamps, where the sources do not tell it right.
         since_ns: closes before this aligned time (ns since 1970) are left out.
         until_ns: closes after this aligned time are left out.
         project: only closes of this Compose project.
@@ -102,7 +105,7 @@ def analyze(
     events = link.link(pl.concat(decoded, how="diagonal"))
     fact_table = facts.frame(documents)
     events = scope.roles(events, fact_table)
-    events, clock_table = clocks.align(events, fact_table, tz=tz, overrides=offsets)
+    events, clock_table = align(events, fact_table, tz=tz, overrides=offsets, given=clocks)
     events = place.place(events, clock_table)
     events, addresses = scope.instances(events, fact_table)
     rows = closes.closes(events, fact_table, addresses)

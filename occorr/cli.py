@@ -55,6 +55,7 @@ Since = Annotated[str | None, typer.Option(help="leave out closes before: ISO 86
 Until = Annotated[str | None, typer.Option(help="leave out closes after")]
 Tz = Annotated[str | None, typer.Option(help="IANA zone of stamps that carry none, as Europe/Berlin")]
 Offset = Annotated[list[str] | None, typer.Option(metavar="CLOCK=±DUR", help="override a clock: gateway=+2s says that the gateway's runs 2 s ahead")]
+Clock = Annotated[list[str] | None, typer.Option(metavar="SOURCE=NAME", help="say which clock wrote the stamps of an input: 'proxy.*=nginx' (a file name or a pattern)")]
 Project = Annotated[str | None, typer.Option(help="only closes of this Compose project")]
 AllLines = Annotated[bool, typer.Option("--all-lines", help="keep every line in the timeline, not only those that can matter")]
 RedactKey = Annotated[Path | None, typer.Option(metavar="FILE", help="key of the fingerprints, to compare them across runs")]
@@ -82,6 +83,7 @@ def analyze(
     until: Until = None,
     tz: Tz = None,
     offset: Offset = None,
+    clock: Clock = None,
     project: Project = None,
     all_lines: AllLines = False,
     redact_key: RedactKey = None,
@@ -95,7 +97,7 @@ def analyze(
     if dry_run:
         _dry_run(inputs, parsers)
         return
-    result = _analyze(inputs, since, until, tz, offset, project, all_lines=all_lines, redact_key=redact_key, no_redact=no_redact, parsers=parsers)
+    result = _analyze(inputs, since, until, tz, offset, project, clock=clock, all_lines=all_lines, redact_key=redact_key, no_redact=no_redact, parsers=parsers)
     if out is not None:
         _save(result, out)
     _answer(result, form, brief=inputs == ["-"])
@@ -111,7 +113,7 @@ def _save(result: Analysis, out: Path) -> None:
 
 def _analyze(
     inputs: Sequence[str], since: str | None, until: str | None, tz: str | None, offset: Sequence[str] | None, project: str | None, *,
-    all_lines: bool = False, redact_key: Path | None = None, no_redact: bool = False, parsers: Path | None = None,
+    clock: Sequence[str] | None = None, all_lines: bool = False, redact_key: Path | None = None, no_redact: bool = False, parsers: Path | None = None,
 ) -> Analysis:  # fmt: skip
     from occorr import analysis  # noqa: PLC0415
 
@@ -125,7 +127,7 @@ def _analyze(
     if parsers is not None and not parsers.is_dir():
         raise OccorrError(f"--parsers {parsers}: no such directory; give the folder that holds your *.toml definitions")
     return analysis.analyze(
-        list(inputs), tz=tz, offsets=dict(_offset(o) for o in offset or ()), since_ns=_moment("--since", since, tz), until_ns=_moment("--until", until, tz), project=project,
+        list(inputs), tz=tz, offsets=dict(_offset(o) for o in offset or ()), clocks=dict(_clock(c) for c in clock or ()), since_ns=_moment("--since", since, tz), until_ns=_moment("--until", until, tz), project=project,
         all_lines=all_lines, redact_key=key, redact_secrets=not no_redact, parsers=parsers,
     )  # fmt: skip
 
@@ -171,6 +173,14 @@ def _offset(text: str) -> tuple[str, tuple[int, int]]:
     clock, sign, number, unit, error, error_unit = found.groups()
     value = round(float(number) * _UNITS[unit]) * (-1 if sign == "-" else 1)
     return clock, (value, round(float(error) * _UNITS[error_unit]) if error else 10**6)
+
+
+def _clock(text: str) -> tuple[str, str]:
+    """`proxy.access.log=nginx` as (input or pattern, clock)."""
+    source, _, name = text.rpartition("=")
+    if not source or not re.fullmatch(r"[\w:.-]+", name):
+        raise OccorrError(f"--clock {text!r} was not understood; give SOURCE=NAME, as proxy.access.log=nginx or 'gateway*=gateway'")
+    return source, name
 
 
 def _watched(text: str | None) -> set[str]:

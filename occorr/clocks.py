@@ -8,16 +8,20 @@ place, then with narrow ones for the bound. offset = this clock − reference, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
 
-from occorr import schema
+from occorr import alignment, schema
+from occorr.alignment import vote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,10 +32,15 @@ REACH: Final = 14 * 3600 * SECOND
 ENOUGH: Final = 3  # anchors that must agree
 ASSUMED_ERROR: Final = 2 * SECOND  # what an unverified clock is taken to be off by at most, for windows
 COARSE: Final = 1_200 * MS  # a close line comes up to 1 s after the decision
-FINE: Final = (-40 * MS, 15 * MS)  # proxy end minus gateway close when nothing is wrong: the gateway logs 2–13 ms late
-SYSTEMATIC: Final = 8 * MS  # what the mean of that lag may be off by
+FINE: Final = (-9 * MS, 2 * MS)  # proxy end minus gateway close when nothing is wrong: the gateway logs up to 7 ms after
+SYSTEMATIC: Final = 2 * MS  # what the bulk of that lag may be off by
 PLATEAU: Final = 0.8  # wrong anchors move the peak inside its plateau: the bound is where this share of it still agrees
-FLOOR: Final = 3 * MS  # no bound is printed below this: lags between programs are not known better
+FLOOR: Final = 3 * MS  # no bound from lives and refusals is printed below this: lags between programs are not known better
+LINE_LAG: Final = 21 * MS  # the engine stamps a line 0.2 to 21 ms after the process did
+LEAST_LAG: Final = 1_000_000  # the least of several such lags, ns, is below this beside the stamp's own truncation
+STRETCH: Final = 2 * SECOND  # a busy process or engine may delay all lines for as long as a second
+LINES: Final = 6  # … of so many lines
+LINE_ERROR: Final = 1 * MS  # what that may be off by
 FAR_ENOUGH: Final = 6  # … for an offset of more than NEARBY
 NEARBY: Final = 5 * SECOND
 THIN: Final = 300
@@ -49,6 +58,148 @@ class Estimate:
     violated: float
     method: str
     status: str
+    segments: tuple[alignment.Segment, ...] = ()
+    base: int = 0
+    extra: int = 0
+
+    def pieces(self) -> list[dict[str, Any]]:
+        """Rows of CLOCKS without the clock's name and zone, one a segment; times in ns, null where nothing bounds them."""
+        if not self.segments:
+            return [{"offset_ns": self.offset, "drift_ppm": 0.0, "error_ns": self.error, "anchors": self.anchors, "violated_share": self.violated, "method": self.method, "status": self.status}]
+        out = []
+        for piece in self.segments:
+            span = [None if np.isinf(t) else self.base + round(t) for t in (piece.start, piece.end, piece.origin, piece.first, piece.last)]
+            known = piece.status == "aligned"
+            out.append({
+                "segment_start": span[0], "segment_end": span[1], "reference_time": span[2] if known else None, "anchored_from": span[3] if known else None, "anchored_to": span[4] if known else None,
+                "offset_ns": round(piece.offset), "drift_ppm": round(piece.drift * 1e6, 3), "error_ns": round(float(piece.errors.max())) + self.extra if known else ASSUMED_ERROR, "anchors": piece.anchors,
+                "violated_share": piece.violated, "method": "; ".join(w for w in (self.method, piece.reason) if w), "status": piece.status,
+            })  # fmt: skip
+        return out
+
+
+def _linear(segments: Sequence[alignment.Segment], base: int, extra: int, method: str) -> Estimate:
+    """An estimate whose rows are the segments that the anchors gave."""
+    main = max(segments, key=lambda s: s.anchors)
+    return Estimate(round(main.offset), round(float(main.errors.max())) + extra, sum(s.anchors for s in segments), main.violated, method, "aligned", tuple(segments), base, extra)
+
+
+def aligned(found: Mapping[str, Estimate], clock: pl.Series, raw: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Reference times of raw stamps, and the half-widths of their bounds, both ns; as `place` finds them."""
+    frame = pl.DataFrame({"clock_id": clock.cast(pl.String), "timestamp_raw": raw.cast(pl.Int64)}, schema={"clock_id": pl.String, "timestamp_raw": pl.Int64})
+    table = schema.conform(pl.DataFrame([{"clock_id": name, **row} for name, e in sorted(found.items()) for row in e.pieces()], infer_schema_length=None), schema.CLOCKS)
+    offset, error, _ = offsets(frame, table)
+    return raw.cast(pl.Int64).fill_null(0).to_numpy() - offset, error
+
+
+def offsets(events: pl.DataFrame, table: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str | None]]:
+    """Each event's clock offset and the half-width of its bound in ns, and its clock's status; 0, 0 and null where unknown.
+
+    Where a clock was set back, a stamp fits two segments: its bound then covers both.
+
+    Args:
+        events: `clock_id` and `timestamp_raw`.
+        table: CLOCKS.
+    """
+    raw = events.get_column("timestamp_raw").cast(pl.Int64)
+    has = raw.is_not_null().to_numpy()
+    stamps = raw.fill_null(0).to_numpy()
+    names = events.get_column("clock_id").cast(pl.String)
+    offset, error = np.zeros(len(stamps), np.int64), np.zeros(len(stamps), np.int64)
+    status: NDArray[np.object_] = np.full(len(stamps), None, dtype=object)
+    times = [c for c in ("segment_start", "segment_end", "reference_time", "anchored_from", "anchored_to") if c in table.columns]
+    for (clock,), rows in table.with_columns(pl.col(times).cast(pl.Int64)).group_by("clock_id", maintain_order=True):
+        which = np.flatnonzero((names == clock).fill_null(value=False).to_numpy())
+        if not len(which):
+            continue
+        t = stamps[which]
+        pieces = rows.to_dicts()
+        low, high = np.full(len(t), np.iinfo(np.int64).max), np.full(len(t), np.iinfo(np.int64).min)
+        nearest, least = np.zeros(len(t), np.int64), np.full(len(t), np.inf)
+        best = np.full(len(t), np.inf)
+        for at, piece in enumerate(pieces):
+            own, bound, outside = _apply(piece, t, single=len(pieces) == 1)
+            fits = outside <= 0
+            low, high = np.where(fits, np.minimum(low, own - bound), low), np.where(fits, np.maximum(high, own + bound), high)
+            nearest = np.where(outside < least, at, nearest)
+            least = np.minimum(least, outside)
+            take = fits & (bound < best)
+            offset[which] = np.where(take, own, offset[which])
+            status[which[take]] = piece["status"]
+            best = np.where(take, bound, best)
+        lost = np.isinf(best)
+        for at, piece in enumerate(pieces):
+            mine = lost & (nearest == at)
+            own, bound, _ = _apply(piece, t, single=True)
+            offset[which[mine]], low[mine], high[mine] = own[mine], (own - bound)[mine], (own + bound)[mine]
+            status[which[mine]] = piece["status"]
+        error[which] = np.maximum(high - offset[which], offset[which] - low)
+    without = ~has
+    offset[without] = 0
+    return offset, error, status.tolist()
+
+
+def _apply(piece: Mapping[str, Any], t: NDArray[np.int64], *, single: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """A segment's offset and bound at raw stamps, and how far outside of the segment they fall, ns."""
+    own = np.full(len(t), piece["offset_ns"] or 0, np.int64)
+    drift = (piece["drift_ppm"] or 0.0) * 1e-6
+    if drift and piece["reference_time"] is not None:
+        own = own + np.rint(drift / (1 + drift) * (t - own - piece["reference_time"]).astype(np.float64)).astype(np.int64)
+    reference = t - own
+    bound = np.full(len(t), piece["error_ns"] or 0, np.int64)
+    if piece.get("anchored_from") is not None:
+        beyond = np.maximum(np.maximum(piece["anchored_from"] - reference, reference - piece["anchored_to"]), 0)
+        bound = bound + np.rint(alignment.DRIFT * np.minimum(beyond, REACH * 100)).astype(np.int64)
+    outside = np.zeros(len(t))
+    if not single:
+        start, end = piece["segment_start"], piece["segment_end"]
+        outside = np.maximum(0.0 if start is None else (start - reference).astype(np.float64), 0.0 if end is None else (reference - end).astype(np.float64))
+    return own, bound, np.maximum(outside, 0)
+
+
+def named(events: pl.DataFrame, given: Mapping[str, str]) -> pl.DataFrame:
+    """Gives the stamps of the inputs that a pattern matches (a path, its last part, or a glob of either) to the clock that a person named."""
+    if not given:
+        return events
+    names: dict[str, str] = {}
+    for path in events.get_column("log_file_path").cast(pl.String).unique().drop_nulls().sort().to_list():
+        for pattern, clock in given.items():
+            if fnmatchcase(path, pattern) or fnmatchcase(PurePath(path).name, pattern):
+                names[path] = clock
+    if not names:
+        return events
+    said = pl.col("log_file_path").cast(pl.String).replace_strict(names, default=None, return_dtype=pl.String)
+    return events.with_columns(pl.when(pl.col("timestamp_raw").is_not_null()).then(pl.coalesce(said, pl.col("clock_id").cast(pl.String))).otherwise(pl.col("clock_id").cast(pl.String)).alias("clock_id"))
+
+
+def sentence(row: Mapping[str, Any]) -> str | None:
+    """A clock that runs wrong, or that could not be aligned, in words; null where there is nothing to say.
+
+    Args:
+        row: a row of CLOCKS.
+    """
+    offset, error = row["offset_ns"] or 0, row["error_ns"] or 0
+    if (row["method"] or "").endswith(alignment.SET):
+        return f"{row['clock_id']} was set between {_when(row['segment_start'])} and {_when(row['segment_end'])} UTC."
+    if row["status"] == "unalignable":
+        return f"{row['clock_id']} could not be aligned: {row['method'] or 'no reason is known'}; its stamps stand as written."
+    if row["status"] != "aligned" or abs(offset) <= max(error, 50 * MS):
+        return None
+    quarter = round(offset / QUARTER)
+    zone = f" ({'+' if quarter > 0 else '−'}{abs(quarter) // 4}:{abs(quarter) % 4 * 15:02d} h of it look like a wrong zone)" if quarter and abs(offset - quarter * QUARTER) <= 60 * SECOND else ""
+    way, sign = ("ahead", "−") if offset > 0 else ("behind", "+")
+    return f"{row['clock_id']} runs {_seconds(offset)} {way}{zone}; its stamps were corrected by {sign}{_seconds(offset)} ± {error / MS:.1f} ms."
+
+
+def _when(moment: datetime | int | None) -> str:
+    """A moment of CLOCKS, which reports hold as nanoseconds."""
+    if moment is None:
+        return "an unknown moment"
+    return f"{moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment / SECOND, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _seconds(ns: int) -> str:
+    return f"{abs(ns) / SECOND:.3f} s"
 
 
 def assign(events: pl.DataFrame) -> pl.DataFrame:
@@ -78,7 +229,7 @@ def assign(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def align(
-    events: pl.DataFrame, facts: pl.DataFrame, *, tz: str | None = None, overrides: Mapping[str, tuple[int, int]] | None = None
+    events: pl.DataFrame, facts: pl.DataFrame, *, tz: str | None = None, overrides: Mapping[str, tuple[int, int]] | None = None, given: Mapping[str, str] | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Applies zones and estimates every clock.
 
@@ -87,11 +238,12 @@ def align(
         facts: FACTS, for the containers' time zones.
         tz: zone of naive stamps where nothing better is known.
         overrides: clock → (offset ns, error ns) that a person gave.
+        given: input or glob → the clock that a person says wrote its stamps.
 
     Returns:
         events with `clock_id` and `timestamp_raw` in UTC; CLOCKS.
     """
-    events = assign(complete_roles(events))
+    events = named(assign(complete_roles(events)), given or {})
     events, zones = _zones(events, facts, tz)
     ids = events.filter(pl.col("timestamp_raw").is_not_null()).get_column("clock_id").drop_nulls().unique().sort().to_list()
     engine = "engine" in ids or events.get_column("observed_clock_id").eq("engine").any()
@@ -112,7 +264,9 @@ def align(
             found[clock] = _gateway(events, clock)
         else:
             found[clock] = _proxy(events, clock, found)
-    return events, _table(found, zones, events)
+    table = _table(found, zones, events)
+    told = pl.col("clock_id").is_in(list((given or {}).values()))
+    return events, table.with_columns(pl.when(told).then(pl.concat_str("method", pl.lit("; named by --clock"))).otherwise("method").alias("method"))
 
 
 def complete_roles(events: pl.DataFrame) -> pl.DataFrame:
@@ -190,29 +344,19 @@ def _sibling_shift(events: pl.DataFrame, clock: str) -> int | None:
     return int(votes.item(0, "q")) * QUARTER
 
 
-def vote(low: NDArray[np.int64], high: NDArray[np.int64], plateau: float = 1.0) -> tuple[int, int, int]:
-    """The stretch that most intervals share, or at least `plateau` of them: (from, to, how many). Time n log n."""
-    ends = np.concatenate([low, high])
-    steps = np.concatenate([np.ones(len(low), np.int64), -np.ones(len(high), np.int64)])
-    order = np.lexsort((-steps, ends))
-    depth = np.cumsum(steps[order])
-    at = int(np.argmax(depth))
-    below = np.flatnonzero(depth < plateau * depth[at])
-    first = int(below[below < at].max(initial=-1)) + 1
-    last = int(below[below > at].min(initial=len(ends) - 1))
-    return int(ends[order][first]), int(ends[order][last]), int(depth[at])
-
-
-def _settle(diff: NDArray[np.int64], width: NDArray[np.int64], windows: tuple[NDArray[np.int64], NDArray[np.int64]], method: str) -> Estimate | None:
-    """An offset from differences of stamps and from windows that hold it: the place first, then the bound.
+def _settle(pairs: pl.DataFrame, windows: tuple[NDArray[np.int64], NDArray[np.int64]], method: str, extra: int) -> Estimate | None:
+    """An offset from pairs of stamps and from windows that hold it: the place first, then offset, drift and bound.
 
     Args:
-        diff: stamp of this clock minus aligned stamp of the other side, one a candidate pair, ns. A stamp truncated to
-            `width` stands for [t, t + width), so the offset lies in [diff, diff + width) but for lags.
-        width: resolution of each stamp, ns.
+        pairs: candidate pairs: `p`, this clock's stamp; `g`, the aligned stamp of the other side; `width`, the resolution
+            of p. A stamp truncated to `width` stands for [p, p + width), so the offset lies in [p − g, p − g + width) but
+            for lags.
         windows: lower and upper ends of wider intervals that must hold the offset.
         method: what the anchors are, for the table.
+        extra: half-width of the other side's own bound, ns.
     """
+    pairs = pairs.sort("g", "p")
+    diff, width = (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
     if len(diff) + len(windows[0]) == 0:
         return None
     low, high = np.concatenate([diff - COARSE, windows[0]]), np.concatenate([diff + width + COARSE, windows[1]])
@@ -226,12 +370,37 @@ def _settle(diff: NDArray[np.int64], width: NDArray[np.int64], windows: tuple[ND
     near = (diff - COARSE <= end) & (diff + width + COARSE >= start)
     total = int(near.sum()) + len(windows[0])
     fine_low, fine_high, agreed = vote((diff - FINE[1])[near], (diff + width - FINE[0])[near], PLATEAU) if near.any() else (start, end, 0)
+    violated = round(1 - support / max(total, support), 4)
     if agreed >= ENOUGH or (agreed >= ENOUGH - 1 and support > agreed):
-        start, end = fine_low, fine_high
-    elif end - start > WIDEST:
+        return _ends(pairs, (fine_low, fine_high), method, extra) or _even(pairs, (fine_low, fine_high), max(agreed, support), violated, method, extra)
+    if end - start > WIDEST:
         return None
-    error = (end - start) // 2 + SYSTEMATIC
-    return Estimate((start + end) // 2, error, max(agreed, support), round(1 - support / max(total, support), 4), method, "aligned")
+    return Estimate((start + end) // 2, (end - start) // 2 + SYSTEMATIC + extra, max(agreed, support), violated, method, "aligned")
+
+
+def _ends(pairs: pl.DataFrame, place: tuple[int, int], method: str, extra: int) -> Estimate | None:
+    """Offset and drift from the ends of the same connections that agree with the place but for drift."""
+    base = int(pairs.item(0, "g"))  # sorted
+    at, diff, width = pairs.get_column("g").to_numpy() - base, (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
+    reach = alignment.DRIFT * (at.max() - at.min())
+    low, high = diff - FINE[1], diff + width - FINE[0]
+    likely = (low <= place[1] + reach) & (high >= place[0] - reach)
+    if likely.sum() < alignment.ENOUGH:
+        return None
+    segments = alignment.align(alignment.anchors(at[likely], low[likely], high[likely], hard=True))
+    if len(segments) != 1 or segments[0].status != "aligned":
+        return None
+    return _linear(segments, base, extra + SYSTEMATIC, method)
+
+
+def _even(pairs: pl.DataFrame, place: tuple[int, int], support: int, violated: float, method: str, extra: int) -> Estimate:
+    """Too few anchors to tell a drift: what it may be is part of the bound."""
+    near = pairs.filter((pl.col("p") - pl.col("g") <= place[1] + COARSE) & (pl.col("p") + pl.col("width") - pl.col("g") >= place[0] - COARSE)).get_column("g")
+    base = int(near.item(0))  # sorted
+    span = float(int(near.item(-1)) - base)
+    error = (place[1] - place[0]) / 2 + SYSTEMATIC + alignment.DRIFT * span / 2
+    piece = alignment.Segment(-np.inf, np.inf, 0.0, span, span / 2, (place[0] + place[1]) / 2, 0.0, np.array([span / 2]), np.array([error]), support, violated)
+    return _linear([piece], base, extra, method)
 
 
 def _gateway(events: pl.DataFrame, clock: str) -> Estimate:
@@ -239,13 +408,7 @@ def _gateway(events: pl.DataFrame, clock: str) -> Estimate:
     two = events.filter((pl.col("clock_id") == clock) & (pl.col("observed_clock_id") == "engine") & pl.col("observed_timestamp").is_not_null() & (pl.col("timestamp_raw") != pl.col("observed_timestamp")))
     diff = (two.get_column("timestamp_raw").cast(pl.Int64) - two.get_column("observed_timestamp").cast(pl.Int64)).drop_nulls().to_numpy()
     if len(diff) >= ENOUGH:
-        width = two.get_column("time_resolution_ns").fill_null(MS).to_numpy()
-        # the engine stamps a line after the process did (0.2–21 ms): the largest difference is the one with the least lag
-        top = int(np.quantile(diff, 0.98))
-        near = np.abs(diff - top) < 200 * MS + width
-        error = max(int(np.max(width)) // 2 + 2 * MS, FLOOR)
-        offset = top + int(np.median(width)) // 2 - MS // 4
-        return Estimate(offset, error, int(near.sum()), round(1 - float(near.mean()), 4), "two stamps of one line", "aligned")
+        return _lines(two)
     pairs = [
         ("gateway.signal", "container.kill", 0, 500 * MS), ("gateway.shutdown", "container.die", -1_500 * MS, 100 * MS),
         ("gateway.start", "container.start", 0, 15 * SECOND),
@@ -265,6 +428,30 @@ def _gateway(events: pl.DataFrame, clock: str) -> Estimate:
     return Estimate(0, ASSUMED_ERROR, 0, 0.0, "nothing ties this clock to the reference", "assumed")
 
 
+def _lines(two: pl.DataFrame) -> Estimate:
+    """From two stamps of each line: the engine's comes a little after the process's, least after it at the tightest lines."""
+    two = two.select(pl.col("observed_timestamp").cast(pl.Int64).alias("r"), pl.col("timestamp_raw").cast(pl.Int64).alias("c"), pl.col("time_resolution_ns").fill_null(MS).alias("w")).drop_nulls().unique().sort("r", "c")
+    base = int(two.item(0, "r"))
+    at, diff, width = two.get_column("r").to_numpy() - base, (two.get_column("c") - two.get_column("r")).to_numpy(), two.get_column("w").to_numpy()
+    # a line never lags less than nothing; that it lags little can be said only of the tightest of several lines
+    open_ = np.full(len(at), np.inf)
+    wide = alignment.anchors(at, diff, open_, hard=True)
+    bucket = at // max(STRETCH, int(at[-1]) // alignment.MOST)
+    order = np.lexsort((-diff, bucket))
+    _, first, count = np.unique(bucket[order], return_index=True, return_counts=True)
+    top = order[first]
+    room = np.where(count >= LINES, LEAST_LAG, np.where(count >= ENOUGH, 3 * LEAST_LAG, LINE_LAG))
+    tight = alignment.anchors(at[top], np.full(len(top), -np.inf), diff[top] + width[top] + room, hard=True)
+    method = "two stamps of one line"
+    segments = alignment.align(alignment.join([wide, tight]))
+    if any(s.status == "aligned" for s in segments):
+        return _linear(segments, base, LINE_ERROR, method)
+    # lines that stalled: the largest difference is the one with the least lag
+    most = int(np.quantile(diff, 0.98))
+    near = np.abs(diff - most) < 200 * MS + width
+    return Estimate(most + int(np.median(width)) // 2 - MS // 4, max(int(np.max(width)) // 2 + 2 * MS, FLOOR), int(near.sum()), round(1 - float(near.mean()), 4), method, "aligned")
+
+
 def _proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Estimate:
     """A proxy against the gateway (ends of the same connections) and the engine (refusals while the gateway is down)."""
     none = Estimate(0, ASSUMED_ERROR, 0, 0.0, "nothing ties this clock to the reference", "assumed")
@@ -273,10 +460,11 @@ def _proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
     access = events.filter((pl.col("clock_id") == clock) & (pl.col("event_name") == "http.access") & pl.col("timestamp_raw").is_not_null())
     if access.is_empty() or not gateways:
         return none
-    offset = pl.col("clock_id").replace_strict({k: v.offset for k, v in gateways.items()}, default=None, return_dtype=pl.Int64)
     end = pl.when(pl.col("time_semantics") == "at_start").then(base + pl.col("duration_ns").fill_null(0)).otherwise(base)
     ours = access.filter(pl.col("http_response_status_code").is_in([101, 0])).select("client_address", pl.col("user_agent_original").replace(["-", ""], None).alias("agent"), "duration_ns", end.alias("p"), pl.col("time_resolution_ns").fill_null(SECOND).alias("width"))
-    theirs = gateway_closes(events).filter(pl.col("clock_id").is_in(list(gateways))).with_columns((pl.col("at") - offset).alias("g")).select("forwarded_for", pl.col("duration_ns").alias("lasted"), "g", "remote_address", "gateway_agent", "client_mode")
+    theirs = gateway_closes(events).filter(pl.col("clock_id").is_in(list(gateways)))
+    moment, bound = aligned(gateways, theirs.get_column("clock_id"), theirs.get_column("at"))
+    theirs = theirs.with_columns(pl.Series("g", moment)).select("forwarded_for", pl.col("duration_ns").alias("lasted"), "g", "remote_address", "gateway_agent", "client_mode")
     theirs = theirs.filter(~pl.col("remote_address").is_in(access.get_column("client_address").drop_nulls().unique().to_list()) | pl.col("forwarded_for").is_not_null() | pl.col("remote_address").is_null())
     spread = (pl.col("duration_ns") - pl.col("lasted")).abs() <= 300 * MS
     browser = pl.col("agent").str.contains("Mozilla/", literal=True)
@@ -287,9 +475,9 @@ def _proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
     blind = _thin(ours.filter(pl.col("duration_ns").is_null())).join(_thin(theirs.filter(pl.col("forwarded_for").is_null())), how="cross").filter(same_kind)
     columns = ["p", "g", "width"]
     pairs = pl.concat([keyed.select(columns), loose.select(columns), blind.select(columns)]).filter((pl.col("p") - pl.col("g")).abs() <= REACH)
-    diff, width = (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
     windows = _refusals(events, access, found)
-    return _settle(diff, width, windows, "the same connections and refusals at the gateway") or _plausible(windows) or none
+    extra = int(np.median(bound)) if len(bound) else 0
+    return _settle(pairs, windows, "the same connections and refusals at the gateway", extra) or _plausible(windows) or none
 
 
 def _thin(frame: pl.DataFrame) -> pl.DataFrame:
@@ -335,14 +523,16 @@ def _plausible(windows: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Estimate
 def _table(found: Mapping[str, Estimate], zones: Mapping[str, tuple[str, str]], events: pl.DataFrame) -> pl.DataFrame:
     spans = {
         row["clock_id"]: row
-        for row in events.filter(pl.col("timestamp_raw").is_not_null()).group_by("clock_id").agg(pl.col("timestamp_raw").min().alias("a"), pl.col("timestamp_raw").max().alias("b")).to_dicts()
+        for row in events.filter(pl.col("timestamp_raw").is_not_null()).group_by("clock_id").agg(pl.col("timestamp_raw").min().cast(pl.Int64).alias("a"), pl.col("timestamp_raw").max().cast(pl.Int64).alias("b")).to_dicts()
     }
     rows = []
     for clock, e in sorted(found.items()):
         zone, origin = zones.get(clock, ("as written", "the stamps carry it"))
         span = spans.get(clock, {})
-        rows.append({
-            "clock_id": clock, "segment_start": span.get("a"), "segment_end": span.get("b"), "zone": zone, "zone_origin": origin, "offset_ns": e.offset,
-            "drift_ppm": 0.0, "error_ns": e.error, "anchors": e.anchors, "violated_share": e.violated, "method": e.method, "status": e.status,
-        })  # fmt: skip
-    return schema.conform(pl.DataFrame(rows) if rows else schema.empty(schema.CLOCKS), schema.CLOCKS)
+        pieces = e.pieces()
+        for at, piece in enumerate(pieces):
+            begin, end = (None if span.get(k) is None else int(span[k]) for k in "ab")
+            start = piece.get("segment_start") if at else (None if begin is None else begin - piece["offset_ns"])
+            stop = piece.get("segment_end") if at < len(pieces) - 1 else (None if end is None else end - piece["offset_ns"])
+            rows.append({**piece, "clock_id": clock, "segment_start": start, "segment_end": stop, "zone": zone, "zone_origin": origin})
+    return schema.conform(pl.DataFrame(rows, infer_schema_length=None) if rows else schema.empty(schema.CLOCKS), schema.CLOCKS)

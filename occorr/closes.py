@@ -24,7 +24,10 @@ SLACK: Final = 1_200 * MS  # a gateway's close line comes up to 1 s after its de
 OPEN_SLACK: Final = 700 * MS  # request at the proxy → `← open` at a loaded gateway
 LATE: Final = 60 * SECOND  # with equal openings, how far two ends may differ (partition, dead peer)
 THAW: Final = 30 * SECOND  # a frozen gateway logs what was given up during the freeze only when it thaws
-GATEWAY_LAG: Final = 25 * MS  # a gateway's line stands 2–13 ms behind the client's own moment
+GATEWAY_LAG: Final = 20 * MS  # a gateway's line stands 2–13 ms behind the client's own moment
+STOP_LAG: Final = 35 * MS  # … and up to 32 ms where it closes all its connections
+PROXY_LAG: Final = 8 * MS  # a proxy's line stands 0–7 ms behind
+START_LAG: Final = SECOND  # a starting gateway's line, 0.03–0.8 s
 BRUTE: Final = 400  # pairs of one connected part up to which other solutions are searched for
 EQUAL: Final = 0.05  # two assignments whose costs differ by less are equally good
 _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|assets?/|static/)|\.(?:js|css|png|ico|svg|map|woff2?|json|txt|html)$"
@@ -445,7 +448,7 @@ def _match_untimed(rows: pl.DataFrame, calls: pl.DataFrame, found: pl.DataFrame)
 
 _SHAPE: Final[Sequence[tuple[str, pl.DataType | type[pl.DataType]]]] = (
     ("g_event", pl.String), ("p_event", pl.String), ("c_event", pl.String), ("g_t", pl.Int64), ("p_t", pl.Int64), ("c_t", pl.Int64),
-    ("p_error_event", pl.String), ("death_event", pl.String), ("inferred", pl.Boolean), ("group", pl.Int64), ("c_group", pl.Int64), ("count", pl.Int64),
+    ("g_opened", pl.Int64), ("c_high", pl.Int64), ("p_error_event", pl.String), ("death_event", pl.String), ("inferred", pl.Boolean), ("group", pl.Int64), ("c_group", pl.Int64), ("count", pl.Int64),
 )  # fmt: skip
 
 
@@ -460,8 +463,18 @@ def _finish(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl
     both = has_g & has_p
     # A gateway's line comes after the fact and a proxy's beside it; where both are fine the earlier one is nearer.
     best = pl.when(both & ~pl.col("p_established")).then("p_t").when(both & fine).then(pl.min_horizontal("g_t", "p_t")).when(has_g).then("g_t").when(has_p).then(pl.when(fine).then("p_t").otherwise(pl.col("p_t") + pl.col("p_resolution") // 2)).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_t").otherwise("c_t")
-    low = pl.when(has_g & (both & fine)).then(pl.min_horizontal("g_low", "p_low") - GATEWAY_LAG).when(has_g).then(pl.col("g_low") - GATEWAY_LAG).when(has_p).then(pl.col("p_low") - GATEWAY_LAG).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_low").otherwise("c_low")
-    high = pl.when(has_g & (both & fine)).then(pl.max_horizontal("g_high", "p_high")).when(has_g).then("g_high").when(has_p).then(pl.col("p_high") + 5 * MS).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_high").otherwise("c_high")
+    # A gateway that starts answers with 1013 at once and logs it when its event loop has time: not before the connection began.
+    starting = (pl.col("code_gateway") == 1013).fill_null(value=False) & pl.col("g_opened").is_not_null()
+    # a gateway that shuts down sends its close frames first and logs them when all are sent
+    lag = pl.when((pl.col("code_gateway") == 1012).fill_null(value=False)).then(STOP_LAG).otherwise(GATEWAY_LAG)
+    g_low = pl.when(starting).then(pl.max_horizontal(pl.min_horizontal("g_opened", pl.col("g_low")) - GATEWAY_LAG, pl.col("g_low") - START_LAG)).otherwise(pl.col("g_low") - lag)
+    p_low = pl.col("p_low") - pl.when(fine).then(PROXY_LAG).otherwise(GATEWAY_LAG)
+    # what the proxy saw end before, the gateway logged late
+    early = both & fine & (pl.col("p_high") < pl.col("g_low") - lag)
+    low = pl.when(early).then(pl.min_horizontal(g_low, p_low)).when(has_g).then(g_low).when(has_p).then(p_low).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_low").otherwise("c_low")
+    high = pl.when(has_g).then("g_high").when(has_p).then(pl.col("p_high") + 5 * MS).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_high").otherwise("c_high")
+    # what a command reports, it may have seen as late as its end
+    high = pl.max_horizontal(high, pl.when(pl.col("c_event").is_not_null()).then("c_high"))
     # the client's run bounds whatever the other sides leave open
     low = pl.max_horizontal(low, pl.when(has_g | has_p).then(None).otherwise("c_low"))
     opened = pl.coalesce(pl.when(abandoned).then(pl.col("c_start").cast(pl.Int64) * MS), pl.when(fine).then("p_opened"), "g_opened", "p_opened", pl.col("c_start").cast(pl.Int64) * MS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ from occorr import link
 from occorr.closes import assign
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SECOND: Final = 1_000_000_000
@@ -44,6 +46,9 @@ class Score:
     timed: int = 0
     wrong: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
+    clocks: list[dict[str, Any]] = field(default_factory=list)
+    off_ns: list[float] = field(default_factory=list)
+    half_ns: list[float] = field(default_factory=list)
 
 
 def labels(path: Path) -> pl.DataFrame:
@@ -92,8 +97,30 @@ def match(closes: pl.DataFrame, truth: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
     return assign(candidates, "row", "label"), candidates
 
 
-def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: bool = False) -> Score:
-    """Counts of one incident; a missed close counts as wrong."""
+def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How each clock of an incident was aligned: true and found offset, bound, and the share of its events whose bound holds the truth.
+
+    A true drift accumulates from the source's first stamp.
+    """
+    kind, clock = pl.col("source_kind").cast(pl.String), pl.col("clock_id").cast(pl.String)
+    out = []
+    for source, which in (("gateway.*#own-timestamp", kind == "gateway"), ("proxy.access.log", kind == "proxy")):
+        own = timeline.filter(which & (clock != "engine") & pl.col("timestamp_raw").is_not_null() & pl.col("clock_offset_ns").is_not_null())
+        if source not in truth or own.is_empty():
+            continue
+        raw = pl.col("timestamp_raw").cast(pl.Int64)
+        true = truth[source]["offset_ms"] * MS + truth[source]["drift_ppm"] * 1e-6 * (raw - raw.min())
+        own = own.with_columns(true.alias("true"))
+        seen = own.select(pl.col("true").median(), pl.col("clock_offset_ns").median().alias("found"), pl.col("clock_error_ns").median().alias("error"), ((pl.col("clock_offset_ns") - pl.col("true")).abs() <= pl.col("clock_error_ns")).mean().alias("inside")).row(0, named=True)
+        out.append({
+            "clock": str(own.get_column("clock_id").cast(pl.String).mode().sort().first()), "status": str(own.get_column("clock_status").cast(pl.String).mode().sort().first()), "events": own.height,
+            "true_ms": round(seen["true"] / MS, 3), "found_ms": round(seen["found"] / MS, 3), "error_ms": round(seen["error"] / MS, 3), "inside": round(seen["inside"], 4),
+        })  # fmt: skip
+    return out
+
+
+def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: bool = False, fine: bool = False) -> Score:
+    """Counts of one incident; a missed close counts as wrong. `fine`: its proxy stamps milliseconds."""
     out = Score(incident, skewed, rows=closes.height)
     pairs, candidates = match(closes, truth)
     taken = dict(pairs.select("label", "row").rows())
@@ -125,6 +152,9 @@ def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: b
                 at = label["t_close_ms"] * MS
                 low, high = (int(closes.get_column(c).cast(pl.Int64)[row]) for c in ("time_earliest", "time_latest"))
                 out.inside += low <= at + MS and at <= high
+                if "gateway" in got["observers"] or ("proxy" in got["observers"] and fine):
+                    out.off_ns.append(abs(int(closes.get_column("timestamp").cast(pl.Int64)[row]) - at - MS / 2))
+                    out.half_ns.append((high - low) / 2)
         if decisive and not right:
             out.wrong.append({"incident": incident, "label": label, "row": got})
         if label["knowable"]:
@@ -154,17 +184,29 @@ def score_all(bundles: Path, truth: Path) -> list[Score]:
             continue
         meta = truth / f"{folder.name}.meta.json"
         skewed = bool(json.loads(meta.read_text(encoding="utf-8")).get("skewed")) if meta.is_file() else False
-        out.append(score(folder.name, analyze([folder]).closes, labels(path), skewed=skewed))
+        clocks = truth / f"{folder.name}.clocks.json"
+        known = json.loads(clocks.read_text(encoding="utf-8")) if clocks.is_file() else {}
+        result = analyze([folder])
+        one = score(folder.name, result.closes, labels(path), skewed=skewed, fine=known.get("proxy.access.log", {}).get("resolution_ms", 1000) < 1000)
+        one.clocks = alignment(result.timeline, known)
+        out.append(one)
     return out
 
 
 def summary(scores: list[Score]) -> dict[str, Any]:
     """Shares over the incidents with right clocks, with skewed ones, and over all."""
     groups = {"clean": [s for s in scores if not s.skewed], "skewed": [s for s in scores if s.skewed], "all": scores}
-    return {name: _shares(group) for name, group in groups.items() if group}
+    return {name: _shares(group) for name, group in groups.items() if group} | {"clocks": [{"incident": s.incident, **c} for s in scores for c in s.clocks]}
+
+
+def _middle(values: list[float]) -> float:
+    return round(statistics.median(values) / MS, 3) if values else 0.0
 
 
 def _shares(group: list[Score]) -> dict[str, Any]:
+    clocks = [c for s in group for c in s.clocks]
+    held = [c for c in clocks if c["status"] in ("aligned", "reference")]
+
     def total(name: str) -> int:
         return sum(int(getattr(s, name)) for s in group)
 
@@ -175,4 +217,6 @@ def _shares(group: list[Score]) -> dict[str, Any]:
         "incidents": len(group), "labels": total("labels"), "recall": share("found", "labels"), "invented": share("invented", "rows"), "split": total("split"), "merged": total("merged"),
         "family_accuracy": share("family_right", "knowable"), "cause_accuracy": share("cause_right", "knowable"), "decided": share("decided", "decidable"), "humble": share("humble", "unknowable"),
         "time_inside": share("inside", "timed"), "wrong_decisive": sum(len(s.wrong) for s in group),
+        "time_error_ms": _middle([v for s in group for v in s.off_ns]), "time_half_width_ms": _middle([v for s in group for v in s.half_ns]),
+        "clocks_aligned": round(len(held) / max(len(clocks), 1), 4), "clocks_inside": round(sum(c["inside"] == 1 for c in held) / max(len(held), 1), 4),
     }  # fmt: skip

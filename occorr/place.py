@@ -7,6 +7,7 @@ from typing import Final
 import polars as pl
 
 from occorr import schema
+from occorr.clocks import offsets
 
 MS: Final = 1_000_000
 
@@ -22,9 +23,10 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
         events: events with `clock_id` and `timestamp_raw` in UTC.
         clocks: CLOCKS.
     """
-    known = clocks.select("clock_id", pl.col("offset_ns").alias("clock_offset_ns"), pl.col("error_ns").alias("clock_error_ns"), pl.col("status").alias("clock_status"))
-    have = [c for c in ("clock_offset_ns", "clock_error_ns", "clock_status") if c in events.columns]
-    events = events.drop(have).join(known, on="clock_id", how="left", maintain_order="left")
+    offset, error_ns, status = offsets(events, clocks)
+    events = events.with_columns(
+        pl.Series("clock_offset_ns", offset, pl.Int64), pl.Series("clock_error_ns", error_ns, pl.Int64), pl.Series("clock_status", status, pl.String)
+    ).with_columns(pl.when(pl.col("clock_status").is_not_null()).then(pl.col("clock_offset_ns", "clock_error_ns")))  # fmt: skip
     raw = pl.col("timestamp_raw").cast(pl.Int64) - pl.col("clock_offset_ns").fill_null(0)
     error = pl.col("clock_error_ns").fill_null(0)
     recorded = pl.col("recorded_start").is_not_null() & pl.col("timestamp_raw").is_null()

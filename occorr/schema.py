@@ -255,8 +255,11 @@ FACTS: Final[Mapping[str, Column]] = {
 }
 CLOCKS: Final[Mapping[str, Column]] = {
     "clock_id": C(STR, "the clock"),
-    "segment_start": C(TS, "from when the row holds"),
-    "segment_end": C(TS, "until when the row holds"),
+    "segment_start": C(TS, "from when the row holds, aligned"),
+    "segment_end": C(TS, "until when the row holds, aligned"),
+    "reference_time": C(TS, "the aligned moment at which offset_ns holds; drift counts from here"),
+    "anchored_from": C(TS, "first anchor; before it the bound widens by 200 ppm of the distance"),
+    "anchored_to": C(TS, "last anchor; after it the bound widens likewise"),
     "zone": C(STR, "time zone of its naive stamps"),
     "zone_origin": C(STR, "where the zone comes from"),
     "offset_ns": C(I64, "this clock minus the reference, after its zone is applied, ns"),

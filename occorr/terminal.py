@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from occorr import definitions, detect, ingest, quotes, read, resources, rules as rule_files, schema
+from occorr.clocks import sentence
 from occorr.errors import OccorrError, nearest
 
 if TYPE_CHECKING:
@@ -190,6 +191,8 @@ def _footer(out: Console, result: Analysis) -> None:
             offset, error = (row["offset_ns"] or 0) / 1e6, (row["error_ns"] or 0) / 1e6
             zone = "" if row["zone"] == "as written" else f", zone {row['zone']} ({row['zone_origin']})"
             out.print(f"clock {row['clock_id']}: {offset:+.1f} ms ± {error:.1f} ms, {row['status']} ({row['method']}{zone})")
+        if fault := sentence(row):
+            out.print(clean(fault))
     s = result.sources
     total = {c: int(s.get_column(c).fill_null(0).sum()) for c in ("lines_read", "lines_kept", "lines_skipped", "lines_unparsed")}
     out.print(f"read {s.get_column('path').n_unique()} inputs, {total['lines_read']:,} lines: {total['lines_kept']:,} kept, {total['lines_skipped']:,} skipped, {total['lines_unparsed']:,} unparsed")
@@ -429,6 +432,10 @@ def scores(found: Sequence[Score], total: dict[str, Any]) -> None:
         if name in total:
             t = total[name]
             out.print(f"{name}: " + ", ".join(f"{k.replace('_', ' ')} {v:.4f}" if isinstance(v, float) else f"{k.replace('_', ' ')} {v}" for k, v in t.items()))
+    for s in found:
+        for c in s.clocks:
+            mark = "inside" if c["inside"] == 1 else f"{c['inside']:.0%} inside"
+            out.print(f"{s.incident} {c['clock']}: true {c['true_ms']:+.3f} ms, found {c['found_ms']:+.3f} ms ± {c['error_ms']:.3f} ms, {mark}, {c['status']}")
     for s in found:
         for wrong in s.wrong:
             row, truth = wrong["row"], wrong["label"]

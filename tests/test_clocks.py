@@ -247,3 +247,57 @@ def test_the_gateways_words_count_once_in_a_whole_incident():
     console = (SAMPLES / "restart-beside-worker" / "gateway.docker.log").read_text(encoding="utf-8")
     assert console.count("received SIGTERM") == 1
     assert said.filter(pl.col("body").str.contains("received SIGTERM", literal=True)).height == 1
+
+
+# ---------------------------------------------------------------- segments, names, words
+def stepped(back: int) -> pl.DataFrame:
+    """A clock that was right until 1000 s and ran `back` s behind from 1010 s on."""
+    second = 1_000 * MS
+    rows = [
+        {"clock_id": "c", "segment_start": 0, "segment_end": 1_000 * second, "reference_time": 0, "anchored_from": 0, "anchored_to": 1_000 * second, "offset_ns": 0, "drift_ppm": 100.0, "error_ns": MS, "status": "aligned"},
+        {"clock_id": "c", "segment_start": 1_010 * second, "segment_end": 2_000 * second, "reference_time": 1_010 * second, "anchored_from": 1_010 * second, "anchored_to": 2_000 * second, "offset_ns": -back * second, "drift_ppm": 0.0, "error_ns": MS, "status": "aligned"},
+    ]
+    return schema.conform(pl.DataFrame(rows), schema.CLOCKS)
+
+
+@pytest.mark.parametrize(("true", "back"), [(10, 30), (500, 30), (1200, 30), (1990, 30), (990, 60), (1015, 60)])
+def test_stamps_around_a_step_keep_the_truth_in_their_interval(true, back):
+    second = 1_000 * MS
+    written = round(true * second * 1.0001) if true <= 1_000 else (true - back) * second
+    events = pl.DataFrame({"clock_id": ["c"], "timestamp_raw": [written]}).with_columns(pl.col("timestamp_raw").cast(schema.TS))
+    offset, error, status = clocks.offsets(events, stepped(back))
+    assert abs(written - offset[0] - true * second) <= error[0]
+    assert status == ["aligned"]
+    # only a stamp that both segments may have written is wide
+    assert error[0] <= (2 * MS if true in (10, 500, 1200, 1990) else 2 * back * second)
+
+
+def test_the_bound_widens_behind_the_last_anchor():
+    second = 1_000 * MS
+    events = pl.DataFrame({"clock_id": ["c", "c"], "timestamp_raw": [1_970 * second, 2_970 * second]}).with_columns(pl.col("timestamp_raw").cast(schema.TS))
+    _, error, _ = clocks.offsets(events, stepped(30))
+    assert error[1] - error[0] == pytest.approx(200e-6 * 1_000 * second, rel=0.01)
+
+
+def test_a_person_names_a_clock():
+    result = occorr.analyze(SAMPLES / "partition-behind-caddy", clocks={"proxy*": "edge"})
+    row = result.clocks.filter(pl.col("clock_id") == "edge").to_dicts()
+    assert len(row) == 1 and row[0]["method"].endswith("; named by --clock")
+    assert "caddy" not in result.clocks.get_column("clock_id").to_list()
+
+
+def row(**values):
+    return {"clock_id": "nginx", "offset_ns": 0, "error_ns": MS, "status": "aligned", "method": "x", "segment_start": None, "segment_end": None} | values
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"offset_ns": 2_350 * MS, "error_ns": 1_100_000}, "nginx runs 2.350 s ahead; its stamps were corrected by −2.350 s ± 1.1 ms."),
+    ({"offset_ns": -2_000 * MS}, "nginx runs 2.000 s behind; its stamps were corrected by +2.000 s ± 1.0 ms."),
+    ({"offset_ns": 5 * 3_600_000 * MS + 1_800_000 * MS}, "nginx runs 19800.000 s ahead (+5:30 h of it look like a wrong zone); its stamps were corrected by −19800.000 s ± 1.0 ms."),
+    ({"offset_ns": 3 * MS}, None),
+    ({"status": "assumed", "offset_ns": 2_350 * MS}, None),
+    ({"status": "unalignable", "method": "3 anchors; 12 are needed"}, "nginx could not be aligned: 3 anchors; 12 are needed; its stamps stand as written."),
+    ({"method": "x; the clock was set in this time", "segment_start": 0, "segment_end": 5_000 * MS}, "nginx was set between 1970-01-01 00:00:00 and 1970-01-01 00:00:05 UTC."),
+])  # fmt: skip
+def test_a_wrong_clock_is_a_sentence(values, said):
+    assert clocks.sentence(row(**values)) == said

@@ -11,6 +11,7 @@ import jinja2
 import polars as pl
 
 from occorr import resources, schema
+from occorr.clocks import sentence
 from occorr.report import words
 from occorr.report.digest import Digest, digest, proof_of
 from occorr.report.tables import Tables, shown
@@ -64,7 +65,7 @@ def markdown(tables: Tables) -> str:
     d = digest(tables)
     page = environment().get_template("analyze/report.md.j2")
     return page.render(
-        d=d, headline=headline(d), verdicts=_verdicts(d), stories=_stories(d), file=_file(d), deed=words.deed
+        d=d, headline=headline(d), verdicts=_verdicts(d), stories=_stories(d), file=_file(d), deed=words.deed, faults=[text for row in d.clocks.to_dicts() if (text := sentence({**row, "clock_id": _file(d)(row["clock_id"])}))]
     )
 
 
