@@ -99,7 +99,7 @@ def analyze(
     known = [e for e in decoded if "parser" in e.columns and e.get_column("parser").is_not_null().any()]
     if not known:
         raise NothingParsableError(_nothing(table))
-    events = link.link(pl.concat(decoded, how="diagonal"))
+    events = link.link(clocks.years(pl.concat(decoded, how="diagonal")))
     fact_table = facts.frame(documents)
     events = scope.roles(events, fact_table)
     events, clock_table = clocks.align(events, fact_table, tz=tz, overrides=offsets)
@@ -121,7 +121,7 @@ def _nothing(table: pl.DataFrame) -> str:
 
 def _timeline(events: pl.DataFrame) -> pl.DataFrame:
     """EVENTS: the contract's columns, everything else folded into `attributes`."""
-    extra = sorted(c for c in events.columns if (c in schema.ATTRIBUTES and c not in ("zone_inline", "multiplicity")) or c.startswith("x_") or c in ("also_at", "role"))
+    extra = sorted(c for c in events.columns if (c in schema.ATTRIBUTES and c not in ("zone_inline", "multiplicity", "observed_zone_inline", "observed_resolution_ns", "zone_slack_ns", "zone_assumed")) or c.startswith("x_") or c in ("also_at", "role"))
     used = [c for c in extra if events.get_column(c).is_not_null().any()]
     numbered = events.with_row_index("_row")
     # long form: only what is there costs anything

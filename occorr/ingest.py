@@ -7,6 +7,7 @@ chosen, and every line is counted as kept, skipped or unparsed.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,7 +83,7 @@ def ingest(blob: Blob, library: Library, redactor: Redactor, *, all_lines: bool 
         if not root:
             root = hashlib.sha256(str(chunk.item(0, "raw")).encode()).hexdigest()
         for part, lines in _parts(chunk, chosen):
-            events, count = _part(lines, chosen.get(part) or next(iter(chosen.values())), library, redactor, root, all_lines=all_lines)
+            events, count = _part(lines, chosen.get(part) or next(iter(chosen.values())), library, redactor, root, peeled=len(_shared(chosen)), all_lines=all_lines)
             total = counts.setdefault(part, dict.fromkeys(count, 0))
             for key, value in count.items():
                 total[key] += value
@@ -98,23 +99,27 @@ def _parts(chunk: pl.DataFrame, chosen: dict[str, Plan]) -> list[tuple[str, pl.D
     lines = unwrap.bare(chunk)
     if set(chosen) == {""}:
         return [("", lines)]
-    outer = next(iter(chosen.values())).envelopes
-    shared = [e for e in outer if all(e in p.envelopes for p in chosen.values())]
-    peeled = unwrap.peel(lines, shared)
+    peeled = unwrap.peel(lines, _shared(chosen))
     groups = peeled.with_columns(pl.col("compose_service").fill_null("").alias("_part")).partition_by("_part", as_dict=True, maintain_order=True)
     return [(str(key[0]), group.drop("_part")) for key, group in groups.items()]
 
 
+def _shared(chosen: dict[str, Plan]) -> list[Envelope]:
+    """The envelopes that stand around all parts of an input that mixes several: up to the one that names the service."""
+    if set(chosen) == {""}:
+        return []
+    outer = next(iter(chosen.values())).envelopes
+    return list(outer[: max(i for i, e in enumerate(outer) if "compose_service" in {*e.extract.json, *re.findall(r"\?P<(\w+)>", e.extract.regex)}) + 1])
+
+
 def _part(
-    lines: pl.DataFrame, plan: Plan, library: Library, redactor: Redactor, root: str, *, all_lines: bool
+    lines: pl.DataFrame, plan: Plan, library: Library, redactor: Redactor, root: str, *, peeled: int = 0, all_lines: bool
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Chooses, counts and decodes the lines of one part of a chunk."""
-    done = "compose_service" in lines.columns
-    lines = unwrap.peel(lines, [e for e in plan.envelopes if not (done and e.name == "compose_prefix")])
+    lines = unwrap.peel(lines, plan.envelopes[peeled:])
     lines = detect.assign(lines, plan.recognition.dialects, library)
     order = detect.order(plan.recognition.dialects, library)
-    dialect = lines.get_column("_dialect")
-    fits = dialect >= 0
+    fits = lines.get_column("_dialect") >= 0
     loose = lines.filter(~fits)
     unparsed = pl.repeat(False, lines.height, eager=True)
     if loose.height:

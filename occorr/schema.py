@@ -184,6 +184,13 @@ ATTRIBUTES: Final[Mapping[str, Column]] = {
     "multiplicity": C(I64, "closes that a line stands for"),
     "ambiguous_text": C(BOOL, "the line has more than one possible boundary between free text and fields"),
     "zone_inline": C(BOOL, "the stamp carried its own zone"),
+    "observed_zone_inline": C(BOOL, "the envelope's stamp carried its own zone"),
+    "observed_resolution_ns": C(I64, "width of the interval that the envelope's stamp stands for, ns"),
+    "zone_slack_ns": C(I64, "how much later the stamp may be: local times that the end of summer repeats are two, ns"),
+    "zone_assumed": C(BOOL, "the zone of the stamp is an assumption"),
+    "year_origin": C(STR, "where the year of a stamp without one comes from"),
+    "systemd_unit": C(STR, "the systemd unit"),
+    "syslog_program": C(STR, "the program's name in syslog or the journal"),
 }
 CLOSES: Final[Mapping[str, Column]] = {
     "close_id": C(STR, "id of the close: from the connection id, else from the event that shows it"),
