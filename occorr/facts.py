@@ -47,6 +47,8 @@ def document(blob: Blob, redactor: Redactor) -> tuple[str, list[Fact]] | None:
     head = text[:4000].lstrip()
     if head.startswith(("[", "{")):
         return _from_json(text, redactor)
+    if re.match(r"CONTAINER ID +IMAGE +", head):
+        return "docker ps", list(_ps(text, redactor))
     if re.search(r"(?m)^services:\s*$", text):
         try:
             data = yaml.safe_load(text)
@@ -140,6 +142,32 @@ def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[
         yield Fact(subject, "role", f"proxy.{match[1].lower()}", _line(text, image, at))
     if re.search(r"(?i)openclaw|clawdbot|moltbot", f"{image} {command}") and "gateway" in command:
         yield Fact(subject, "role", "gateway", _line(text, image, at))
+
+
+def _ps(text: str, redactor: Redactor) -> Iterator[Fact]:
+    """The table of `docker ps`; columns begin where their titles do. The subject is `container:<short id>`."""
+    titles: list[tuple[str, int]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("CONTAINER ID"):
+            titles = [(m[0], m.start()) for m in re.finditer(r"[A-Z]+(?: [A-Z]+)*", line)]
+            continue
+        ends = [*(at for _, at in titles[1:]), len(line)]
+        row = {title: line[at:end].strip() for (title, at), end in zip(titles, ends, strict=True)} if titles else {}
+        ident = row.get("CONTAINER ID", "")
+        if not re.fullmatch(r"[0-9a-f]{12,64}", ident):
+            continue
+        subject = f"container:{ident}"
+        for title, key in (("NAMES", "name"), ("IMAGE", "image"), ("COMMAND", "command"), ("STATUS", "state.text"), ("PORTS", "ports")):
+            if row.get(title):
+                yield Fact(subject, key, redactor.text(row[title]), number)
+        status = row.get("STATUS", "")
+        if match := re.match(r"(Up|Exited|Restarting|Created|Paused|Dead|Removal)", status):
+            state = {"Up": "paused" if "(Paused)" in status else "running", "Exited": "exited", "Removal": "removing"}.get(match[1], match[1].lower())
+            yield Fact(subject, "state.status", state, number)
+        if match := re.match(r"(?:Exited|Restarting) \((\d+)\)", status):
+            yield Fact(subject, "state.exit_code", match[1], number)
+        if match := re.search(r"\((?:health: )?(healthy|unhealthy|starting)\)", status):
+            yield Fact(subject, "state.health", match[1], number)
 
 
 def _network(item: dict[str, Any], text: str) -> Iterator[Fact]:

@@ -152,6 +152,8 @@ def _matters(lines: pl.DataFrame, order: tuple[Dialect, ...], plan: Plan, librar
         return pl.repeat(True, lines.height, eager=True)
     formats = {**found, **{n: f for n, f in library.formats.items() if not f.keep_all and f.source_kind == "gateway"}}.values()
     text = lines.get_column("text")
+    if any(e.clock == "host" for e in plan.envelopes):  # a journal mixes the kernel, systemd and the engine in, few lines each
+        formats = {**{f.name: f for f in formats}, **{n: f for n, f in library.formats.items() if f.source_kind in ("kernel", "other")}}.values()
     selects = tuple(sorted({s for f in formats for s in f.selects}))
     # one pass over all lines; what follows looks only at those that it found
     selected = text.str.contains(decode.literals((*selects, *TROUBLE))) if selects else text.str.contains(decode.literals(TROUBLE))
