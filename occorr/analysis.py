@@ -99,7 +99,9 @@ def analyze(
     known = [e for e in decoded if "parser" in e.columns and e.get_column("parser").is_not_null().any()]
     if not known:
         raise NothingParsableError(_nothing(table))
-    events = link.link(clocks.years(pl.concat(decoded, how="diagonal")))
+    together, doubled = link.once(decoded)
+    table = _doubled(table, doubled)
+    events = link.link(clocks.years(together))
     fact_table = facts.frame(documents)
     events = scope.roles(events, fact_table)
     events, clock_table = clocks.align(events, fact_table, tz=tz, overrides=offsets)
@@ -112,6 +114,20 @@ def analyze(
         sources=_sources(table, events), partial=bool(table.get_column("status").is_in(FAILED).any()), redacted=redact_secrets,
     )  # fmt: skip
     return _window(result, since_ns, until_ns, project)
+
+
+def _doubled(table: pl.DataFrame, doubled: Mapping[tuple[str, str], Mapping[str, int]]) -> pl.DataFrame:
+    """SOURCES with the lines that another input holds too counted as skipped."""
+    if not doubled:
+        return table
+    rows = table.to_dicts()
+    for row in rows:
+        for other, count in doubled.get((row["path"], row["part"]), {}).items():
+            row["lines_kept"] -= count
+            row["lines_skipped"] += count
+            note = f"{count:,} lines also stand in {other} and count there"
+            row["message"] = f"{row['message']}; {note}" if row["message"] else note
+    return schema.conform(pl.DataFrame(rows, infer_schema_length=None), schema.SOURCES)
 
 
 def _nothing(table: pl.DataFrame) -> str:

@@ -189,6 +189,7 @@ ATTRIBUTES: Final[Mapping[str, Column]] = {
     "zone_slack_ns": C(I64, "how much later the stamp may be: local times that the end of summer repeats are two, ns"),
     "zone_assumed": C(BOOL, "the zone of the stamp is an assumption"),
     "year_origin": C(STR, "where the year of a stamp without one comes from"),
+    "unparsed_reason": C(STR, "why a line was not understood"),
     "uptime_s": C(STR, "seconds since boot, as the kernel writes them"),
     "process_name": C(STR, "the process, as the kernel names it"),
     "cgroup": C(STR, "control group of a killed process"),

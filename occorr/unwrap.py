@@ -70,11 +70,29 @@ def peel(lines: pl.DataFrame, envelopes: Sequence[Envelope]) -> pl.DataFrame:
             hit = pl.col("_observed").is_not_null()
             news = (pl.col("_observed"), pl.lit(envelope.clock), pl.col("_inline"), pl.col("_resolution"))
             updates += [pl.when(hit).then(new).otherwise(pl.col(name) if name in frame.columns else None).alias(name) for name, new in zip(_STAMP, news, strict=True)]
-        keep = [c for c in out.columns if c in {*frame.columns, *CARRIED} and c != "text" and not (stamped and c in _STAMP)]
+        if envelope.whole:
+            out = _rejoined(out, envelope)
+        keep = [c for c in out.columns if c in {*frame.columns, *CARRIED, "pieces"} and c != "text" and not (stamped and c in _STAMP)]
         frame = out.select(*keep, *updates)
     if frame.get_column("text").str.contains("\x1b", literal=True).any():
         frame = frame.with_columns(pl.col("text").str.replace_all(_ANSI, ""))
     return frame
+
+
+def _rejoined(out: pl.DataFrame, envelope: Envelope) -> pl.DataFrame:
+    """Lines that the envelope split put together again; they keep the number, place and stamp of their first piece."""
+    piece = (~pl.col("_whole").str.contains(envelope.whole) & pl.col("rest").is_not_null() & (pl.col("rest").str.len_bytes() >= envelope.split_at)).fill_null(value=False)
+    pieces = out.select(piece.alias("p")).get_column("p")
+    if not pieces.any():
+        return out
+    stream = "log_iostream" if "log_iostream" in out.columns else pl.lit("")
+    first = ~pl.col("_piece").shift(1, fill_value=False).over(pl.col("_stream"))
+    numbered = out.with_columns(pieces.alias("_piece"), (pl.col(stream) if isinstance(stream, str) else stream).fill_null("").alias("_stream")).with_row_index("_at")
+    numbered = numbered.with_columns(first.cum_sum().over("_stream").alias("_group"))
+    held = [c for c in out.columns if c != "rest"]
+    joined = numbered.group_by("_stream", "_group", maintain_order=True).agg(pl.col("_at").first(), pl.col(held).first(), pl.coalesce("rest", "_whole").str.join("").alias("rest"), pl.len().cast(pl.Int64).alias("_pieces"))
+    more = pl.col("pieces") + pl.col("_pieces") - 1 if "pieces" in out.columns else pl.col("_pieces") - 1
+    return joined.sort("_at").with_columns(more.alias("pieces")).drop("_at", "_stream", "_group", "_pieces")
 
 
 def _from_bytes(out: pl.DataFrame) -> pl.DataFrame:
