@@ -34,7 +34,7 @@ _CONFIGS: Final = {
     "nginx": ("nginx configuration", (r"(?m)^\s*(?:http|server|location|upstream|events)\b[^;\n]*\{", r";\s*(?:$|\n|\}|#)", r"(?m)(?:^|[\s;{])(?:proxy_pass|proxy_read_timeout|log_format|listen|server_name)\s[^\n]*;")),
     "haproxy": ("HAProxy configuration", (r"(?m)^(?:defaults|frontend|backend|listen)\b", r"(?m)^\s+(?:bind|server|mode|timeout)\s")),
     "apache": ("Apache httpd configuration", (r"(?m)^\s*(?:ProxyPass|ProxyPassMatch|ProxyTimeout|<VirtualHost|<Proxy|LogFormat)\b", r"(?m)^\s*(?:LoadModule|Listen|ServerName|ServerRoot|ProxyPass\w*|CustomLog)\s+\S")),
-    "caddy": ("Caddyfile", (r"(?m)^[^\n;]*\{\s*$", r"(?m)^\s*(?:reverse_proxy|handle|route)\b", r"(?m)^\s*\}\s*$")),
+    "caddy": ("Caddyfile", (r"(?m)^[^\n;]*\{\s*$", r"(?m)(?:^|[\s{])reverse_proxy\s", r"(?m)^\s*\}\s*$")),
     "traefik": ("Traefik configuration", (r"(?m)^(?:entryPoints|http|providers|serversTransport):\s*$", r"(?m)^\s+(?:address|routers|services|file|docker|forwardingTimeouts):")),
 }  # fmt: skip
 _TIMEOUTS: Final = {

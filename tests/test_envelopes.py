@@ -236,6 +236,16 @@ def test_a_second_stamp_gives_the_zone(tmp_path):
     assert result.timeline.item(0, "timestamp_raw") == datetime(2026, 11, 21, 5, 44, 0, tzinfo=UTC)
 
 
+def test_dry_run_tells_the_zone(tmp_path, capsys):
+    from occorr import terminal
+
+    (tmp_path / "error.log").write_text(error("2026/11/21 05:44:00") + "\n")
+    (tmp_path / "gateway.log").write_text("".join(f"{s}\n" for s in INNER))
+    terminal.dry_run([str(tmp_path)], None)
+    out = capsys.readouterr().out
+    assert "zone" in out and "as written" in out and "not written" in " ".join(out.split())
+
+
 def test_syslog_in_local_time_around_stamps_with_their_zone(tmp_path):
     lines = [f"Nov 21 06:44:{s:02d} claw node[812]: 2026-11-21T05:44:{s:02d}.001+00:00 [gateway] ready\n" for s in range(5)]
     (tmp_path / "journal.txt").write_text("".join(lines) + "Nov 21 06:44:30 claw node[812]: [gateway] starting...\n")
