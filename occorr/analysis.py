@@ -102,7 +102,9 @@ def analyze(
     known = [e for e in decoded if "parser" in e.columns and e.get_column("parser").is_not_null().any()]
     if not known:
         raise NothingParsableError(_nothing(table))
-    events = link.link(pl.concat(decoded, how="diagonal"))
+    together, doubled = link.once(decoded)
+    table = _doubled(table, doubled)
+    events = link.link(clocks.years(together))
     fact_table = facts.frame(documents)
     events = scope.roles(events, fact_table)
     events, clock_table = align(events, fact_table, tz=tz, overrides=offsets, given=clocks)
@@ -118,6 +120,20 @@ def analyze(
     return _window(result, since_ns, until_ns, project)
 
 
+def _doubled(table: pl.DataFrame, doubled: Mapping[tuple[str, str], Mapping[str, int]]) -> pl.DataFrame:
+    """SOURCES with the lines that another input holds too counted as skipped."""
+    if not doubled:
+        return table
+    rows = table.to_dicts()
+    for row in rows:
+        for other, count in doubled.get((row["path"], row["part"]), {}).items():
+            row["lines_kept"] -= count
+            row["lines_skipped"] += count
+            note = f"{count:,} lines also stand in {other} and count there"
+            row["message"] = f"{row['message']}; {note}" if row["message"] else note
+    return schema.conform(pl.DataFrame(rows, infer_schema_length=None), schema.SOURCES)
+
+
 def _nothing(table: pl.DataFrame) -> str:
     rows = [f"  {r['path']}: {r['message'] or r['status'] or 'no known format'}" for r in table.to_dicts()]
     return "No line of a known format was found.\n" + "\n".join(rows or ["  (no input)"]) + "\nGive gateway, CLI or proxy logs, or docker events; 'occorr formats list' shows what is known."
@@ -125,7 +141,7 @@ def _nothing(table: pl.DataFrame) -> str:
 
 def _timeline(events: pl.DataFrame) -> pl.DataFrame:
     """EVENTS: the contract's columns, everything else folded into `attributes`."""
-    extra = sorted(c for c in events.columns if (c in schema.ATTRIBUTES and c not in ("zone_inline", "multiplicity")) or c.startswith("x_") or c in ("also_at", "role", "instance"))
+    extra = sorted(c for c in events.columns if (c in schema.ATTRIBUTES and c not in ("zone_inline", "multiplicity", "observed_zone_inline", "observed_resolution_ns", "zone_slack_ns", "zone_assumed")) or c.startswith("x_") or c in ("also_at", "role", "instance"))
     used = [c for c in extra if events.get_column(c).is_not_null().any()]
     numbered = events.with_row_index("_row")
     # long form: only what is there costs anything

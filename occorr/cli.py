@@ -303,6 +303,30 @@ def formats_test(path: Annotated[str, typer.Argument(metavar="FILE", help="a log
     terminal.format_test(path, parsers)
 
 
+@formats_app.command("from-nginx")
+def formats_from_nginx(text: Annotated[str, typer.Argument(metavar="LOG_FORMAT", help="the string of a log_format, or the whole statement")]) -> None:
+    """Prints the definition of an nginx log_format; save it as DIR/NAME.toml and give --parsers DIR."""
+    from occorr import customs  # noqa: PLC0415
+
+    print(customs.from_nginx(text), end="")
+
+
+@formats_app.command("from-haproxy")
+def formats_from_haproxy(text: Annotated[str, typer.Argument(metavar="LOG_FORMAT", help="the string of a log-format, or the whole statement")]) -> None:
+    """Prints the definition of a HAProxy log-format; save it as DIR/NAME.toml and give --parsers DIR."""
+    from occorr import customs  # noqa: PLC0415
+
+    print(customs.from_haproxy(text), end="")
+
+
+@formats_app.command("from-apache")
+def formats_from_apache(text: Annotated[str, typer.Argument(metavar="LOG_FORMAT", help="the string of a LogFormat, or the whole statement")]) -> None:
+    """Prints the definition of an Apache LogFormat; save it as DIR/NAME.toml and give --parsers DIR."""
+    from occorr import customs  # noqa: PLC0415
+
+    print(customs.from_apache(text), end="")
+
+
 @rules_app.command("list")
 def rules_list() -> None:
     """Every cause with its rules and their strength."""

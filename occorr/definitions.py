@@ -26,7 +26,7 @@ ZONES: Final = ("inline", "UTC", "naive")
 MARKS: Final = {"event": "at_event", "start": "at_start", "end": "at_end", "write": "at_write", "unknown": "unknown"}
 UNITS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "count": 1, "go": 1}
 ENVELOPE_COLUMNS: Final = frozenset(
-    {"rest", "observed", "log_iostream", "compose_service", "container_name", "host_name", "process_pid"}
+    {"rest", "observed", "log_iostream", "compose_service", "container_name", "container_id", "host_name", "process_pid", "systemd_unit", "syslog_program"}
 )
 
 
@@ -135,7 +135,11 @@ class Definition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Envelope:
-    """A wrapper around lines of any format, such as the stamps of `docker logs -t`."""
+    """A wrapper around lines of any format, such as the stamps of `docker logs -t`.
+
+    It is taken where at least `min_share` of at least `min_lines` lines fit; where several fit as many, the lowest `rank` wins.
+    A line that does not match `whole` and holds at least `split_at` bytes goes on in the next line of the same stream.
+    """
 
     name: str
     title: str
@@ -145,6 +149,10 @@ class Envelope:
     time: Time | None
     clock: str
     min_share: float
+    min_lines: int
+    rank: int
+    whole: str
+    split_at: int
     samples: tuple[Sample, ...]
 
 
@@ -174,7 +182,7 @@ _TOP_FORMAT: Final[Mapping[str, type | tuple[type, ...]]] = {
     "event": list, "sample": list, "refuse": list, "record": dict,
 }  # fmt: skip
 _TOP_ENVELOPE: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "kind": str, "title": str, "line": str, "time": dict, "clock": str, "min_share": (int, float), "sample": list,
+    "kind": str, "title": str, "line": str, "time": dict, "clock": str, "min_share": (int, float), "min_lines": int, "rank": int, "whole": str, "split_at": int, "sample": list,
     "refuse": list, **_EXTRACT,
 }  # fmt: skip
 _DIALECT: Final[Mapping[str, type | tuple[type, ...]]] = {
@@ -370,12 +378,14 @@ def _envelope(file: _File, data: Mapping[str, Any], name: str) -> Envelope:
             file.wrong(f"an envelope needs {key!r}")
     if isinstance(data.get("line"), str):
         file.regex(data["line"], "", 0, "line")
+    if isinstance(data.get("whole"), str):
+        file.regex(data["whole"], "", 0, "whole")
     extract, names = _extract(file, data, ENVELOPE_COLUMNS, "", 0)
     if "rest" not in names:
         file.wrong("an envelope must capture 'rest', the line inside it")
     return Envelope(
         name, data.get("title", ""), file.path, data.get("line", ""), extract, _time(file, data, names, "", 0),
-        data.get("clock", ""), float(data.get("min_share", 0.5)), _samples(file, data, set(), set()),
+        data.get("clock", ""), float(data.get("min_share", 0.5)), int(data.get("min_lines", 1)), int(data.get("rank", 50)), data.get("whole", ""), int(data.get("split_at", 0)), _samples(file, data, set(), set()),
     )  # fmt: skip
 
 

@@ -26,6 +26,27 @@ LIMIT: Final = 8 << 20  # a document larger than this is a log
 _SECRET: Final = re.compile(r"(?i)token|secret|passw|api[_-]?key|credential|cookie|authorization")
 _PLAIN_ENV: Final = re.compile(r"^(?:TZ|OPENCLAW_(?!.*(?:TOKEN|SECRET|PASSWORD|KEY))\w+|NODE_OPTIONS|NODE_ENV|PORT|HOST|RELEASE)$")
 _PROXY_IMAGE: Final = re.compile(r"(?i)(?:^|[/_-])(nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)")
+CONFIG: Final = 1 << 20  # a configuration larger than this is none
+_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# What a configuration must hold to be one, and where its timeouts stand. `timeout.idle` ends a silent connection,
+# `timeout.connect` and `timeout.handshake` one that never opened, `timeout.life` every one.
+_CONFIGS: Final = {
+    "nginx": ("nginx configuration", (r"(?m)^\s*(?:http|server|location|upstream|events)\b[^;\n]*\{", r";\s*(?:$|\n|\}|#)", r"(?m)(?:^|[\s;{])(?:proxy_pass|proxy_read_timeout|log_format|listen|server_name)\s[^\n]*;")),
+    "haproxy": ("HAProxy configuration", (r"(?m)^(?:defaults|frontend|backend|listen)\b", r"(?m)^\s+(?:bind|server|mode|timeout)\s")),
+    "apache": ("Apache httpd configuration", (r"(?m)^\s*(?:ProxyPass|ProxyPassMatch|ProxyTimeout|<VirtualHost|<Proxy|LogFormat)\b", r"(?m)^\s*(?:LoadModule|Listen|ServerName|ServerRoot|ProxyPass\w*|CustomLog)\s+\S")),
+    "caddy": ("Caddyfile", (r"(?m)^[^\n;]*\{\s*$", r"(?m)(?:^|[\s{])reverse_proxy\s", r"(?m)^\s*\}\s*$")),
+    "traefik": ("Traefik configuration", (r"(?m)^(?:entryPoints|http|providers|serversTransport):\s*$", r"(?m)^\s+(?:address|routers|services|file|docker|forwardingTimeouts):")),
+}  # fmt: skip
+_TIMEOUTS: Final = {
+    "nginx": ((r"\bproxy_read_timeout\s+([\w.]+)\s*;", "timeout.idle"), (r"\bproxy_send_timeout\s+([\w.]+)\s*;", "timeout.send"), (r"\bproxy_connect_timeout\s+([\w.]+)\s*;", "timeout.connect")),
+    "haproxy": (
+        (r"(?m)^\s*timeout\s+tunnel\s+(\w+)", "timeout.idle"), (r"(?m)^\s*timeout\s+client\s+(\w+)", "timeout.idle.client"), (r"(?m)^\s*timeout\s+server\s+(\w+)", "timeout.idle.server"),
+        (r"(?m)^\s*timeout\s+connect\s+(\w+)", "timeout.connect"), (r"(?m)^\s*timeout\s+http-request\s+(\w+)", "timeout.handshake"),
+    ),
+    "apache": ((r"(?im)^\s*ProxyTimeout\s+(\w+)", "timeout.idle"), (r"(?im)^\s*ProxyPass\w*\s[^\n]*\btimeout=(\w+)", "timeout.idle"), (r"(?im)^\s*ProxyPass\w*\s[^\n]*\bconnectiontimeout=(\w+)", "timeout.connect")),
+    "caddy": ((r"\bstream_timeout\s+(\w+)", "timeout.life"), (r"\bdial_timeout\s+(\w+)", "timeout.connect"), (r"\bresponse_header_timeout\s+(\w+)", "timeout.handshake")),
+    "traefik": ((r"(?m)^\s*dialTimeout:\s*[\"']?(\w+)", "timeout.connect"), (r"(?m)^\s*responseHeaderTimeout:\s*[\"']?(\w+)", "timeout.handshake")),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +68,8 @@ def document(blob: Blob, redactor: Redactor) -> tuple[str, list[Fact]] | None:
     head = text[:4000].lstrip()
     if head.startswith(("[", "{")):
         return _from_json(text, redactor)
+    if re.match(r"CONTAINER ID +IMAGE +", head):
+        return "docker ps", list(_ps(text, redactor))
     if re.search(r"(?m)^services:\s*$", text):
         try:
             data = yaml.safe_load(text)
@@ -54,7 +77,36 @@ def document(blob: Blob, redactor: Redactor) -> tuple[str, list[Fact]] | None:
             return None
         if isinstance(data, dict) and isinstance(data.get("services"), dict):
             return "compose", list(_compose(data, text, redactor))
+    return _proxy_config(text) if len(text) <= CONFIG else None
+
+
+def _proxy_config(text: str) -> tuple[str, list[Fact]] | None:
+    """A proxy's configuration, recognised by its statements, and the timeouts that it declares in seconds."""
+    bare = re.sub(r"(?m)^\s*#.*$", "", text)  # the line breaks stay, so lines keep their numbers
+    for kind, (title, signs) in _CONFIGS.items():
+        if all(re.search(sign, bare) for sign in signs):
+            return title, list(_timeouts(kind, bare))
     return None
+
+
+def _timeouts(kind: str, text: str) -> Iterator[Fact]:
+    tunnel = kind == "haproxy" and re.search(r"(?m)^\s*timeout\s+tunnel\s", text) is not None
+    for pattern, key in _TIMEOUTS[kind]:
+        for found in re.finditer(pattern, text):
+            seconds = _seconds(found[1], 0.001 if kind == "haproxy" else 1.0)
+            if seconds is None:
+                continue
+            # once a connection is a tunnel, HAProxy's timeouts of client and server do not count if there is one for tunnels
+            name = key.replace("idle.", "") if tunnel and key.startswith("timeout.idle.") else key
+            yield Fact(f"proxy:{kind}", name, f"{seconds:g}", text.count("\n", 0, found.start(1)) + 1)
+
+
+def _seconds(text: str, unit: float) -> float | None:
+    """`90`, `500ms`, `1h30m` in seconds; a bare number is in the proxy's own unit."""
+    if re.fullmatch(r"[\d.]+", text):
+        return float(text) * unit
+    parts = re.findall(r"([\d.]+)(us|ms|s|m|h|d)", text)
+    return sum(float(n) * _UNITS[u] for n, u in parts) if parts else None
 
 
 def _from_json(text: str, redactor: Redactor) -> tuple[str, list[Fact]] | None:
@@ -140,6 +192,32 @@ def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[
         yield Fact(subject, "role", f"proxy.{match[1].lower()}", _line(text, image, at))
     if re.search(r"(?i)openclaw|clawdbot|moltbot", f"{image} {command}") and "gateway" in command:
         yield Fact(subject, "role", "gateway", _line(text, image, at))
+
+
+def _ps(text: str, redactor: Redactor) -> Iterator[Fact]:
+    """The table of `docker ps`; columns begin where their titles do. The subject is `container:<short id>`."""
+    titles: list[tuple[str, int]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("CONTAINER ID"):
+            titles = [(m[0], m.start()) for m in re.finditer(r"[A-Z]+(?: [A-Z]+)*", line)]
+            continue
+        ends = [*(at for _, at in titles[1:]), len(line)]
+        row = {title: line[at:end].strip() for (title, at), end in zip(titles, ends, strict=True)} if titles else {}
+        ident = row.get("CONTAINER ID", "")
+        if not re.fullmatch(r"[0-9a-f]{12,64}", ident):
+            continue
+        subject = f"container:{ident}"
+        for title, key in (("NAMES", "name"), ("IMAGE", "image"), ("COMMAND", "command"), ("STATUS", "state.text"), ("PORTS", "ports")):
+            if row.get(title):
+                yield Fact(subject, key, redactor.text(row[title]), number)
+        status = row.get("STATUS", "")
+        if match := re.match(r"(Up|Exited|Restarting|Created|Paused|Dead|Removal)", status):
+            state = {"Up": "paused" if "(Paused)" in status else "running", "Exited": "exited", "Removal": "removing"}.get(match[1], match[1].lower())
+            yield Fact(subject, "state.status", state, number)
+        if match := re.match(r"(?:Exited|Restarting) \((\d+)\)", status):
+            yield Fact(subject, "state.exit_code", match[1], number)
+        if match := re.search(r"\((?:health: )?(healthy|unhealthy|starting)\)", status):
+            yield Fact(subject, "state.health", match[1], number)
 
 
 def _network(item: dict[str, Any], text: str) -> Iterator[Fact]:

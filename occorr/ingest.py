@@ -6,7 +6,10 @@ chosen, and every line is counted as kept, skipped or unparsed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +30,11 @@ TROUBLE: Final = ("Error", "error", "ERROR", "fatal", "FATAL", "panic", "xceptio
 # Columns that hold ids and words of our own: they are joined on and can hold no secret.
 KEYS: Final = frozenset({"conn_id", "conn_short", "container_id", "event_name", "parser", "source_kind", "part", "time_semantics", "timestamp_text", "event_id", "endpoint"})
 SAMPLE: Final = 4 << 20  # so many bytes decide how a part is read
+PASTE: Final = 400  # an input of fewer lines may be a paste
+PASTED: Final = ("openclaw",)  # formats whose lines people paste
+BROKEN: Final = ("gateway connect failed: ", "Gateway call failed: ", "Health check failed: ", "Subagent announce failed: ", "[openclaw] Failed to start CLI: ")  # named alone, but the code follows
+INNER: Final = ("gateway closed (", "gateway timeout after ")
+WRAPS: Final = 3  # a line is broken into at most so many more
 UNPARSED: Final = 10_000  # so many unparsed lines of a chunk are kept to be shown; all are counted
 
 
@@ -84,7 +92,7 @@ def ingest(blob: Blob, library: Library, redactor: Redactor, *, all_lines: bool 
         if not root:
             root = hashlib.sha256(str(chunk.item(0, "raw")).encode()).hexdigest()
         for part, lines in _parts(chunk, chosen):
-            events, count = _part(lines, chosen.get(part) or next(iter(chosen.values())), library, redactor, root, all_lines=all_lines)
+            events, count = _part(lines, chosen.get(part) or next(iter(chosen.values())), library, redactor, root, peeled=len(_shared(chosen)), short=_pasted(blob, chunk), all_lines=all_lines)
             total = counts.setdefault(part, dict.fromkeys(count, 0))
             for key, value in count.items():
                 total[key] += value
@@ -100,20 +108,27 @@ def _parts(chunk: pl.DataFrame, chosen: dict[str, Plan]) -> list[tuple[str, pl.D
     lines = unwrap.bare(chunk)
     if set(chosen) == {""}:
         return [("", lines)]
-    outer = next(iter(chosen.values())).envelopes
-    shared = [e for e in outer if all(e in p.envelopes for p in chosen.values())]
-    peeled = unwrap.peel(lines, shared)
+    peeled = unwrap.peel(lines, _shared(chosen))
     groups = peeled.with_columns(pl.col("compose_service").fill_null("").alias("_part")).partition_by("_part", as_dict=True, maintain_order=True)
     return [(str(key[0]), group.drop("_part")) for key, group in groups.items()]
 
 
+def _shared(chosen: dict[str, Plan]) -> list[Envelope]:
+    """The envelopes that stand around all parts of an input that mixes several: up to the one that names the service."""
+    if set(chosen) == {""}:
+        return []
+    outer = next(iter(chosen.values())).envelopes
+    return list(outer[: max(i for i, e in enumerate(outer) if "compose_service" in {*e.extract.json, *re.findall(r"\?P<(\w+)>", e.extract.regex)}) + 1])
+
+
 def _part(
-    lines: pl.DataFrame, plan: Plan, library: Library, redactor: Redactor, root: str, *, all_lines: bool
+    lines: pl.DataFrame, plan: Plan, library: Library, redactor: Redactor, root: str, *, peeled: int = 0, short: bool = False, all_lines: bool
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Chooses, counts and decodes the lines of one part of a chunk."""
-    done = "compose_service" in lines.columns
-    lines = unwrap.peel(lines, [e for e in plan.envelopes if not (done and e.name == "compose_prefix")])
+    lines = unwrap.peel(lines, plan.envelopes[peeled:])
     lines = detect.assign(lines, plan.recognition.dialects, library)
+    if short:
+        lines = _unwrapped(lines, plan, library)
     order = detect.order(plan.recognition.dialects, library)
     fits = lines.get_column("_dialect") >= 0
     loose = lines.filter(~fits)
@@ -133,12 +148,78 @@ def _part(
         frames.append(decoded.with_columns(pl.col("source_kind").fill_null(definition.source_kind)))
     lost = lines.filter(unparsed).head(UNPARSED)
     if lost.height:
-        frames.append(decode.typed(lost.drop("_dialect").with_columns(pl.col("text").alias("body"), pl.lit("unparsed").alias("event_name"), pl.lit("other").alias("source_kind"))))
-    counts = {"lines_read": lines.height, "lines_kept": kept.height, "lines_unparsed": int(unparsed.sum())}
-    counts["lines_skipped"] = lines.height - counts["lines_kept"] - counts["lines_unparsed"]
+        frames.append(decode.typed(lost.drop("_dialect").with_columns(pl.col("text").alias("body"), pl.lit("unparsed").alias("event_name"), _reason(pl.col("text")).alias("unparsed_reason"), pl.lit("other").alias("source_kind"))))
+    joined = {n: int(f.get_column("pieces").sum()) if "pieces" in f.columns else 0 for n, f in (("all", lines), ("kept", kept), ("lost", lines.filter(unparsed)))}
+    counts = {"lines_read": lines.height + joined["all"], "lines_kept": kept.height + joined["kept"], "lines_unparsed": int(unparsed.sum()) + joined["lost"]}
+    counts["lines_skipped"] = counts["lines_read"] - counts["lines_kept"] - counts["lines_unparsed"]
     if not frames:
         return pl.DataFrame(), counts
     return _finished(pl.concat(frames, how="diagonal"), lines, redactor, root), counts
+
+
+def _reason(text: pl.Expr) -> pl.Expr:
+    """Why a line was not understood, in words."""
+    return (
+        pl.when(text.str.contains("\ufffd", literal=True)).then(pl.lit("not UTF-8"))
+        .when(text.str.contains(r"^\s*\{.*[^}\s]\s*$")).then(pl.lit("JSON that is cut off"))
+        .when(text.str.contains(r"^\s*\{")).then(pl.lit("JSON of no known format"))
+        .when(text.str.contains(r"^\[?(?:\d{4}[-/]\d\d[-/]\d\d|\d\d/[A-Z][a-z]{2}/\d{4}|[A-Z][a-z]{2} [ \d]\d )")).then(pl.lit("a stamp, and nothing known behind it"))
+        .otherwise(pl.lit("no known format"))
+    )  # fmt: skip
+
+
+def _pasted(blob: Blob, chunk: pl.DataFrame) -> bool:
+    """Whether a person may have pasted this: short, from standard input or a text file."""
+    return chunk.height < PASTE and (blob.path == "-" or blob.path.lower().endswith(".txt"))
+
+
+def _unwrapped(lines: pl.DataFrame, plan: Plan, library: Library) -> pl.DataFrame:
+    """Lines that a terminal or a chat broke, put together where only the whole says something that is known."""
+    order = detect.order(plan.recognition.dialects, library)
+    dialect, texts = lines.get_column("_dialect").to_list(), lines.get_column("text").to_list()
+    width = max((len(t) for t in texts), default=0)
+    gone: dict[int, int] = {}
+    new: dict[int, str] = {}
+    for head, which in enumerate(dialect):
+        if which < 0 or order[which].definition not in PASTED:
+            continue
+        if head in gone:
+            continue
+        cut = texts[head].endswith(":") and texts[head].startswith(BROKEN)  # broken just before what failed, which is known by itself too
+        first = int(cut and head + 1 < len(texts) and texts[head + 1].lstrip().startswith(INNER))
+        tail = [*range(head + 1, head + 1 + first), *itertools.takewhile(functools.partial(_lost, dialect, texts), range(head + 1 + first, min(head + 1 + WRAPS, len(texts))))]
+        if not tail:
+            continue
+        alone = _said(texts[head], order[which], library)
+        if (alone % 2 and not texts[head].endswith("):")) or (alone and not texts[head].startswith((*BROKEN, *INNER))):
+            continue
+        # a terminal breaks at its width and in the middle of words, a chat at spaces
+        glue = ("", " ") if len(texts[head]) >= width - 1 else (" ", "")
+        tried = [(n, "".join([texts[head], *(g + texts[i].strip() if g else texts[i] for g, i in zip(g_, tail[:n], strict=True))])) for n in range(1, len(tail) + 1) for g_ in itertools.product(glue, repeat=n)]
+        scores = [(_said(text, order[which], library), n, text) for n, text in tried]
+        score, n, text = max(scores, key=lambda s: (s[0] % 2, s[0], -s[1]))  # what comes first wins among equals
+        if (score and not alone) or (score % 2 and score > alone):
+            new[head] = text
+            gone |= dict.fromkeys(tail[:n], head)
+    if not new:
+        return lines
+    index = pl.int_range(pl.len())
+    pieces = [sum(h == i for h in gone.values()) for i in range(len(texts))]
+    joined = lines.with_columns(pl.Series("text", [new.get(i, t) for i, t in enumerate(texts)]), pl.Series("pieces", pieces, dtype=pl.Int64))
+    return joined.filter(~index.is_in(list(gone)))
+
+
+def _lost(dialect: list[int], texts: list[str], index: int) -> bool:
+    return dialect[index] < 0 and bool(texts[index].strip())
+
+
+def _said(text: str, dialect: Dialect, library: Library) -> int:
+    """How much a line says: 0 if no event claims it, else twice its fields, and one more if it holds a close code."""
+    frame = pl.DataFrame({"text": [text], "line": [1], "offset": [0]})
+    if not frame.get_column("text").str.contains(dialect.line).item():
+        return 0
+    row = decode.decode(frame, dialect, library.formats[dialect.definition]).row(0, named=True)
+    return 0 if row["event_name"] in (None, "log") else 2 * sum(v is not None for v in row.values()) + (row.get("websocket_close_code") is not None)
 
 
 def _matters(lines: pl.DataFrame, order: tuple[Dialect, ...], plan: Plan, library: Library) -> pl.Series:
@@ -148,6 +229,8 @@ def _matters(lines: pl.DataFrame, order: tuple[Dialect, ...], plan: Plan, librar
         return pl.repeat(True, lines.height, eager=True)
     formats = {**found, **{n: f for n, f in library.formats.items() if not f.keep_all and f.source_kind == "gateway"}}.values()
     text = lines.get_column("text")
+    if any(e.clock == "host" for e in plan.envelopes):  # a journal mixes the kernel, systemd and the engine in, few lines each
+        formats = {**{f.name: f for f in formats}, **{n: f for n, f in library.formats.items() if f.source_kind in ("kernel", "other")}}.values()
     selects = tuple(sorted({s for f in formats for s in f.selects}))
     # one pass over all lines; what follows looks only at those that it found
     selected = text.str.contains(decode.literals((*selects, *TROUBLE))) if selects else text.str.contains(decode.literals(TROUBLE))
@@ -213,6 +296,9 @@ def _sources(base: dict[str, Any], counts: dict[str, dict[str, int]], chosen: di
         if count["lines_kept"] == 0 and base["status"] == "ok" and count["lines_unparsed"]:
             row["status"] = "unknown"
             row["message"] = "no known format fits these lines; see 'occorr formats list', or describe the format with --parsers DIR"
+        elif count["lines_unparsed"] and "unparsed_reason" in events.columns:
+            why = events.filter(pl.col("part") == part).get_column("unparsed_reason").drop_nulls().value_counts(sort=True).sort("count", "unparsed_reason", descending=[True, False])
+            told = ", ".join(f"{n:,} {r}" for r, n in why.rows())
+            row["message"] = "; ".join(m for m in (base["message"], f"not understood: {told}") if m)
         rows.append(row)
-    del events
     return schema.conform(pl.DataFrame(rows), schema.SOURCES)

@@ -8,6 +8,7 @@ import polars as pl
 
 from occorr import schema
 
+SAME: Final = 0.8  # share of a file's events, in the time that two files share, from which they are one log
 TWIN_WINDOW_NS: Final = 150_000_000  # console minus file stamp of one message: 0–68 ms measured, doubled
 QUARTER_NS: Final = 900_000_000_000
 _RICHNESS: Final = {"openclaw/file": 0, "openclaw/json": 1, "openclaw/logs": 2}
@@ -53,6 +54,46 @@ def _zoned(events: pl.DataFrame) -> pl.DataFrame:
     return shifted.with_columns(
         pl.when(hit).then((stamp - pl.col("q") * QUARTER_NS).cast(schema.TS)).otherwise("timestamp_raw").alias("timestamp_raw"), pl.when(hit).then(pl.lit(value=True)).otherwise("zone_inline").alias("zone_inline"),
     ).drop("q")  # fmt: skip
+
+
+def once(frames: list[pl.DataFrame]) -> tuple[pl.DataFrame, dict[tuple[str, str], dict[str, int]]]:
+    """All events, those that two files hold only once; the first file wins.
+
+    Two files overlap where nearly all that one of them says in the time of both stands in the other, to the letter. One
+    file may say the same thing twice in a second: the n-th time there is the n-th time here.
+
+    Returns:
+        the events, and for each (path, part) how many of its lines stand in which other file.
+    """
+    events = pl.concat(frames, how="diagonal")
+    if len(frames) < 2:
+        return events, {}
+    order = {path: i for i, path in enumerate(f.item(0, "log_file_path") for f in frames)}
+    moment = pl.coalesce("timestamp_raw", "observed_timestamp") if "observed_timestamp" in events.columns else pl.col("timestamp_raw")
+    rows = events.with_row_index("_row").select("_row", "event_name", "log_file_path", "part", "log_record_original", moment.alias("t")).filter(pl.col("t").is_not_null())
+    rows = rows.with_columns(pl.col("log_file_path").replace_strict(order, return_dtype=pl.Int64).alias("file"), pl.col("log_record_original").hash(1).alias("key"))
+    rows = rows.with_columns(pl.int_range(pl.len()).over("file", "key", "t", order_by="_row").alias("n"))
+    several = rows.filter(pl.col("file").n_unique().over("key", "t", "n") > 1)
+    if several.is_empty():
+        return events, {}
+    pairs = several.select("key", "t", "n", pl.col("file").alias("a")).join(several.rename({"file": "b"}), on=["key", "t", "n"]).filter(pl.col("a") < pl.col("b"))
+    named = ~pl.col("event_name").is_in(["log", "unparsed"])
+    spans = {f: (a, b) for f, a, b in rows.group_by("file").agg(pl.col("t").min().alias("a"), pl.col("t").max().alias("b")).rows()}
+    gone: list[pl.DataFrame] = []
+    for (a, b), same in pairs.group_by("a", "b", maintain_order=True):
+        low, high = max(spans[a][0], spans[b][0]), min(spans[a][1], spans[b][1])
+        mine = rows.filter((pl.col("file") == b) & pl.col("t").is_between(low, high))
+        counted = named if mine.select(named.any()).item() else pl.lit(value=True)
+        if same.filter(counted).height >= SAME * mine.filter(counted).height:
+            gone.append(same.select("_row", "log_file_path", "part", "a"))
+    if not gone:
+        return events, {}
+    lost = pl.concat(gone).sort("a").unique("_row", keep="first", maintain_order=True)
+    names = {i: path for path, i in order.items()}
+    told: dict[tuple[str, str], dict[str, int]] = {}
+    for path, part, other, count in lost.group_by("log_file_path", "part", "a", maintain_order=True).len().sort("log_file_path", "part", "a").rows():
+        told.setdefault((path, part), {})[names[other]] = count
+    return events.with_row_index("_row").filter(~pl.col("_row").is_in(lost.get_column("_row").to_list())).drop("_row"), told
 
 
 def short(conn: pl.Expr) -> pl.Expr:

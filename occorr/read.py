@@ -13,6 +13,7 @@ import hashlib
 import lzma
 import mmap
 import os
+import re
 import stat
 import sys
 import zlib
@@ -69,7 +70,7 @@ def expand(inputs: Sequence[str | Path]) -> list[tuple[Path | None, bool]]:
         if path.is_dir():
             for base, folders, names in os.walk(path):
                 folders[:] = sorted(f for f in folders if not f.startswith("."))
-                for name in sorted(names):
+                for name in sorted(names, key=_rotation):
                     if not name.startswith("."):
                         file = Path(base, name)
                         found.setdefault(str(file), (file, False))
@@ -80,6 +81,16 @@ def expand(inputs: Sequence[str | Path]) -> list[tuple[Path | None, bool]]:
         for match in matches:
             found.setdefault(str(match), (match, True))
     return list(found.values())
+
+
+def _rotation(name: str) -> tuple[str, int, str]:
+    """Sorts a rotated set from its oldest file to its newest: app.log.2.gz, app.log.1, app.log; app.2.log, app.1.log, app.log."""
+    bare = re.sub(r"\.(?:gz|xz|zst|bz2)$", "", name)
+    if found := re.fullmatch(r"(.+?)\.(\d{1,3})(\.log)?", bare):
+        return found[1] + (found[3] or ""), -int(found[2]), name
+    if found := re.fullmatch(r"(.+\.log)[-.](\d{4}-?\d\d-?\d\d(?:[-T_]?\d{2,6})?)", bare):
+        return found[1], -1, name
+    return bare, 0, name
 
 
 def blobs(inputs: Sequence[str | Path]) -> Iterator[Blob]:

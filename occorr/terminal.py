@@ -274,19 +274,30 @@ def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
     from occorr import facts, redact  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("input", "envelope", "format", "share", "margin"):
+    for name in ("input", "envelope", "format", "zone", "share", "margin"):
         table.add_column(name, overflow="fold")
     for blob in read.blobs(inputs):
         if not len(blob.data):
-            table.add_row(clean(blob.path), "", f"({blob.status})", "", blob.message)
+            table.add_row(clean(blob.path), "", f"({blob.status})", "", "", blob.message)
             continue
         if document := facts.document(blob, redact.Redactor(b"")):
-            table.add_row(clean(blob.path), "", document[0], "", "")
+            table.add_row(clean(blob.path), "", document[0], "", "", "")
             continue
         for plan in ingest.plans(blob, library):
             r = plan.recognition
-            table.add_row(clean(blob.path) + (f" [{plan.part}]" if plan.part else ""), " > ".join(e.name for e in plan.envelopes), r.name or "(not known)", f"{r.shares[0]:.0%}" if r.shares else "", f"{r.margin:+.0%}")
+            table.add_row(clean(blob.path) + (f" [{plan.part}]" if plan.part else ""), " > ".join(e.name for e in plan.envelopes), r.name or "(not known)", _zone_shown(plan), f"{r.shares[0]:.0%}" if r.shares else "", f"{r.margin:+.0%}")
     console().print(table)
+
+
+def _zone_shown(plan: ingest.Plan) -> str:
+    """How the stamps of a part get their zone."""
+    time = plan.recognition.dialects[0].time if plan.recognition.dialects else None
+    time = time or next((e.time for e in reversed(plan.envelopes) if e.time is not None), None)
+    if time is None:
+        return "no stamps"
+    if time.zone != "naive":
+        return "UTC" if time.zone == "UTC" else "as written"
+    return "not written: a second stamp, the container's TZ, --tz, else UTC is assumed"
 
 
 def formats() -> None:

@@ -10,6 +10,7 @@ import polars as pl
 from occorr.schema import TS
 
 _UNITS: Final = {"epoch_s": 9, "epoch_ms": 6, "epoch_us": 3, "epoch_ns": 0}
+YEARLESS: Final = 1972  # a leap year, so that 29 February can be read, and before any log
 _SAMPLE: Final = datetime(2026, 11, 21, 5, 6, 7, tzinfo=UTC)
 
 
@@ -22,7 +23,8 @@ def parse(text: pl.Expr, form: str, zone: str) -> tuple[pl.Expr, pl.Expr, pl.Exp
         zone: `inline` (written behind the stamp), `UTC`, or `naive`.
 
     Returns:
-        instant: ts[ns, UTC]; a naive stamp as if its zone were UTC, a stamp without a date on 1970-01-01;
+        instant: ts[ns, UTC]; a naive stamp as if its zone were UTC, a stamp without a date on 1970-01-01, one without a year
+            in YEARLESS;
         digits: i64, digits of the fraction; inline: bool, a zone was known.
     """
     if form in _UNITS:
@@ -30,6 +32,8 @@ def parse(text: pl.Expr, form: str, zone: str) -> tuple[pl.Expr, pl.Expr, pl.Exp
     dated = "%d" in form or "%j" in form
     width = len(_SAMPLE.strftime(form))
     core = text.str.slice(0, width)
+    if dated and "%Y" not in form and "%y" not in form:
+        core, form = pl.lit(f"{YEARLESS} ") + core.str.replace("  ", " 0", literal=True), f"%Y {form}"
     if dated:
         seconds = core.str.strptime(pl.Datetime("us"), form, strict=False, cache=True).dt.epoch("s")
     else:

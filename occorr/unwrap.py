@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 DEPTH: Final = 4
 # CSI and OSC sequences and single-character escapes (ECMA-48).
 _ANSI: Final = r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
-CARRIED: Final = ("log_iostream", "compose_service", "container_name", "host_name", "process_pid")
+CARRIED: Final = ("log_iostream", "compose_service", "container_name", "container_id", "host_name", "process_pid", "systemd_unit", "syslog_program")
+_STAMP: Final = ("observed_timestamp", "observed_clock_id", "observed_zone_inline", "observed_resolution_ns")
+_BYTES: Final = r"^\[\d{1,3}(?:,\s?\d{1,3})*\]$"
 
 
 def bare(lines: pl.DataFrame) -> pl.DataFrame:
@@ -34,9 +37,8 @@ def chain(texts: pl.Series, envelopes: Mapping[str, Envelope]) -> tuple[list[Env
         filled = texts.filter(texts.str.len_bytes() > 0)
         if filled.is_empty():
             break
-        shares = {name: (filled.str.contains(e.line).mean() or 0.0, e) for name, e in envelopes.items()}
-        best = max(shares.values(), key=lambda pair: float(str(pair[0])), default=(0.0, None))
-        share, envelope = float(str(best[0])), best[1]
+        fits = [(float(str(filled.str.contains(e.line).mean() or 0.0)), e) for e in envelopes.values() if len(filled) >= e.min_lines]
+        share, envelope = max(fits, key=lambda pair: (pair[0], -pair[1].rank), default=(0.0, None))
         if envelope is None or share < envelope.min_share:
             break
         found.append(envelope)
@@ -47,24 +49,56 @@ def chain(texts: pl.Series, envelopes: Mapping[str, Envelope]) -> tuple[list[Env
 def peel(lines: pl.DataFrame, envelopes: Sequence[Envelope]) -> pl.DataFrame:
     """Takes the envelopes off `text`; what they carried becomes columns. A line that lacks one keeps its text.
 
-    Adds `observed_timestamp`, `observed_clock_id` and those of CARRIED that the envelopes hold.
+    Adds the columns of _STAMP and those of CARRIED that the envelopes hold.
     """
     frame = lines
     for envelope in envelopes:
         plan = decode.extract(frame.lazy().rename({"text": "_whole"}), envelope.extract, "_whole")
+        stamped = envelope.time is not None
         if envelope.time is not None:
-            instant, *_ = decode.stamps(envelope.time)
-            plan = plan.with_columns(instant.alias("_observed"))
+            instant, _, digits, inline, *_ = decode.stamps(envelope.time)
+            finest = pl.lit(10, pl.Int64).pow((9 - pl.col("_width").max()).cast(pl.Int64))
+            plan = plan.with_columns(instant.alias("_observed"), digits.alias("_width"), inline.alias("_inline")).with_columns(
+                (pl.lit(envelope.time.resolution_ns, pl.Int64) if envelope.time.resolution_ns else finest).alias("_resolution")
+            )
         out = plan.collect()
+        if envelope.extract.json and "rest" in out.columns:
+            out = _from_bytes(out)
         updates = [pl.coalesce(pl.col("rest").str.strip_chars_end("\r\n"), pl.col("_whole")).alias("text")]
-        if envelope.time is not None:
-            earlier = [pl.col("observed_timestamp")] if "observed_timestamp" in frame.columns else []
-            clock = pl.when(pl.col("_observed").is_not_null()).then(pl.lit(envelope.clock))
-            before = pl.col("observed_clock_id") if earlier else pl.lit(None, pl.String)
+        if stamped:
             # the innermost envelope stands nearest to the event: its stamp wins over an outer one
-            updates += [pl.coalesce(pl.col("_observed"), *earlier).alias("observed_timestamp"), clock.otherwise(before).alias("observed_clock_id")]
-        keep = [c for c in out.columns if c in {*frame.columns, *CARRIED} and c != "text"]
-        frame = out.select(*(c for c in keep if c not in ("observed_timestamp", "observed_clock_id") or envelope.time is None), *updates)
+            hit = pl.col("_observed").is_not_null()
+            news = (pl.col("_observed"), pl.lit(envelope.clock), pl.col("_inline"), pl.col("_resolution"))
+            updates += [pl.when(hit).then(new).otherwise(pl.col(name) if name in frame.columns else None).alias(name) for name, new in zip(_STAMP, news, strict=True)]
+        if envelope.whole:
+            out = _rejoined(out, envelope)
+        keep = [c for c in out.columns if c in {*frame.columns, *CARRIED, "pieces"} and c != "text" and not (stamped and c in _STAMP)]
+        frame = out.select(*keep, *updates)
     if frame.get_column("text").str.contains("\x1b", literal=True).any():
         frame = frame.with_columns(pl.col("text").str.replace_all(_ANSI, ""))
     return frame
+
+
+def _rejoined(out: pl.DataFrame, envelope: Envelope) -> pl.DataFrame:
+    """Lines that the envelope split put together again; they keep the number, place and stamp of their first piece."""
+    piece = (~pl.col("_whole").str.contains(envelope.whole) & pl.col("rest").is_not_null() & (pl.col("rest").str.len_bytes() >= envelope.split_at)).fill_null(value=False)
+    pieces = out.select(piece.alias("p")).get_column("p")
+    if not pieces.any():
+        return out
+    stream = "log_iostream" if "log_iostream" in out.columns else pl.lit("")
+    first = ~pl.col("_piece").shift(1, fill_value=False).over(pl.col("_stream"))
+    numbered = out.with_columns(pieces.alias("_piece"), (pl.col(stream) if isinstance(stream, str) else stream).fill_null("").alias("_stream")).with_row_index("_at")
+    numbered = numbered.with_columns(first.cum_sum().over("_stream").alias("_group"))
+    held = [c for c in out.columns if c != "rest"]
+    joined = numbered.group_by("_stream", "_group", maintain_order=True).agg(pl.col("_at").first(), pl.col(held).first(), pl.coalesce("rest", "_whole").str.join("").alias("rest"), pl.len().cast(pl.Int64).alias("_pieces"))
+    more = pl.col("pieces") + pl.col("_pieces") - 1 if "pieces" in out.columns else pl.col("_pieces") - 1
+    return joined.sort("_at").with_columns(more.alias("pieces")).drop("_at", "_stream", "_group", "_pieces")
+
+
+def _from_bytes(out: pl.DataFrame) -> pl.DataFrame:
+    """Messages that are lists of bytes, as journald writes those with control characters in them, as text."""
+    rest = out.get_column("rest")
+    if not rest.str.contains(_BYTES).any():
+        return out
+    texts = [bytes(int(n) for n in re.findall(r"\d+", t) if int(n) < 256).decode("utf-8", "replace") if t is not None and re.match(_BYTES, t) else t for t in rest]
+    return out.with_columns(pl.Series("rest", texts, dtype=pl.String))

@@ -1,0 +1,255 @@
+"""Envelopes around the same lines: what stands inside is found, the stamps outside get their year and zone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import json
+import polars as pl
+import pytest
+
+import occorr
+from occorr import clocks, definitions, detect, ingest, read, schema, times, unwrap
+
+LIBRARY = definitions.builtin()
+SAMPLE = Path(__file__).parent.parent / "sample_logs" / "wrong-token-without-events"
+DOCKER = (SAMPLE / "gateway.docker.log").read_text().splitlines()
+STAMPS = [line.partition(" ")[0] for line in DOCKER]
+INNER = [line.partition(" ")[2] for line in DOCKER]
+PLAIN = occorr.analyze(SAMPLE / "gateway.docker.log")
+
+
+def moment(stamp: str) -> datetime:
+    return datetime.fromisoformat(stamp[:26].rstrip("Z").ljust(26, "0")[:26] + "+00:00") if "." in stamp else datetime.fromisoformat(stamp)
+
+
+TIMES = [moment(s) for s in STAMPS]
+
+
+def short(t: datetime) -> str:
+    return f"{t:%b} {t.day:2d} {t:%H:%M:%S}"
+
+
+def nanos(t: datetime, digits: int) -> str:
+    return f"{t:%Y-%m-%dT%H:%M:%S}.{t.microsecond:06d}{'1234'[: digits - 6]}"
+
+
+WRAPS = {
+    "syslog_rfc3164": lambda t, s: f"{short(t)} claw node[812]: {s}",
+    "syslog_iso": lambda t, s: f"{t:%Y-%m-%dT%H:%M:%S}.{t.microsecond:06d}+00:00 claw node[812]: {s}",
+    "syslog_rfc5424": lambda t, s: f"<30>1 {t:%Y-%m-%dT%H:%M:%S}.{t.microsecond:06d}Z claw node 812 - - {s}",
+    "journald_json": lambda t, s: json.dumps({"__REALTIME_TIMESTAMP": str(round(t.timestamp() * 1e6)), "_HOSTNAME": "claw", "_PID": "812", "_SYSTEMD_UNIT": "openclaw.service", "MESSAGE": s}),
+    "journald_unix": lambda t, s: f"{t.timestamp():.6f} claw node[812]: {s}",
+    "cri": lambda t, s: f"{nanos(t, 9)}Z stdout F {s}",
+    "github_actions": lambda t, s: f"{nanos(t, 7)}Z {s}",
+    "ts": lambda t, s: f"{short(t)} {s}",
+    "ts_epoch": lambda t, s: f"{t.timestamp():.6f} {s}",
+    "desktop_wrapper": lambda t, s: f"[{t:%Y-%m-%dT%H:%M:%S}.{t.microsecond // 1000:03d}Z] [INFO ] [Gateway stdout] {s}",
+    "docker_timestamps": lambda t, s: f"{nanos(t, 9)}Z {s}",
+    "docker_json_file": lambda t, s: json.dumps({"log": s + "\n", "stream": "stdout", "time": f"{nanos(t, 9)}Z"}, separators=(",", ":")),
+    "compose_prefix": lambda t, s: f"gateway-1  | {s}",
+}
+NESTED = [("compose_prefix", "docker_timestamps"), ("syslog_rfc3164", "compose_prefix"), ("compose_prefix", "journald_json"), ("syslog_rfc3164", "compose_prefix", "docker_timestamps"), ("github_actions", "compose_prefix", "docker_timestamps")]
+
+
+def wrapped(names: tuple[str, ...]) -> str:
+    lines = []
+    for t, line in zip(TIMES, INNER, strict=True):
+        for name in reversed(names):
+            line = WRAPS[name](t, line)
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def verdicts(result: occorr.Analysis) -> list:
+    return sorted(result.closes.select("conn_id", "cause", "verdict", "websocket_close_code").rows())
+
+
+def test_every_envelope_is_tried_here():
+    assert set(WRAPS) == set(LIBRARY.envelopes)
+
+
+@pytest.mark.parametrize("names", [*((n,) for n in WRAPS), *NESTED], ids=" > ".join)
+def test_the_same_lines_in_any_envelope(tmp_path, names):
+    file = tmp_path / "gateway.log"
+    file.write_text(wrapped(names))
+    result = occorr.analyze(file)
+    row = result.sources.row(0, named=True)
+    assert row["envelope"] == " > ".join(names)
+    assert row["lines_unparsed"] == 0
+    assert verdicts(result) == verdicts(PLAIN)
+    ours, plain = (r.timeline.filter(pl.col("conn_id").is_not_null()).sort("log_line").get_column("timestamp").cast(pl.Int64) for r in (result, PLAIN))
+    assert ((ours - plain).abs() <= 50_000_000).all()  # inner stamps, whatever stands outside
+
+
+@pytest.mark.parametrize("name", [n for n, e in LIBRARY.envelopes.items() if e.time is not None])
+def test_lines_without_a_stamp_take_the_envelopes(tmp_path, name):
+    """Stamps outside only: year and zone come from another source, and the time is right to the envelope's resolution."""
+    bare = [line.partition(" ")[2] for line in INNER if line[:4].isdigit()]
+    moments = [t for t, line in zip(TIMES, INNER, strict=True) if line[:4].isdigit()]
+    (tmp_path / "gateway.log").write_text("".join(WRAPS[name](t, line) + "\n" for t, line in zip(moments, bare, strict=True)))
+    (tmp_path / "docker.events.json").write_text(EVENT)
+    result = occorr.analyze(tmp_path)
+    rows = result.timeline.filter(pl.col("conn_id").is_not_null() & pl.col("log_file_path").cast(pl.String).str.ends_with("gateway.log")).sort("log_line")
+    plain = PLAIN.timeline.filter(pl.col("conn_id").is_not_null()).sort("log_line")
+    assert rows.height == plain.height
+    width = rows.get_column("time_resolution_ns").max()
+    assert width == {"syslog_rfc3164": 10**9, "ts": 10**9}.get(name, width)
+    assert width <= 10**9
+    late = plain.get_column("observed_timestamp").cast(pl.Int64) - rows.get_column("timestamp_raw").cast(pl.Int64)
+    assert late.is_between(-1_000, width + 1_000_000).all()
+
+
+EVENT = '{"Type":"container","Action":"create","Actor":{"ID":"' + "7c" * 32 + '","Attributes":{"image":"x","name":"other"}},"scope":"local","time":1795240700,"timeNano":1795240700000000000}\n'
+
+
+@pytest.mark.parametrize("definition", LIBRARY.formats.values(), ids=LIBRARY.formats)
+def test_no_envelope_claims_a_formats_line(definition):
+    for sample in definition.samples:
+        if sample.dialect:
+            found, _ = unwrap.chain(pl.Series([sample.line]), LIBRARY.envelopes)
+            assert [e.name for e in found if not (definition.name == "docker_events" and e.name == "docker_timestamps")] == [], sample.line
+
+
+def test_docker_events_as_text_keep_their_time_when_their_stamp_is_peeled(tmp_path):
+    ident = "7c" * 32
+    (tmp_path / "events.txt").write_text(f"2026-11-21T04:39:16.355543681Z container create {ident} (image=x, name=gw)\n2026-11-21T04:39:17.1Z container die {ident} (exitCode=137, image=x, name=gw)\n2026-11-21T04:39:18.355543681Z container start {ident} (image=x, name=gw)\n")
+    rows = occorr.analyze(tmp_path).timeline.sort("log_line")
+    assert rows.get_column("event_name").to_list() == ["container.create", "container.die", "container.start"]
+    assert rows.get_column("timestamp").dt.to_string("%H:%M:%S%.f").to_list() == ["04:39:16.355543681", "04:39:17.100", "04:39:18.355543681"]
+    assert rows.get_column("clock_id").unique().to_list() == ["engine"]
+
+
+# ---------------------------------------------------------------- years
+def table(*rows: tuple[str | None, str | None], path: str = "a") -> pl.DataFrame:
+    """Events with (timestamp_raw, observed_timestamp); a stamp without a year stands in 1972."""
+    frame = pl.DataFrame({"raw": [r for r, _ in rows], "seen": [o for _, o in rows], "seq": range(len(rows))}, schema={"raw": pl.String, "seen": pl.String, "seq": pl.UInt32})
+    stamp = [pl.col(a).str.strptime(pl.Datetime("us"), "%Y-%m-%dT%H:%M:%S").cast(pl.Datetime("ns")).dt.replace_time_zone("UTC").alias(b) for a, b in (("raw", "timestamp_raw"), ("seen", "observed_timestamp"))]
+    return frame.with_columns(*stamp, pl.lit(path).alias("log_file_path"), pl.lit("").alias("part")).drop("raw", "seen")
+
+
+def seen(frame: pl.DataFrame, path: str = "a") -> list[str]:
+    return clocks.years(frame).filter(pl.col("log_file_path") == path).sort("seq").get_column("observed_timestamp").dt.to_string("%Y-%m-%d").to_list()
+
+
+OTHER = table(("2027-01-02T00:00:00", None), path="b")
+
+
+def test_year_of_the_newest_other_stamp():
+    assert seen(pl.concat([table((None, "1972-01-01T00:00:00"), (None, "1972-01-02T10:00:00")), OTHER])) == ["2027-01-01", "2027-01-02"]
+
+
+def test_never_after_the_newest_other_stamp():
+    assert seen(pl.concat([table((None, "1972-11-01T00:00:00"), (None, "1972-12-02T00:00:00")), OTHER])) == ["2026-11-01", "2026-12-02"]
+
+
+def test_new_year():
+    rows = [(None, f"1972-{d}T00:00:00") for d in ("12-30", "12-31", "01-01", "12-31", "01-01", "01-02")]
+    assert seen(pl.concat([table(*rows), OTHER])) == ["2026-12-30", "2026-12-31", "2027-01-01", "2026-12-31", "2027-01-01", "2027-01-02"]
+
+
+def test_two_new_years():
+    rows = [(None, f"1972-{d}T00:00:00") for d in ("11-01", "03-01", "08-15", "12-01", "01-01")]
+    assert seen(pl.concat([table(*rows), OTHER])) == ["2025-11-01", "2026-03-01", "2026-08-15", "2026-12-01", "2027-01-01"]
+
+
+def test_leap_day_needs_a_leap_year():
+    assert seen(pl.concat([table((None, "1972-02-28T00:00:00"), (None, "1972-02-29T00:00:00")), OTHER])) == ["2024-02-28", "2024-02-29"]
+
+
+def test_a_second_stamp_in_the_line_decides():
+    assert seen(pl.concat([table(("2025-12-31T23:59:59", "1972-01-01T00:59:59"), ("2020-05-05T00:00:00", "1972-05-05T00:00:00")), OTHER])) == ["2026-01-01", "2020-05-05"]
+
+
+def test_no_other_stamp_at_all():
+    told = clocks.years(table((None, "1972-01-01T00:00:00")))
+    assert told.item(0, "observed_timestamp") <= datetime.now(UTC) + timedelta(days=1)
+    assert told.item(0, "year_origin").startswith("assumed")
+
+
+# ---------------------------------------------------------------- zones
+def utc(local: str, zone: str) -> tuple[str, int]:
+    first, slack = clocks._to_utc(pl.col("t"), zone, None)
+    frame = pl.DataFrame({"t": [local]}).with_columns(pl.col("t").str.strptime(pl.Datetime("us"), "%Y-%m-%dT%H:%M:%S").cast(pl.Datetime("ns")).dt.replace_time_zone("UTC"))
+    row = frame.select(first.dt.to_string("%Y-%m-%dT%H:%M:%S"), slack.alias("s")).row(0)
+    return row[0], row[1] // 10**9
+
+
+@pytest.mark.parametrize(
+    ("local", "zone", "want", "slack"),
+    [
+        ("2026-07-01T12:00:00", "Europe/Berlin", "2026-07-01T10:00:00", 0),
+        ("2026-10-25T02:30:00", "Europe/Berlin", "2026-10-25T00:30:00", 3600),
+        ("2026-10-25T03:00:00", "Europe/Berlin", "2026-10-25T02:00:00", 0),
+        ("2026-03-29T02:30:00", "Europe/Berlin", "2026-03-29T01:30:00", 0),
+        ("2026-04-05T01:45:00", "Australia/Lord_Howe", "2026-04-04T14:45:00", 1800),
+        ("2024-02-29T23:59:59", "Asia/Kolkata", "2024-02-29T18:29:59", 0),
+    ],
+)
+def test_beginning_and_end_of_summer(local, zone, want, slack):
+    assert utc(local, zone) == (want, slack)
+
+
+def parsed(text: str, form: str = "%Y-%m-%dT%H:%M:%S", zone: str = "inline") -> str | None:
+    return pl.DataFrame({"t": [text]}).select(times.parse(pl.col("t"), form, zone)[0].dt.to_string("%Y-%m-%dT%H:%M:%S%.f")).item()
+
+
+def test_leap_seconds_and_days():
+    assert parsed("2016-12-31T23:59:60.250Z") == "2017-01-01T00:00:00.250"
+    assert parsed("31/Dec/2016:23:59:60 +0100", "%d/%b/%Y:%H:%M:%S") == "2016-12-31T23:00:00"
+    assert parsed("2024-02-29T00:00:00Z") == "2024-02-29T00:00:00"
+    assert parsed("2026-02-29T00:00:00Z") is None
+
+
+NGINX = '192.0.2.7 - - [{}] "GET / HTTP/1.1" 101 590 "-" "openclaw-cli/2026.9.6"'
+
+
+def haproxy(stamp: str) -> str:
+    return f'192.0.2.107:48231 [{stamp}] fe be/gw 0/0/0/2/40 101 590 - - ---- 1/1/0/0/0 0/0 "GET / HTTP/1.1"'
+
+
+def error(stamp: str) -> str:
+    return f'{stamp} [error] 7#7: *9 connect() failed (111: Connection refused) while connecting to upstream, client: 192.0.2.111, server: , request: "GET / HTTP/1.1", upstream: "http://192.0.2.2:18789/", host: "gw.example.org"'
+
+
+def test_a_repeated_local_time_leaves_both_bounds_open(tmp_path):
+    (tmp_path / "error.log").write_text(error("2026/10/25 02:30:00") + "\n")
+    row = occorr.analyze(tmp_path, tz="Europe/Berlin").timeline.row(0, named=True)
+    assert row["time_earliest"] <= datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    assert row["time_latest"] >= datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+
+
+def test_an_assumed_zone_is_said(tmp_path):
+    (tmp_path / "error.log").write_text(error("2026/10/25 02:30:00") + "\n")
+    result = occorr.analyze(tmp_path)
+    assert result.clocks.row(0, named=True)["zone_origin"] == "assumed"
+    assert result.timeline.item(0, "clock_status") == "assumed"
+
+
+def test_a_second_stamp_gives_the_zone(tmp_path):
+    lines = [f"2026-11-21T05:44:{s:02d}.123456789Z {error(f'2026/11/21 11:14:{s:02d}')}\n" for s in range(5)]
+    (tmp_path / "error.log").write_text("".join(lines))
+    result = occorr.analyze(tmp_path)
+    zones = {r["clock_id"]: (r["zone"], r["zone_origin"]) for r in result.clocks.to_dicts()}
+    assert zones["nginx"] == ("UTC+05:30", "a second stamp of its lines")
+    assert result.timeline.item(0, "timestamp_raw") == datetime(2026, 11, 21, 5, 44, 0, tzinfo=UTC)
+
+
+def test_dry_run_tells_the_zone(tmp_path, capsys):
+    from occorr import terminal
+
+    (tmp_path / "error.log").write_text(error("2026/11/21 05:44:00") + "\n")
+    (tmp_path / "gateway.log").write_text("".join(f"{s}\n" for s in INNER))
+    terminal.dry_run([str(tmp_path)], None)
+    out = capsys.readouterr().out
+    assert "zone" in out and "as written" in out and "not written" in " ".join(out.split())
+
+
+def test_syslog_in_local_time_around_stamps_with_their_zone(tmp_path):
+    lines = [f"Nov 21 06:44:{s:02d} claw node[812]: 2026-11-21T05:44:{s:02d}.001+00:00 [gateway] ready\n" for s in range(5)]
+    (tmp_path / "journal.txt").write_text("".join(lines) + "Nov 21 06:44:30 claw node[812]: [gateway] starting...\n")
+    result = occorr.analyze(tmp_path, all_lines=True)
+    last = result.timeline.sort("log_line").row(-1, named=True)
+    assert (last["clock_id"], last["timestamp_raw"]) == ("host", datetime(2026, 11, 21, 5, 44, 30, tzinfo=UTC))
+    assert dict(last["attributes"][i].values() for i in range(len(last["attributes"])))["year_origin"] == "the other sources"

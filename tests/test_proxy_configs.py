@@ -1,0 +1,79 @@
+"""Configurations of proxies are documents: their timeouts are facts, and no log is taken for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from occorr import facts, read, redact
+
+LOGS = sorted(Path(__file__).parent.parent.glob("sample_logs/*/*.log"))
+NGINX = """# proxy_read_timeout 9s;
+events { worker_connections 256; }
+http {
+  server {
+    listen 80;
+    location / { proxy_pass http://gw:18789; proxy_read_timeout 1h30m; proxy_connect_timeout 2s; }
+  }
+}
+"""
+HAPROXY = """global
+  log stdout format raw daemon info
+defaults
+  timeout client 10s
+  timeout server 10000
+  timeout connect 2s
+listen gw
+  mode http
+  bind :80
+  timeout http-request 500ms
+  server gw 192.0.2.2:18789
+"""
+CADDY = """:80 {
+  reverse_proxy gw:18789 {
+    stream_timeout 24h
+    transport http {
+      dial_timeout 2s
+      response_header_timeout 3s
+    }
+  }
+}
+"""
+APACHE = """Listen 80
+ProxyTimeout 3
+<VirtualHost *:80>
+  ProxyPass / ws://gw:18789/ connectiontimeout=500ms timeout=30
+</VirtualHost>
+"""
+TRAEFIK = """entryPoints:
+  web:
+    address: ":80"
+serversTransport:
+  forwardingTimeouts:
+    dialTimeout: 2s
+    responseHeaderTimeout: "3s"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "want"),
+    [
+        (NGINX, "nginx", [("timeout.idle", "5400", 6), ("timeout.connect", "2", 6)]),
+        (HAPROXY, "haproxy", [("timeout.idle.client", "10", 4), ("timeout.idle.server", "10", 5), ("timeout.connect", "2", 6), ("timeout.handshake", "0.5", 10)]),
+        (HAPROXY.replace("  mode http", "  timeout tunnel 1h\n  mode http"), "haproxy", [("timeout.idle", "3600", 8), ("timeout.client", "10", 4), ("timeout.server", "10", 5), ("timeout.connect", "2", 6), ("timeout.handshake", "0.5", 11)]),
+        (CADDY, "caddy", [("timeout.life", "86400", 3), ("timeout.connect", "2", 5), ("timeout.handshake", "3", 6)]),
+        (APACHE, "apache", [("timeout.idle", "3", 2), ("timeout.idle", "30", 4), ("timeout.connect", "0.5", 4)]),
+        (TRAEFIK, "traefik", [("timeout.connect", "2", 6), ("timeout.handshake", "3", 7)]),
+    ],
+)
+def test_timeouts(text, kind, want):
+    title, found = facts.document(read.Blob("x", text.encode()), redact.Redactor(b"k"))
+    assert {f.subject for f in found} == {f"proxy:{kind}"}
+    assert [(f.key, f.value, f.line) for f in found] == want
+    assert kind in title.lower() or title == "Apache httpd configuration"
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_no_log_is_a_configuration(path):
+    assert facts._proxy_config(path.read_text(errors="replace")) is None
