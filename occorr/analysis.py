@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from occorr import causes, closes, definitions, episodes, facts, ingest, link, place, read, redact, resources, rules, schema, scope
-from occorr.clocks import align
+from occorr.clocks import align, years
 from occorr.errors import NothingParsableError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def analyze(
         raise NothingParsableError(_nothing(table))
     together, doubled = link.once(decoded)
     table = _doubled(table, doubled)
-    events = link.link(clocks.years(together))
+    events = link.link(years(together))
     fact_table = facts.frame(documents)
     events = scope.roles(events, fact_table)
     events, clock_table = align(events, fact_table, tz=tz, overrides=offsets, given=clocks)
