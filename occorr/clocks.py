@@ -76,7 +76,7 @@ class Estimate:
             known = piece.status == "aligned"
             out.append({
                 "segment_start": span[0], "segment_end": span[1], "reference_time": span[2] if known else None, "anchored_from": span[3] if known else None, "anchored_to": span[4] if known else None,
-                "offset_ns": round(piece.offset), "drift_ppm": round(piece.drift * 1e6, 3), "error_ns": round(float(piece.errors.max())) + self.extra if known else ASSUMED_ERROR, "anchors": piece.anchors,
+                "offset_ns": round(piece.offset) if known else self.offset, "drift_ppm": round(piece.drift * 1e6, 3), "error_ns": round(float(piece.errors.max())) + self.extra if known else ASSUMED_ERROR, "anchors": piece.anchors,
                 "violated_share": piece.violated, "method": "; ".join(w for w in (self.method, piece.reason) if w), "status": piece.status,
             })  # fmt: skip
         return out
