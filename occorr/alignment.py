@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import csr_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -209,6 +207,9 @@ def _rival(given: Anchors) -> float:
 
 def _solve(given: Anchors, line: _Line, kept: tuple[Flags, Flags]) -> _Line:
     """The offset and slope with the least total violation of the kept ends."""
+    from scipy.optimize import linprog  # noqa: PLC0415 - half a second that only a clock with enough anchors need pay
+    from scipy.sparse import csr_array  # noqa: PLC0415
+
     x = (given.at - line.middle) / line.half
     below, above = kept
     rows = np.concatenate([x[below], -x[above]])
@@ -308,6 +309,8 @@ def _trim(given: Anchors) -> int:
 
 def _estimate(given: Anchors, sample: Anchors) -> Segment:
     """One segment from all its anchors: the sample's line tells which are right, the tightest of those make the bound."""
+    from scipy.optimize import linprog  # noqa: PLC0415
+
     if (missing := _missing(sample if len(sample) == len(given) else given)) is not None:
         return _none(given, missing)
     line, below, above = _fit(sample)

@@ -11,7 +11,7 @@ import polars as pl
 if TYPE_CHECKING:
     from occorr.definitions import Dialect, Library
 
-HEAD, SPREAD, TAIL = 300, 300, 100
+HEAD, SPREAD, TAIL = 120, 120, 60
 NONE: Final = -1
 
 

@@ -31,7 +31,7 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
     error = pl.col("clock_error_ns").fill_null(0)
     recorded = pl.col("recorded_start").is_not_null() & pl.col("timestamp_raw").is_null()
     slack = pl.col("zone_slack_ns").fill_null(0) if "zone_slack_ns" in events.columns else pl.lit(0, pl.Int64)
-    status = pl.when(pl.col("zone_assumed") & (pl.col("clock_status") == "reference")).then(pl.lit("assumed")).otherwise("clock_status") if "zone_assumed" in events.columns else pl.col("clock_status")
+    trust = pl.when(pl.col("zone_assumed") & (pl.col("clock_status") == "reference")).then(pl.lit("assumed")).otherwise("clock_status") if "zone_assumed" in events.columns else pl.col("clock_status")
     low = pl.when(recorded).then(pl.col("recorded_start") * MS - error).otherwise(raw - error)
     high = pl.when(recorded).then(pl.col("recorded_end") * MS + MS + error).otherwise(raw + pl.col("time_resolution_ns").fill_null(1) + slack + error)
     # A line without any stamp stands between its neighbours in the same file, or else in the span of everything.
@@ -46,6 +46,6 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
     # A recorder writes its two stamps around the whole run: what the run prints comes at its end, give or take the exit.
     best = pl.when(recorded).then(pl.col("recorded_end") * MS).otherwise(raw)
     placed = events.with_columns(
-        best.cast(schema.TS).alias("timestamp"), low.cast(schema.TS).alias("time_earliest"), high.cast(schema.TS).alias("time_latest"), status.alias("clock_status")
+        best.cast(schema.TS).alias("timestamp"), low.cast(schema.TS).alias("time_earliest"), high.cast(schema.TS).alias("time_latest"), trust.alias("clock_status")
     )
     return placed.drop("_raw", "_above", "_below").sort("timestamp", "log_file_path", "log_line", nulls_last=True)
