@@ -99,7 +99,7 @@ def show(result: Analysis, *, brief: bool = False) -> None:
         if table.row_count:
             out.print(table)
         if table.row_count < own.height:
-            out.print(f"    … and {own.height - table.row_count} more; all of them with -o DIR or --format json")
+            out.print(f"  … and {own.height - table.row_count} more; all of them with -o DIR or --format json")
         out.print()
     rest = closes.filter(~pl.col("close_id").is_in(list(listed)))
     notable = rest.filter((pl.col("cause") != "client.normal") | (pl.lit(rest.height) <= FEW))
@@ -110,13 +110,13 @@ def show(result: Analysis, *, brief: bool = False) -> None:
             table.add_row(*_cells(close, proof, close["cause"]), style=STYLE.get(close["verdict"], ""))
         out.print(table)
         if table.row_count < notable.height:
-            out.print(f"    … and {notable.height - table.row_count} more; all of them with -o DIR or --format json")
+            out.print(f"  … and {notable.height - table.row_count} more; all of them with -o DIR or --format json")
         out.print()
     quiet = rest.height - notable.height
     if quiet:
-        out.print(f"{quiet} ordinary end{'s' * (quiet != 1)} by the client (client.normal); all of them with -o DIR or --format json")
+        out.print(f"{quiet} ordinary end{'s' * (quiet != 1)} by the client (client.normal); all of them with -o DIR or --format json\n")
     if not closes.height:
-        out.print("No WebSocket close was found in these logs.")
+        out.print("No WebSocket close was found in these logs.\n")
     _footer(out, result)
 
 
@@ -144,7 +144,7 @@ def _cells(row: dict[str, Any], proof: dict[str, str], cause: str) -> tuple[str,
     port = f":{row['client_port']}" if row["client_port"] else ""
     times = f" ×{row['count']}" if (row["count"] or 1) > 1 else ""
     said = " ".join(x for x in (cause, proof.get(row["close_id"], "")) if x)
-    return (f"    {clock(row['timestamp'])}", clean(f"{client}{port}"), f"{label(row)}{times}", f"{SHORT.get(row['verdict'], row['verdict'])} {_percent(row['probability'])}", said)
+    return (f"  {clock(row['timestamp'])}", clean(f"{client}{port}"), f"{label(row)}{times}", f"{SHORT.get(row['verdict'], row['verdict'])} {_percent(row['probability'])}", said)
 
 
 def _percent(value: float | None) -> str:
@@ -185,7 +185,6 @@ def _brief(out: Console, result: Analysis) -> None:
 
 def _footer(out: Console, result: Analysis) -> None:
     """Clocks, what was read and skipped, what failed, and what would settle the open verdicts."""
-    out.print()
     for row in result.clocks.to_dicts():
         if row["status"] != "reference" and row["clock_id"] not in ("other", "host"):
             offset, error = (row["offset_ns"] or 0) / 1e6, (row["error_ns"] or 0) / 1e6
@@ -198,11 +197,13 @@ def _footer(out: Console, result: Analysis) -> None:
     out.print(f"read {s.get_column('path').n_unique()} inputs, {total['lines_read']:,} lines: {total['lines_kept']:,} kept, {total['lines_skipped']:,} skipped, {total['lines_unparsed']:,} unparsed")
     for row in s.filter(pl.col("status").is_in(["failed", "partial", "unknown", "empty"])).to_dicts():
         out.print(f"  {row['status']}: {clean(row['path'])}: {clean(row['message'])}")
-    asks = result.closes.filter(pl.col("verdict") != "decisive").explode("missing").get_column("missing").drop_nulls().str.replace(r"\d\d:\d\d:\d\d", "…")
-    counts = asks.value_counts(sort=True).rename({"count": "n"}) if asks.len() else None
-    if counts is not None:
+    asks = result.closes.filter(pl.col("verdict") != "decisive").explode("missing").get_column("missing").drop_nulls()
+    if asks.len():
         out.print("What would settle more:")
-        for text, n in counts.sort("n", "missing", descending=[True, False]).head(3).rows():
+        # Wishes that differ by their time only are one wish: the earliest is shown.
+        wish = pl.col("missing").str.replace(r"\d\d:\d\d:\d\d", "").alias("wish")
+        counts = asks.to_frame().group_by(wish).agg(pl.len().alias("n"), pl.col("missing").min())
+        for text, n in counts.sort("n", "missing", descending=[True, False]).head(3).select("missing", "n").rows():
             out.print(f"  {n}×  {clean(text)}")
 
 
