@@ -28,11 +28,6 @@ STYLE: Final = {"decisive": "bold", "supported": "", "circumstantial": "dim", "u
 SHORT: Final = {"circumstantial": "circumst."}
 ROWS: Final = 60  # closes in the table; the rest is counted
 FEW: Final = 20
-# Which lines tell an incident's story best.
-TELLING: Final = {
-    "container.oom": 0, "gateway.conflict": 0, "gateway.crash": 0, "process.error": 1, "container.die": 2, "container.kill": 2, "container.destroy": 2, "gateway.signal": 3, "gateway.restart": 3, "container.pause": 1, "network.disconnect": 1,
-    "proxy.untrusted": 1, "auth.unauthorized": 2, "websocket.close": 4, "cli.failure": 5, "proxy.error": 5, "proxy.reload": 3, "container.exec_create": 3,
-}  # fmt: skip
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
@@ -127,7 +122,7 @@ def _incident(out: Console, result: Analysis, row: dict[str, Any], own: pl.DataF
     out.print(Text.assemble((f"{row['cause']}", "bold"), f"  {verdict}, {_percent(row['probability'])}  ({row['incident_id']})"))
     out.print(clean(row["title"]))
     lines = result.evidence.filter(pl.col("close_id").is_in(main.filter(pl.col("verdict") == verdict).get_column("close_id").to_list()) & (pl.col("role") == "supports"))
-    told = lines.join(quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(lines.get_column("event_id").to_list()))), on="event_id", how="left", maintain_order="left").with_columns(pl.col("event_name").cast(pl.String).replace_strict(TELLING, default=9, return_dtype=pl.Int64).alias("_k"))
+    told = lines.join(quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(lines.get_column("event_id").to_list()))), on="event_id", how="left", maintain_order="left").with_columns(pl.col("event_name").cast(pl.String).replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int64).alias("_k"))
     for line in told.sort("_k", maintain_order=True).head(1).to_dicts():
         out.print(f"  {place(line['log_file_path'], line['log_line'])}  {clean(line['said'] or line['quote'])}"[: out.width - 1])
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from occorr import quotes
 from occorr.report import spans, words
 from occorr.report.tables import SECOND, Tables, plain, shorten, shown
 
@@ -203,7 +204,7 @@ def _incidents(
 def _deciding(
     table: pl.DataFrame, closes: pl.DataFrame, evidence: pl.DataFrame, timeline: pl.DataFrame
 ) -> dict[str, dict[str, Any]]:
-    """The strongest line for each incident's cause; among equals the one most closes cite, then the nearest."""
+    """The strongest line for each incident's cause; among equals the most telling, then the one most closes cite, then the nearest."""
     rank = pl.col("strength").replace_strict(
         {"decisive": 0, "supporting": 1, "circumstantial": 2}, default=3, return_dtype=pl.Int8
     )
@@ -212,18 +213,22 @@ def _deciding(
         .join(closes.select("close_id", "incident_id"), on="close_id")
         .join(table.select("incident_id", incident_cause="cause"), on="incident_id")
         .filter(pl.col("cause").eq_missing(pl.col("incident_cause")))
-        .with_columns(rank=rank, cites=pl.len().over("incident_id", "event_id"), far=pl.col("delta_ns").abs())
-        .sort(
-            ["incident_id", "rank", "cites", "far", "log_file_path", "log_line", "close_id"],
-            descending=[False, False, True, False, False, False, False],
-            nulls_last=True,
-        )
-        .unique("incident_id", keep="first", maintain_order=True)
         .join(
-            timeline.select("event_id", "body").unique("event_id", keep="first", maintain_order=True),
+            timeline.select("event_id", "event_name", "body").unique("event_id", keep="first", maintain_order=True),
             on="event_id",
             how="left",
         )
+        .with_columns(
+            rank=rank,
+            telling=pl.col("event_name").cast(pl.String).replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int8),
+        )
+        .with_columns(cites=pl.len().over("incident_id", "event_id"), far=pl.col("delta_ns").abs())
+        .sort(
+            ["incident_id", "rank", "telling", "cites", "far", "log_file_path", "log_line", "close_id"],
+            descending=[False, False, False, True, False, False, False, False],
+            nulls_last=True,
+        )
+        .unique("incident_id", keep="first", maintain_order=True)
     )
     return {row["incident_id"]: row for row in cited.iter_rows(named=True)}
 
