@@ -140,7 +140,7 @@ def _zone(tz: str | None) -> None:
     try:
         ZoneInfo(tz)
     except (KeyError, ValueError, OSError) as error:
-        raise OccorrError(f"--tz {tz}: no such time zone; {nearest(tz, available_timezones()) if tz else 'give an IANA name'}"[:200]) from error
+        raise OccorrError(f"--tz {tz}: no such time zone; {nearest(tz, available_timezones(), few='give an IANA name, as Europe/Berlin')}") from error
 
 
 def _moment(option: str, text: str | None, tz: str | None) -> int | None:

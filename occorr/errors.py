@@ -44,13 +44,14 @@ class DefinitionError(OccorrError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-def nearest(word: str, valid: Iterable[str]) -> str:
+def nearest(word: str, valid: Iterable[str], *, few: str = "") -> str:
     """The hint behind an unknown name: the nearest valid one, or all of them.
 
     Args:
         word: what stands in the file.
         valid: the names that may stand there.
+        few: what to say instead of all names, where they are too many to read.
     """
     names = sorted(valid)
     close = get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+    return f"did you mean {close[0]!r}?" if close else few or f"known: {', '.join(names)}"
