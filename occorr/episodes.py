@@ -252,7 +252,7 @@ def _proxy_episode(group: pl.DataFrame, life: pl.DataFrame, covered: tuple[int, 
     times = group.get_column("t").to_list()
     begun = times[0]
     dies = [x for x, n in zip(times, names, strict=True) if n == "container.die"]
-    error = int(group.get_column("clock_error_ns").drop_nulls().max() or 0)  # type: ignore[arg-type]
+    error = int(group.get_column("clock_error_ns").drop_nulls().max() or 0)  # type: ignore[arg-type]  # polars types a column's maximum as any value
     ups = [x for x in life.filter(pl.col("event_name") == "container.start").get_column("t").to_list() if x >= begun]
     if dies:
         low, high, narrow = dies[0] - 450 * MS, dies[0] + 150 * MS, True
@@ -261,13 +261,13 @@ def _proxy_episode(group: pl.DataFrame, life: pl.DataFrame, covered: tuple[int, 
         # workers that leave after a reload mark the end of its grace; their stamps are whole seconds
         left = life.filter((pl.col("event_name") == "proxy.worker") & (pl.col("t") >= begun - SECOND) & (pl.col("t") <= begun + RELOAD_GRACE))
         ends = left.get_column("t").to_list()
-        width = int(left.get_column("time_resolution_ns").drop_nulls().max() or 0)  # type: ignore[arg-type]
+        width = int(left.get_column("time_resolution_ns").drop_nulls().max() or 0)  # type: ignore[arg-type]  # polars types a column's maximum as any value
         narrow = bool(ends)
         low = (max(ends) - 100 * MS) if ends else begun - 200 * MS
         high = (max(ends) + width + 100 * MS) if ends else begun + RELOAD_GRACE
         low = max(low, begun - 200 * MS)
         up = high
-        error = max(error, int(left.get_column("clock_error_ns").drop_nulls().max() or 0))  # type: ignore[arg-type]
+        error = max(error, int(left.get_column("clock_error_ns").drop_nulls().max() or 0))  # type: ignore[arg-type]  # polars types a column's maximum as any value
     return _row(
         kind="proxy", cut_low=low, cut_high=high, up=up, error=error, covered=covered is not None and covered[0] <= begun + SECOND, abrupt=bool(dies), die=len(dies), reload=0 if dies else len(times),
         exit_code=group.get_column("container_exit_code").drop_nulls().first(), narrow=narrow, shown=True, events=group.get_column("event_id").head(6).to_list(), container_id=group.get_column("container_id").drop_nulls().first(),

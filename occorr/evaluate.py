@@ -139,8 +139,8 @@ def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: b
         out.labels += 1
         row: Any = taken.get(index)
         got = verdicts[row] if row is not None else None
-        right = bool(got) and (got.get("cause") == label["cause"] or got.get("cause") in label["accept"])  # type: ignore[union-attr]
-        decisive = bool(got) and got.get("verdict") == "decisive"  # type: ignore[union-attr]
+        right = got is not None and (got["cause"] == label["cause"] or got["cause"] in label["accept"])
+        decisive = got is not None and got["verdict"] == "decisive"
         if got is None:
             out.missed += 1
             out.merged += index in feasible
@@ -161,7 +161,7 @@ def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: b
             out.knowable += 1
             out.cause_right += right
             families = {c.split(".")[0] for c in [label["cause"], *label["accept"]]}
-            out.family_right += bool(got) and got.get("family") in families  # type: ignore[union-attr]
+            out.family_right += got is not None and got["family"] in families
             out.decidable += bool(label["decisive_evidence_in"])
             out.decided += bool(label["decisive_evidence_in"]) and decisive
             if not right:

@@ -144,7 +144,7 @@ def _twins(events: pl.DataFrame) -> pl.DataFrame:
 def _fold(kept: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
     """Adds a file's rows to those that are kept; a row with a twin there only leaves its place and its envelope's stamp."""
     kept = kept.with_row_index("_row")
-    coarse = bool((own.get_column("time_resolution_ns").max() or 0) > TWIN_WINDOW_NS)  # type: ignore[operator]
+    coarse = bool((own.get_column("time_resolution_ns").max() or 0) > TWIN_WINDOW_NS)  # type: ignore[operator]  # polars types a column's maximum as any value
     tolerance = TWIN_WINDOW_NS + (1_000_000_000 if coarse else 0)
     right = kept.filter(pl.col("_at").is_not_null()).select("_key", "_bare", "_at", "_row").sort("_at")
     left = own.with_row_index("_own")

@@ -19,7 +19,7 @@ import sys
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,7 @@ import zstandard
 from occorr.errors import OccorrError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 CHUNK: Final = 64 << 20
 _DOCUMENTATION: Final = frozenset({".md", ".rst", ".html", ".htm", ".toml", ".png", ".svg", ".pdf", ".parquet", ".css", ".js", ".py"})
@@ -159,10 +159,10 @@ def _decompress(data: bytes, kind: str) -> tuple[bytes, str]:
     return b"".join(out), ""
 
 
-def _feed(data: bytes, make: object, out: list[bytes]) -> None:
+def _feed(data: bytes, make: Callable[[], Any], out: list[bytes]) -> None:
     """Runs one decompressor after another over concatenated members, in pieces, so that a broken end costs only itself."""
     while data:
-        machine = make()  # type: ignore[operator]
+        machine = make()
         position = 0
         while position < len(data) and not machine.eof:
             piece = data[position : position + (1 << 16)]

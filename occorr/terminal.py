@@ -148,14 +148,17 @@ def _percent(value: float | None) -> str:
 
 def _proof(result: Analysis) -> dict[str, str]:
     """The first supporting line of each close, with its place."""
-    lines = result.evidence.filter(pl.col("role") == "supports").unique("close_id", keep="first", maintain_order=True)
-    return {r["close_id"]: f"{place(r['log_file_path'], r['log_line'])} {r['quote']}" for r in lines.to_dicts()}
+    return {r["close_id"]: f"{place(r['log_file_path'], r['log_line'])} {r['quote']}" for r in _first(result)}
 
 
 def _places(result: Analysis) -> dict[str, str]:
     """The place of each close's first supporting line."""
-    lines = result.evidence.filter(pl.col("role") == "supports").unique("close_id", keep="first", maintain_order=True)
-    return {r["close_id"]: place(r["log_file_path"], r["log_line"]) for r in lines.to_dicts()}
+    return {r["close_id"]: place(r["log_file_path"], r["log_line"]) for r in _first(result)}
+
+
+def _first(result: Analysis) -> list[dict[str, Any]]:
+    """Each close's first supporting row of EVIDENCE."""
+    return result.evidence.filter(pl.col("role") == "supports").unique("close_id", keep="first", maintain_order=True).to_dicts()
 
 
 def _brief(out: Console, result: Analysis) -> None:
