@@ -237,11 +237,11 @@ def test_a_second_stamp_gives_the_zone(tmp_path):
 
 
 def test_dry_run_tells_the_zone(tmp_path, capsys):
-    from occorr import terminal
+    from occorr.terminal import inputs
 
     (tmp_path / "error.log").write_text(error("2026/11/21 05:44:00") + "\n")
     (tmp_path / "gateway.log").write_text("".join(f"{s}\n" for s in INNER))
-    terminal.dry_run([str(tmp_path)], None)
+    inputs.dry_run([str(tmp_path)], None)
     out = capsys.readouterr().out
     assert "zone" in out and "as written" in out and "not written" in " ".join(out.split())
 

@@ -16,7 +16,7 @@ import occorr
 from occorr import definitions, resources, rules
 
 ROOT = Path(__file__).resolve().parent.parent
-BACKUPS = ("parsers/openclaw.toml~", "parsers/.openclaw.toml.swp", "parsers/#openclaw.toml#", "parsers/.#openclaw.toml", "reports/timeline/main.js.orig", "occorr/rules/unknown.toml.bak", "occorr/cli.py.rej")
+BACKUPS = ("parsers/openclaw.toml~", "parsers/.openclaw.toml.swp", "parsers/#openclaw.toml#", "parsers/.#openclaw.toml", "reports/timeline/main.js.orig", "occorr/rules/unknown.toml.bak", "occorr/cli/analyze.py.rej")
 MOVED = {"parsers/": "occorr/_builtin/parsers/", "reports/": "occorr/_builtin/reports/"}
 SHIPPED = ("occorr/", *MOVED)
 SDIST = (*SHIPPED, "sample_logs/", "tests/", ".ci/", "Makefile", "constraints.txt", "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", ".gitignore")

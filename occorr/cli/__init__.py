@@ -1,0 +1,46 @@
+"""The command line, a module a command. Only typer is imported up front: `occorr --help` must not pay for polars."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from occorr.cli import analyze, evaluate, formats, report, rules  # noqa: F401 - a command joins when its module is imported
+from occorr.cli.base import app, note
+from occorr.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, DefinitionError, OccorrError
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit", is_eager=True)] = False,
+) -> None:
+    if version:
+        from occorr import __version__  # noqa: PLC0415
+
+        print(f"occorr {__version__}")
+        raise typer.Exit(EXIT_OK)
+
+
+def main() -> None:
+    """Runs the command line; every failure is one message and an exit code that scripts can read."""
+    try:
+        app()
+    except DefinitionError as error:
+        note(f"occorr: {len(error.problems)} mistake{'s' * (len(error.problems) != 1)} in definitions:\n{error}")
+        raise SystemExit(error.exit_code) from None
+    except OccorrError as error:
+        note(f"occorr: {error}")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_OK) from None
+    except Exception as error:  # the last resort names the bug and where to look
+        if os.environ.get("OCCORR_DEBUG"):
+            raise
+        note(f"occorr: a bug in occorr: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\nRun again with OCCORR_DEBUG=1 to see where, and report it with the command line.")
+        raise SystemExit(EXIT_BUG) from None

@@ -1,0 +1,116 @@
+"""Options that several commands share, and what a person typed turned into values."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from occorr.cli.base import note
+from occorr.errors import OccorrError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from occorr.analysis import Analysis
+
+_UNITS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
+
+
+class Form(StrEnum):
+    """Forms of the answer on standard output."""
+
+    table = "table"
+    json = "json"
+    ndjson = "ndjson"
+    md = "md"
+
+
+Inputs = Annotated[list[str], typer.Argument(metavar="INPUT…", help="log files, directories, patterns, or - for standard input")]
+Since = Annotated[str | None, typer.Option(help="leave out closes before: ISO 8601, or '2 hours ago'")]
+Until = Annotated[str | None, typer.Option(help="leave out closes after")]
+Tz = Annotated[str | None, typer.Option(help="IANA zone of stamps that carry none, as Europe/Berlin")]
+Offset = Annotated[list[str] | None, typer.Option(metavar="CLOCK=±DUR", help="override a clock: gateway=+2s says that the gateway's runs 2 s ahead")]
+Clock = Annotated[list[str] | None, typer.Option(metavar="SOURCE=NAME", help="say which clock wrote the stamps of an input: 'proxy.*=nginx' (a file name or a pattern)")]
+Project = Annotated[str | None, typer.Option(help="only closes of this Compose project")]
+AllLines = Annotated[bool, typer.Option("--all-lines", help="keep every line in the timeline, not only those that can matter")]
+RedactKey = Annotated[Path | None, typer.Option(metavar="FILE", help="key of the fingerprints, to compare them across runs")]
+NoRedact = Annotated[bool, typer.Option("--no-redact", help="leave secrets in the output (a banner says so)")]
+Parsers = Annotated[Path | None, typer.Option(metavar="DIR", help="a folder with definitions of your own formats")]
+
+
+def read_inputs(
+    inputs: Sequence[str], since: str | None, until: str | None, tz: str | None, offset: Sequence[str] | None, project: str | None, *,
+    clock: Sequence[str] | None = None, all_lines: bool = False, redact_key: Path | None = None, no_redact: bool = False, parsers: Path | None = None,
+) -> Analysis:  # fmt: skip
+    """Analyses the inputs with what the options say; an option that cannot be understood is an `OccorrError`."""
+    from occorr import analysis  # noqa: PLC0415
+
+    _zone(tz)
+    key = None
+    if redact_key is not None:
+        try:
+            key = redact_key.read_bytes()
+        except OSError as error:
+            raise OccorrError(f"--redact-key {redact_key}: {error.strerror}; give a file that holds the key") from error
+    if parsers is not None and not parsers.is_dir():
+        raise OccorrError(f"--parsers {parsers}: no such directory; give the folder that holds your *.toml definitions")
+    return analysis.analyze(
+        list(inputs), tz=tz, offsets=dict(_offset(o) for o in offset or ()), clocks=dict(_clock(c) for c in clock or ()), since_ns=_moment("--since", since, tz), until_ns=_moment("--until", until, tz), project=project,
+        all_lines=all_lines, redact_key=key, redact_secrets=not no_redact, parsers=parsers,
+    )  # fmt: skip
+
+
+def _zone(tz: str | None) -> None:
+    if tz is None:
+        return
+    from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415
+
+    try:
+        ZoneInfo(tz)
+    except (KeyError, ValueError, OSError) as error:
+        raise OccorrError(f"--tz {tz}: no such time zone; {nearest(tz, available_timezones(), few='give an IANA name, as Europe/Berlin')}") from error
+
+
+def _moment(option: str, text: str | None, tz: str | None) -> int | None:
+    """Nanoseconds of a moment that a person typed; says on standard error how it was understood."""
+    if text is None:
+        return None
+    zone = tz or "UTC"
+    found: datetime | None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        import dateparser  # noqa: PLC0415 - costs a quarter of a second
+
+        found = dateparser.parse(text, settings={"TIMEZONE": zone, "RETURN_AS_TIMEZONE_AWARE": True, "PREFER_DATES_FROM": "past", "RELATIVE_BASE": datetime.now(UTC).replace(tzinfo=None)})
+    if found is None:
+        raise OccorrError(f"{option} {text!r} was not understood; give ISO 8601 (2026-11-21T05:47:00Z) or words such as '2 hours ago'")
+    if found.tzinfo is None:
+        from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+        found = found.replace(tzinfo=ZoneInfo(zone))
+    note(f"{option} {text!r} understood as {found.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    return int(found.timestamp() * 10**6) * 1000
+
+
+def _offset(text: str) -> tuple[str, tuple[int, int]]:
+    """`gateway=+2.5s` or `nginx=-350ms±5ms` as (clock, (offset ns, half-width ns))."""
+    found = re.fullmatch(r"([\w:.-]+)=([+-]?)(\d+(?:\.\d+)?)(ns|us|µs|ms|s|min|m|h|d)(?:(?:±|\+-)(\d+(?:\.\d+)?)(ns|us|µs|ms|s))?", text)
+    if not found:
+        raise OccorrError(f"--offset {text!r} was not understood; give CLOCK=±DURATION, as gateway=+2s or nginx=-350ms±5ms")
+    clock, sign, number, unit, error, error_unit = found.groups()
+    value = round(float(number) * _UNITS[unit]) * (-1 if sign == "-" else 1)
+    return clock, (value, round(float(error) * _UNITS[error_unit]) if error else 10**6)
+
+
+def _clock(text: str) -> tuple[str, str]:
+    """`proxy.access.log=nginx` as (input or pattern, clock)."""
+    source, _, name = text.rpartition("=")
+    if not source or not re.fullmatch(r"[\w:.-]+", name):
+        raise OccorrError(f"--clock {text!r} was not understood; give SOURCE=NAME, as proxy.access.log=nginx or 'gateway*=gateway'")
+    return source, name

@@ -1,0 +1,73 @@
+"""What every answer in a terminal shares: the console, safe text, and how times and places read."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+WIDTH: Final = 80  # off a terminal
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+def console() -> Console:
+    """Standard output: colours and the window's width on a terminal, plain text of 80 columns elsewhere."""
+    tty = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return Console(width=None if tty else WIDTH, force_terminal=None if tty else False, no_color=None if tty else True, highlight=False, markup=False, soft_wrap=False)
+
+
+def clean(text: object) -> str:
+    """Log text without control characters, which could move the cursor or hide what stands there."""
+    return _CONTROL.sub("�", str(text)).replace("\t", " ")
+
+
+def clock(value: Any) -> str:
+    """A time of day in ms, or a dash."""
+    return f"{value:%H:%M:%S.%f}"[:-3] if value is not None else "–"
+
+
+def bound(row: dict[str, Any]) -> str:
+    """Half of a close's interval, as ±3 ms."""
+    low, high = row["time_earliest"], row["time_latest"]
+    if low is None or high is None:
+        return ""
+    ms = (high - low).total_seconds() * 500
+    return f"±{ms:.0f} ms" if ms < 1000 else f"±{ms / 1000:.1f} s"
+
+
+def label(row: dict[str, Any]) -> str:
+    """Close code as the client or the gateway saw it, or the HTTP status of a refused upgrade."""
+    if row["websocket_close_code"] is not None:
+        return str(row["websocket_close_code"])
+    status = row["http_status_proxy"]
+    return f"HTTP {status}" if status and status != 101 else "–"
+
+
+def place(path: str, line: int | None) -> str:
+    """file:line, the file by its last part."""
+    return f"{clean(path.rsplit('/', 1)[-1])}:{line}"
+
+
+def percent(value: float | None) -> str:
+    """A probability for people: never 0 % or 100 %."""
+    return "–" if value is None else f"{min(99, max(1, round(value * 100)))} %"
+
+
+def delta(ns: int | None, error: int | None) -> str:
+    """How far apart in time two lines are, with the error, in ms or s."""
+    if ns is None:
+        return "(no time)"
+    side = "after" if ns > 0 else "before"
+    return f"{abs(ns) / 1e6:,.1f} ms {side} ± {(error or 0) / 1e6:,.1f} ms" if abs(ns) < 10**10 else f"{abs(ns) / 1e9:,.1f} s {side} ± {(error or 0) / 1e9:,.3f} s"
+
+
+def table(*columns: str, right: tuple[str, ...] = (), gap: int = 1) -> Table:
+    """A table without lines; the columns named in `right` stand flush right, long cells fold."""
+    out = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
+    for name in columns:
+        out.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return out

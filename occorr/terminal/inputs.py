@@ -1,0 +1,131 @@
+"""How inputs would be read, and which formats are known."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from occorr import definitions, detect, ingest, read, resources
+from occorr.errors import OccorrError, nearest
+from occorr.terminal.base import clean, console, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+
+def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
+    """File → envelope → format → margin over the runner-up, without reading on."""
+    library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
+    from occorr import facts, redact  # noqa: PLC0415
+
+    rows = table("input", "envelope", "format", "zone", "share", "margin", gap=2)
+    for blob in read.blobs(inputs):
+        if not len(blob.data):
+            rows.add_row(clean(blob.path), "", f"({blob.status})", "", "", blob.message)
+            continue
+        if document := facts.document(blob, redact.Redactor(b"")):
+            rows.add_row(clean(blob.path), "", document[0], "", "", "")
+            continue
+        for plan in ingest.plans(blob, library):
+            r = plan.recognition
+            rows.add_row(clean(blob.path) + (f" [{plan.part}]" if plan.part else ""), " > ".join(e.name for e in plan.envelopes), r.name or "(not known)", _zone_shown(plan), f"{r.shares[0]:.0%}" if r.shares else "", f"{r.margin:+.0%}")
+    console().print(rows)
+
+
+def _zone_shown(plan: ingest.Plan) -> str:
+    """How the stamps of a part get their zone."""
+    time = plan.recognition.dialects[0].time if plan.recognition.dialects else None
+    time = time or next((e.time for e in reversed(plan.envelopes) if e.time is not None), None)
+    if time is None:
+        return "no stamps"
+    if time.zone != "naive":
+        return "UTC" if time.zone == "UTC" else "as written"
+    return "not written: a second stamp, the container's TZ, --tz, else UTC is assumed"
+
+
+def formats() -> None:
+    """The list of formats and envelopes."""
+    library = definitions.builtin()
+    out = console()
+    for f in library.formats.values():
+        out.print(Text.assemble((f.name, "bold"), f"  {f.title}  ({f.path})"))
+        out.print(f"  dialects: {', '.join(d.name for d in f.dialects)}")
+    for e in library.envelopes.values():
+        out.print(Text.assemble((e.name, "bold"), f"  envelope: {e.title}  ({e.path})"))
+
+
+def format_details(name: str) -> None:
+    """One format or envelope.
+
+    Raises:
+        OccorrError: no such name.
+    """
+    library = definitions.builtin()
+    out = console()
+    if name in library.envelopes:
+        e = library.envelopes[name]
+        out.print(f"{e.name}: {e.title} ({e.path})\nline: {e.line}\nclock: {e.clock or 'none'}")
+        return
+    if name not in library.formats:
+        raise OccorrError(f"format {name!r} is unknown; {nearest(name, [*library.formats, *library.envelopes])}")
+    f = library.formats[name]
+    out.print(f"{f.name}: {f.title} ({f.path}), {f.source_kind}")
+    if f.ambiguous_with:
+        out.print(f"looks like: {', '.join(f.ambiguous_with)}")
+    for d in f.dialects:
+        t = d.time
+        out.print(f"\n{d.parser}: " + (f"stamp {t.format}, zone {t.zone}, marks the {t.marks}" if t else "no stamp"))
+        out.print(f"  line {d.line}")
+    out.print("\nevents: " + ", ".join(dict.fromkeys(e.name for e in f.events)))
+    for s in [s for s in f.samples if s.dialect][:12]:
+        out.print(Text(f"  {s.path}:{s.line_number} {clean(s.line)[:200]}"))
+
+
+def format_test(path: str, parsers: Path | None) -> None:
+    """For the first lines of a file: what claims each, or how far the nearest dialect matches."""
+    library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
+    out = console()
+    for blob in read.blobs([path]):
+        if not len(blob.data):
+            out.print(f"{blob.path}: {blob.status}: {blob.message}")
+            continue
+        from occorr import unwrap  # noqa: PLC0415
+
+        first = next(iter(read.chunks(blob))).head(20)
+        bare = unwrap.bare(first)
+        envelopes, _ = unwrap.chain(bare.get_column("text"), library.envelopes)
+        if envelopes:
+            out.print(f"envelopes: {' > '.join(e.name for e in envelopes)}")
+        lines = unwrap.peel(bare, envelopes)
+        found = detect.recognise(lines.get_column("text"), library)
+        order = detect.order(found.dialects, library)
+        for row in detect.assign(lines, found.dialects, library).to_dicts():
+            if not row["text"].strip():
+                continue
+            if row["_dialect"] >= 0:
+                out.print(Text(f"{row['line']}: {order[row['_dialect']].parser}"))
+            else:
+                near, stop = _nearest_stop(row["text"], library)
+                out.print(Text(f"{row['line']}: no format. Nearest: {near}, which matches {stop} characters:"))
+                out.print(Text("    " + clean(row["text"])[:stop] + " ⟂ " + clean(row["text"])[stop : stop + 60]))
+
+
+def _nearest_stop(text: str, library: definitions.Library) -> tuple[str, int]:
+    """The dialect whose line test matches the longest beginning of a text, and how long that is."""
+    best = ("none", 0)
+    for dialect in library.dialects:
+        pattern = dialect.line
+        for end in range(len(pattern), 1, -1):
+            try:
+                found = re.match(pattern[:end].replace("(?P<", "(?P<"), text)
+            except re.error:
+                continue
+            if found:
+                if found.end() > best[1]:
+                    best = (dialect.parser, found.end())
+                break
+    return best

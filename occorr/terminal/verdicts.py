@@ -1,0 +1,156 @@
+"""The verdict table of one analysis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+from rich.table import Table
+from rich.text import Text
+
+from occorr import quotes, rules as rule_files, schema
+from occorr.clocks import sentence
+from occorr.terminal.base import clean, clock, console, label, percent, place
+
+if TYPE_CHECKING:
+
+    from rich.console import Console
+
+    from occorr.analysis import Analysis
+
+STYLE: Final = {"decisive": "bold", "supported": "", "circumstantial": "dim", "unknown": "dim"}
+SHORT: Final = {"circumstantial": "circumst."}
+ROWS: Final = 60  # closes in the table; the rest is counted
+FEW: Final = 20
+
+
+def show(result: Analysis, *, brief: bool = False) -> None:
+    """The verdicts: incidents first, then the closes, then what was read and what is missing."""
+    out = console()
+    if not result.redacted:
+        out.print("NOT REDACTED: this output holds the secrets that the logs hold.", style="bold")
+    if brief and result.closes.height <= 3:
+        _brief(out, result)
+        return
+    closes = result.closes
+    proof, left = _places(result), ROWS
+    listed: set[str] = set()
+    order = sorted(result.incidents.to_dicts(), key=lambda r: (-int(r["closes"]), r["incident_id"]))
+    for row in order:
+        own = closes.filter(pl.col("incident_id") == row["incident_id"])
+        _incident(out, result, row, own)
+        table = _table()
+        for cause in own.get_column("cause").unique(maintain_order=True):
+            part = own.filter(pl.col("cause") == cause)
+            for close in part.head(max(left, 0)).to_dicts():
+                table.add_row(*_cells(close, proof, cause if cause != row["cause"] else ""), style=STYLE.get(close["verdict"], ""))
+            left -= part.height
+        listed |= set(own.get_column("close_id"))
+        if table.row_count:
+            out.print(table)
+        if table.row_count < own.height:
+            out.print(f"  … and {own.height - table.row_count} more; all of them with -o DIR or --format json")
+        out.print()
+    rest = closes.filter(~pl.col("close_id").is_in(list(listed)))
+    notable = rest.filter((pl.col("cause") != "client.normal") | (pl.lit(rest.height) <= FEW))
+    if notable.height:
+        out.print("Other closes" if order else "Closes", style="bold")
+        table = _table()
+        for close in notable.head(max(left, FEW)).to_dicts():
+            table.add_row(*_cells(close, proof, close["cause"]), style=STYLE.get(close["verdict"], ""))
+        out.print(table)
+        if table.row_count < notable.height:
+            out.print(f"  … and {notable.height - table.row_count} more; all of them with -o DIR or --format json")
+        out.print()
+    quiet = rest.height - notable.height
+    if quiet:
+        out.print(f"{quiet} ordinary end{'s' * (quiet != 1)} by the client (client.normal); all of them with -o DIR or --format json\n")
+    if not closes.height:
+        out.print("No WebSocket close was found in these logs.\n")
+    _footer(out, result)
+
+
+def _incident(out: Console, result: Analysis, row: dict[str, Any], own: pl.DataFrame) -> None:
+    """An incident's heading: cause, how sure, the sentence, and the one line that says most."""
+    main = own.filter(pl.col("cause") == row["cause"])
+    verdict = next((v for v in schema.VERDICTS if (main.get_column("verdict") == v).any()), "unknown")
+    out.print(Text.assemble((f"{row['cause']}", "bold"), f"  {verdict}, {percent(row['probability'])}  ({row['incident_id']})"))
+    out.print(clean(row["title"]))
+    lines = result.evidence.filter(pl.col("close_id").is_in(main.filter(pl.col("verdict") == verdict).get_column("close_id").to_list()) & (pl.col("role") == "supports"))
+    told = lines.join(quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(lines.get_column("event_id").to_list()))), on="event_id", how="left", maintain_order="left").with_columns(pl.col("event_name").cast(pl.String).replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int64).alias("_k"))
+    for line in told.sort("_k", maintain_order=True).head(1).to_dicts():
+        out.print(f"  {place(line['log_file_path'], line['log_line'])}  {clean(line['said'] or line['quote'])}"[: out.width - 1])
+
+
+def _table() -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
+    for options in ({"no_wrap": True}, {"no_wrap": True}, {"no_wrap": True}, {"no_wrap": True}, {"overflow": "fold"}):
+        table.add_column(**options)
+    return table
+
+
+def _cells(row: dict[str, Any], proof: dict[str, str], cause: str) -> tuple[str, ...]:
+    client = row["client_address"] or ("cli" if "cli" in (row["observers"] or []) else "–")
+    port = f":{row['client_port']}" if row["client_port"] else ""
+    times = f" ×{row['count']}" if (row["count"] or 1) > 1 else ""
+    said = " ".join(x for x in (cause, proof.get(row["close_id"], "")) if x)
+    return (f"  {clock(row['timestamp'])}", clean(f"{client}{port}"), f"{label(row)}{times}", f"{SHORT.get(row['verdict'], row['verdict'])} {percent(row['probability'])}", said)
+
+
+def _proof(result: Analysis) -> dict[str, str]:
+    """The first supporting line of each close, with its place."""
+    return {r["close_id"]: f"{place(r['log_file_path'], r['log_line'])} {r['quote']}" for r in _first(result)}
+
+
+def _places(result: Analysis) -> dict[str, str]:
+    """The place of each close's first supporting line."""
+    return {r["close_id"]: place(r["log_file_path"], r["log_line"]) for r in _first(result)}
+
+
+def _first(result: Analysis) -> list[dict[str, Any]]:
+    """Each close's first supporting row of EVIDENCE."""
+    return result.evidence.filter(pl.col("role") == "supports").unique("close_id", keep="first", maintain_order=True).to_dicts()
+
+
+def _brief(out: Console, result: Analysis) -> None:
+    """A paste's answer: what it was, which line says so, what to collect."""
+    titles = {c.cause: c for c in rule_files.builtin()}
+    if not result.closes.height:
+        names = result.timeline.get_column("event_name").drop_nulls().unique().sort().to_list()
+        out.print("No WebSocket close in these lines.")
+        out.print(f"They show: {', '.join(names) or 'nothing that is known'}.")
+        out.print("Collect: docker logs -t of the gateway, the proxy's access log, docker events.")
+        return
+    proof = _proof(result)
+    for row in result.closes.to_dicts():
+        cause = titles.get(row["cause"])
+        rival = f"; else {row['runner_up']}" if row["runner_up"] else ""
+        out.print(f"{row['cause']} ({row['verdict']}, {percent(row['probability'])}{rival}): {cause.title if cause else ''}.")
+        out.print(f"Proof: {clean(proof.get(row['close_id'], 'none'))}"[: max(out.width - 1, 40)])
+        needs = row["missing"] or ([cause.settle] if cause and cause.settle else [])
+        check = f"Check: {cause.check}" if cause and row["verdict"] == "decisive" else f"Collect: {'; '.join(needs)}" if needs else "Nothing more is needed."
+        out.print(clean(check), soft_wrap=True)
+
+
+def _footer(out: Console, result: Analysis) -> None:
+    """Clocks, what was read and skipped, what failed, and what would settle the open verdicts."""
+    for row in result.clocks.to_dicts():
+        if row["status"] != "reference" and row["clock_id"] not in ("other", "host"):
+            offset, error = (row["offset_ns"] or 0) / 1e6, (row["error_ns"] or 0) / 1e6
+            zone = "" if row["zone"] == "as written" else f", zone {row['zone']} ({row['zone_origin']})"
+            out.print(f"clock {row['clock_id']}: {offset:+.1f} ms ± {error:.1f} ms, {row['status']} ({row['method']}{zone})")
+        if fault := sentence(row):
+            out.print(clean(fault))
+    s = result.sources
+    total = {c: int(s.get_column(c).fill_null(0).sum()) for c in ("lines_read", "lines_kept", "lines_skipped", "lines_unparsed")}
+    out.print(f"read {s.get_column('path').n_unique()} inputs, {total['lines_read']:,} lines: {total['lines_kept']:,} kept, {total['lines_skipped']:,} skipped, {total['lines_unparsed']:,} unparsed")
+    for row in s.filter(pl.col("status").is_in(["failed", "partial", "unknown", "empty"])).to_dicts():
+        out.print(f"  {row['status']}: {clean(row['path'])}: {clean(row['message'])}")
+    asks = result.closes.filter(pl.col("verdict") != "decisive").explode("missing").get_column("missing").drop_nulls()
+    if asks.len():
+        out.print("What would settle more:")
+        # Wishes that differ by their time only are one wish: the earliest is shown.
+        wish = pl.col("missing").str.replace(r"\d\d:\d\d:\d\d", "").alias("wish")
+        counts = asks.to_frame().group_by(wish).agg(pl.len().alias("n"), pl.col("missing").min())
+        for text, n in counts.sort("n", "missing", descending=[True, False]).head(3).select("missing", "n").rows():
+            out.print(f"  {n}×  {clean(text)}")
