@@ -64,9 +64,9 @@ def analyze(
 
 
 def _save(result: Analysis, out: Path) -> None:
-    from occorr import export, report  # noqa: PLC0415
+    from occorr import report, results  # noqa: PLC0415
 
-    export.save(result, out, {"report.md": report.markdown(result), "report.json": report.json_text(result), "timeline.html": report.timeline_html(result)})
+    results.save(result, out, {"report.md": report.markdown(result), "report.json": report.json_text(result), "timeline.html": report.timeline_html(result)})
     note(f"Written to {out}: timeline.html (open it in a browser), report.md, report.json and the tables as Parquet.")
 
 
@@ -121,7 +121,7 @@ def explain(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="a result directory that analyze -o wrote")],
 ) -> None:
     """The whole chain of evidence of one close: file:line, the quoted text, and how far apart in time."""
-    from occorr import export  # noqa: PLC0415
+    from occorr import results  # noqa: PLC0415
     from occorr.terminal import story  # noqa: PLC0415
 
-    story.explain(export.load(directory), close_id)
+    story.explain(results.load(directory), close_id)

@@ -30,7 +30,7 @@ def report(
     no_redact: NoRedact = False,
 ) -> None:
     """Writes a report of logs, or of a result directory without reading the logs again."""
-    from occorr import export, report as reports  # noqa: PLC0415
+    from occorr import report as reports, results  # noqa: PLC0415
 
     makers: dict[tuple[str, str], Callable[[Any], str]] = {("timeline", ".html"): reports.timeline_html, ("timeline", ".md"): reports.markdown, ("timeline", ".json"): reports.json_text}
     if name not in {n for n, _ in makers}:
@@ -38,6 +38,6 @@ def report(
     if (name, out.suffix.lower()) not in makers:
         raise OccorrError(f"-o {out}: the file's ending says the form; give one of {', '.join(sorted(s for n, s in makers if n == name))}")
     single = Path(inputs[0])
-    result = export.load(single) if len(inputs) == 1 and export.is_result(single) else read_inputs(inputs, None, None, tz, None, None, no_redact=no_redact)
+    result = results.load(single) if len(inputs) == 1 and results.is_result(single) else read_inputs(inputs, None, None, tz, None, None, no_redact=no_redact)
     out.write_text(makers[name, out.suffix.lower()](result), encoding="utf-8")
     note(f"Written to {out}")
