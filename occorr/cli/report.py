@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,30 +15,30 @@ from occorr.cli.options import (
     Tz,
     read_inputs,
 )
-from occorr.errors import OccorrError, nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
+from occorr.errors import OccorrError
 
 
 @app.command()
 def report(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="timeline")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="the report: a folder of reports/, as timeline or postmortem")],
     inputs: Inputs,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="the file to write; .html, .md or .json")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="the file to write; its ending says the form: .html, .md, .json, .csv, .parquet. Without it Markdown goes to standard output")] = None,
     tz: Tz = None,
     no_redact: NoRedact = False,
 ) -> None:
     """Writes a report of logs, or of a result directory without reading the logs again."""
-    from occorr import report as reports, results  # noqa: PLC0415
+    from occorr import results  # noqa: PLC0415
+    from occorr.report import library  # noqa: PLC0415
 
-    makers: dict[tuple[str, str], Callable[[Any], str]] = {("timeline", ".html"): reports.timeline_html, ("timeline", ".md"): reports.markdown, ("timeline", ".json"): reports.json_text}
-    if name not in {n for n, _ in makers}:
-        raise OccorrError(f"report {name!r} is unknown; {nearest(name, {n for n, _ in makers})}")
-    if (name, out.suffix.lower()) not in makers:
-        raise OccorrError(f"-o {out}: the file's ending says the form; give one of {', '.join(sorted(s for n, s in makers if n == name))}")
+    make = library.pick(name, out.suffix.lower().removeprefix(".") if out else "md")
     single = Path(inputs[0])
     result = results.load(single) if len(inputs) == 1 and results.is_result(single) else read_inputs(inputs, None, None, tz, None, None, no_redact=no_redact)
-    out.write_text(makers[name, out.suffix.lower()](result), encoding="utf-8")
+    made = make(result)
+    if out is None:
+        sys.stdout.write(made if isinstance(made, str) else made.decode())
+        return
+    try:
+        out.write_bytes(made.encode() if isinstance(made, str) else made)
+    except OSError as error:
+        raise OccorrError(f"-o {out}: cannot be written: {error.strerror}; give a file in a directory that exists") from error
     note(f"Written to {out}")

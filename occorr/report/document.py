@@ -62,11 +62,16 @@ def emphasis(text: str) -> list[tuple[str, bool]]:
 
 def markdown(tables: Tables) -> str:
     """report.md: summary, incidents worst first, verdicts, evidence, clocks, sources, and what is missing."""
+    return environment().get_template("analyze/report.md.j2").render(context(tables))
+
+
+def context(tables: Tables) -> dict[str, Any]:
+    """What every template of `reports/` may use."""
     d = digest(tables)
-    page = environment().get_template("analyze/report.md.j2")
-    return page.render(
-        d=d, headline=headline(d), verdicts=_verdicts(d), stories=_stories(d), file=_file(d), deed=words.deed, faults=[text for row in d.clocks.to_dicts() if (text := sentence({**row, "clock_id": _file(d)(row["clock_id"])}))]
-    )
+    return {
+        "d": d, "headline": headline(d), "verdicts": _verdicts(d), "stories": _stories(d), "file": _file(d), "deed": words.deed,
+        "faults": [text for row in d.clocks.to_dicts() if (text := sentence({**row, "clock_id": _file(d)(row["clock_id"])}))],
+    }  # fmt: skip
 
 
 def headline(d: Digest) -> dict[str, Any]:
