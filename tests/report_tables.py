@@ -31,6 +31,7 @@ class Made:
     facts: pl.DataFrame
     clocks: pl.DataFrame
     sources: pl.DataFrame
+    redacted: bool = True
 
 
 def at(seconds: float) -> datetime:

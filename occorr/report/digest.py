@@ -76,6 +76,7 @@ class Digest:
     first: int | None
     last: int | None
     missing: tuple[tuple[str, int], ...]
+    redacted: bool
 
     @property
     def worst(self) -> Incident | None:
@@ -123,6 +124,7 @@ def digest(tables: Tables) -> Digest:
         first=_whole(moments.min()),
         last=_whole(moments.max()),
         missing=tuple((shown(text), int(n)) for text, n in missing.rows()),
+        redacted=tables.redacted,
     )
 
 

@@ -36,7 +36,7 @@ def environment() -> jinja2.Environment:
         "text": prose, "code": code, "shown": shown, "percent": words.percent, "moment": words.moment,
         "duration": words.length, "counted": words.count, "emphasis": emphasis, "cause_title": words.title,
     }  # fmt: skip
-    env.globals |= {"SURE": words.SURE}
+    env.globals |= {"SURE": words.SURE, "NOT_REDACTED": words.NOT_REDACTED}
     return env
 
 
@@ -157,12 +157,15 @@ def json_text(tables: Tables) -> str:
     closes = [row | {"evidence": cited.get(row["close_id"], [])} for row in _rows(tables.closes)]
     document = {
         "schema_version": schema.VERSION,
+        "redacted": tables.redacted,
         "incidents": _rows(tables.incidents),
         "closes": closes,
         "clocks": _rows(tables.clocks),
         "sources": _rows(tables.sources),
         "facts": _rows(tables.facts),
     }
+    if not tables.redacted:
+        document["banner"] = words.NOT_REDACTED
     return json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 

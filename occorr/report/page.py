@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
-import json
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-import plotly.offline
 import polars as pl
 
-from occorr import quotes, resources, rules
-from occorr.report import words
+from occorr import quotes, rules
+from occorr.report import shell, words
 from occorr.report.digest import Digest, digest
-from occorr.report.document import environment, headline
+from occorr.report.document import headline
 from occorr.report.tables import Tables, shown, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_SCRIPTS: Final = ("data.js", "chart.js", "draw.js", "panel.js", "table.js", "main.js")
+_SCRIPTS: Final = tuple(f"timeline/{name}.js" for name in ("data", "chart", "draw", "panel", "table", "main"))
 _EVENT_LIMIT: Final = 50_000  # above it, lines that nothing cites and nothing reports are counted and not listed
 _TEXT: Final = 160  # characters of a line on the page; the whole line stands at its file:line
 _NOSCRIPT_ROWS: Final = 200
@@ -30,51 +24,19 @@ _NOSCRIPT_ROWS: Final = 200
 def timeline_html(tables: Tables) -> str:
     """The page, with plotly and the data inside."""
     d = digest(tables)
-    style, app = _read("style.css"), "".join(_read(name) for name in _SCRIPTS)
-    app = f'"use strict";\n(() => {{\n{app}}})();\n'
-    bundle, bundle_hash = _plotly()
-    return environment().get_template("timeline/template.html.j2").render(
+    return shell.page(
+        "timeline/template.html.j2",
+        styles=("timeline/style.css",),
+        scripts=_SCRIPTS,
+        data=page_data(d),
+        picture=True,
+        redacted=d.redacted,
         d=d,
         headline=headline(d),
-        policy=_policy(app, bundle_hash),
-        style=style,
-        app=app,
-        plotly=bundle,
-        data=_pack(json.dumps(page_data(d), ensure_ascii=False, separators=(",", ":"), allow_nan=False)),
         rows=d.closes.head(_NOSCRIPT_ROWS).to_dicts(),
         families=_families(d),
         corrections=_corrections(d),
-    )  # fmt: skip
-
-
-def _read(name: str) -> str:
-    return (resources.folder("reports") / "timeline" / name).read_text(encoding="utf-8")
-
-
-def _policy(app: str, bundle_hash: str) -> str:
-    """The content security policy: two scripts by their hashes, no address, no evaluation."""
-    return (
-        f"default-src 'none'; script-src 'sha256-{_sha256(app)}' 'sha256-{bundle_hash}'; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _pack(text: str) -> str:
-    """Gzip in base64: a fifth of the size, and no character of it can end the element that holds it."""
-    packed = bytearray(gzip.compress(text.encode(), 9, mtime=0))
-    packed[9] = 255  # the header's operating system differs between builds of zlib; "unknown" is the same everywhere
-    return base64.b64encode(packed).decode()
-
-
-@cache
-def _plotly() -> tuple[str, str]:
-    """The bundle of plotly, packed, and the hash by which the policy admits it."""
-    source = plotly.offline.get_plotlyjs()
-    return _pack(source), _sha256(source)
 
 
 def page_data(d: Digest) -> dict[str, Any]:

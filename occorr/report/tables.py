@@ -51,6 +51,10 @@ class Tables(Protocol):
     def sources(self) -> pl.DataFrame:
         """SOURCES."""
 
+    @property
+    def redacted(self) -> bool:
+        """Whether secrets were replaced; where not, every report says so."""
+
 
 def plain(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with strings for dictionaries and enums, int64 ns since 1970 for times, and null for NaN."""

@@ -3,7 +3,6 @@ const SHAPES = { restart: "square", timeout: "hourglass", auth: "diamond", proto
 const JOIN = 12, JOIN_MOST = 36; // px: marks nearer than the first join, into a mark that spans at most the second
 const NARROW = 2; // px between two ticks of lines that can still be told apart
 
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const colour = (family) => css(SHAPES[family] ? family : "unknown");
 
 // The stretch of activity that holds the worst incident: a long silence elsewhere would squeeze it to nothing.

@@ -1,32 +1,4 @@
-// Unpacks what the page carries, and says times and lengths. Text of logs goes into nodes as text, never as markup.
-const $ = (selector, root = document) => root.querySelector(selector);
-const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
-
-function el(tag, attributes = {}, ...children) {
-  const svg = ["svg", "line", "path", "text", "rect"].includes(tag);
-  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value);
-  }
-  node.append(...children.filter((c) => c !== null && c !== undefined && c !== ""));
-  return node;
-}
-
-function mark(family) {
-  const known = $("#marks").content.querySelector(`.f-${CSS.escape(family)}`);
-  return (known || $("#marks").content.querySelector(".f-unknown")).cloneNode(true);
-}
-
-async function unpack(id) {
-  const node = document.getElementById(id);
-  const binary = atob(node.textContent);
-  node.remove(); // megabytes that nothing reads again
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
-}
-
+// What the file holds, as rows, and how its values are said.
 // Columns to objects: text columns come as their values and an index, times in µs since the base and leave in ms.
 const MICROSECONDS = ["t", "lo", "hi", "opened", "lasted", "delta", "error"];
 function rows(columns) {
@@ -45,7 +17,6 @@ function rows(columns) {
   return out;
 }
 
-const pad = (n, width = 2) => String(n).padStart(width, "0");
 function clock(ms, digits = 3) {
   if (ms === null || ms === undefined) return "time not known";
   const unit = 10 ** (3 - digits);
@@ -54,19 +25,6 @@ function clock(ms, digits = 3) {
   return `${pad(d.getUTCHours())}:${pad(d.getUTCMinutes())}:${pad(d.getUTCSeconds())}${fraction}`;
 }
 const day = (ms) => new Date(page.base + ms).toISOString().slice(0, 10);
-
-function length(ms) {
-  if (ms === null || ms === undefined) return "";
-  const size = Math.abs(ms), sign = ms < 0 ? "−" : "";
-  if (size < 1) return sign + (size ? String(+size.toPrecision(3)) : "0") + " ms";
-  if (size < 999.5) return `${sign}${Math.round(size)} ms`;
-  if (size < 120000) return `${sign}${(size / 1000).toPrecision(3).replace(/e.*/, "")} s`.replace(/(\.\d*?)0+ s/, "$1 s").replace(". s", " s");
-  const minutes = Math.floor(size / 60000), seconds = Math.floor((size % 60000) / 1000);
-  if (minutes < 120) return `${sign}${minutes} min${seconds ? ` ${seconds} s` : ""}`;
-  return minutes < 2880 ? `${sign}${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${sign}${Math.floor(minutes / 1440)} d ${Math.floor((minutes % 1440) / 60)} h`;
-}
-const signed = (ms) => (ms >= 0 ? "+" : "") + length(ms);
-const percent = (p) => (p === null ? "no figure" : `${Math.min(99, Math.max(1, Math.round(p * 100)))} %`);
 
 const page = {}; // what the file holds
 const state = { from: 0, to: 1, families: new Set(), code: "", service: "", project: "", search: "", incident: "", inView: false, selected: null, sort: "t", down: false, at: 0 };

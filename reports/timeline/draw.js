@@ -1,8 +1,6 @@
 // Draws lanes and marks with plotly. Text that plotly shows is text of this program or cleaned of its markup.
 let plotted = null;
 
-// plotly reads <b>, <br> and entities in hover text; a log's own are shown as they stand.
-const bare = (text) => String(text ?? "").replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const cut = (text, most = 120) => (text && text.length > most ? text.slice(0, most) + "…" : text || "");
 
 function draw(printing = false) {

@@ -64,11 +64,6 @@ function follow() {
   const c = page.byId.get(wanted);
   if (c) select(c, { quiet: true }); else announce(`No close has the id ${wanted}`);
 }
-function dark() {
-  const set = document.documentElement.dataset.theme;
-  return set ? set === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
 function keys(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || $("#keys").open) return;
   const typing = ["INPUT", "SELECT"].includes(event.target.tagName) && event.target.type !== "checkbox";
@@ -118,14 +113,9 @@ function bind() {
   const more = $("#more");
   if (more) more.addEventListener("click", () => { const all = $(".cards").classList.toggle("all"); more.setAttribute("aria-expanded", String(all)); });
   $("#help").addEventListener("click", () => $("#keys").showModal());
-  $("#theme").addEventListener("click", () => { document.documentElement.dataset.theme = dark() ? "light" : "dark"; draw(); });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
+  followTheme(draw);
   document.addEventListener("keydown", keys);
   addEventListener("hashchange", follow);
-  // On paper the ground is white, whatever the screen was.
-  let before;
-  addEventListener("beforeprint", () => { before = document.documentElement.dataset.theme; document.documentElement.dataset.theme = "light"; draw(true); });
-  addEventListener("afterprint", () => { if (before) document.documentElement.dataset.theme = before; else delete document.documentElement.dataset.theme; draw(); });
   let seen = 0;
   new ResizeObserver(([entry]) => { if (Math.abs(entry.contentRect.width - seen) > 1 && !matchMedia("print").matches) { seen = entry.contentRect.width; draw(); } }).observe($("#plot-box"));
   const box = $("#strip");
@@ -143,15 +133,12 @@ function bind() {
 function fail(text) { const box = $("#failure"); box.textContent = text; box.hidden = false; }
 
 (async () => {
-  if (typeof DecompressionStream === "undefined") { fail("This browser cannot unpack the page's data: Chrome 80, Firefox 113, Safari 16.4 or later can. report.md holds the same verdicts."); return; }
+  if (!canUnpack()) { fail("This browser cannot unpack the page's data: Chrome 80, Firefox 113, Safari 16.4 or later can. report.md holds the same verdicts."); return; }
   try {
     await load();
     [state.from, state.to] = homeWindow();
     filterCloses(); table(); bind(); count(); follow();
-    const script = document.createElement("script");
-    script.textContent = await unpack("plotly-source"); // the policy admits this very text by its hash
-    document.head.append(script);
-    if (!window.Plotly) throw new Error("plotly did not start");
+    await startPlotly();
     draw();
     const worst = page.incidents.find((i) => i.family !== "client");
     const first = worst && page.closes.find((c) => c.incident_id === worst.id && c.evidence.length);
