@@ -45,6 +45,16 @@ class Analysis:
     redacted: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one input gave: events of a log, or facts of a document, and its rows of SOURCES."""
+
+    path: str
+    events: pl.DataFrame
+    facts: tuple[facts.Fact, ...]
+    source: pl.DataFrame
+
+
 def analyze(
     paths: Sequence[str | Path] | str | Path,
     *,
@@ -85,27 +95,35 @@ def analyze(
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
     inputs = list(read.blobs(given))
     redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
-    decoded, sources, documents = [], [], []
-    for blob in inputs:
-        document = facts.document(blob, redactor)
-        if document is not None:
-            documents.append((blob.path, document[1]))
-            lines = bytes(blob.data).count(b"\n") + 1
-            row = {"path": blob.path, "part": "", "format": document[0], "lines_read": lines, "lines_kept": 0, "lines_skipped": lines, "lines_unparsed": 0, "sha256": blob.sha256, "status": blob.status, "message": f"{len(document[1])} facts"}
-            sources.append(schema.conform(pl.DataFrame([row]), schema.SOURCES))
-            continue
+    result = attribute([take(blob, library, redactor, all_lines=all_lines) for blob in inputs], tz=tz, offsets=offsets, clocks=clocks, redacted=redact_secrets)
+    return _window(result, since_ns, until_ns, project)
+
+
+def take(blob: read.Blob, library: definitions.Library, redactor: redact.Redactor, *, all_lines: bool = False) -> Taken:
+    """Reads one input as what it is, a document or a log."""
+    document = facts.document(blob, redactor)
+    if document is None:
         events, source = ingest.ingest(blob, library, redactor, all_lines=all_lines)
-        sources.append(source)
-        if events.height:
-            decoded.append(events)
-    table = pl.concat(sources) if sources else schema.empty(schema.SOURCES)
-    known = [e for e in decoded if "parser" in e.columns and e.get_column("parser").is_not_null().any()]
-    if not known:
+        return Taken(blob.path, events, (), source)
+    lines = bytes(blob.data).count(b"\n") + 1
+    row = {"path": blob.path, "part": "", "format": document[0], "lines_read": lines, "lines_kept": 0, "lines_skipped": lines, "lines_unparsed": 0, "sha256": blob.sha256, "status": blob.status, "message": f"{len(document[1])} facts"}
+    return Taken(blob.path, pl.DataFrame(), tuple(document[1]), schema.conform(pl.DataFrame([row]), schema.SOURCES))
+
+
+def attribute(taken: Sequence[Taken], *, tz: str | None = None, offsets: Mapping[str, tuple[int, int]] | None = None, clocks: Mapping[str, str] | None = None, redacted: bool = True) -> Analysis:
+    """From what the inputs gave to verdicts: everything that needs all of them together.
+
+    Raises:
+        NothingParsableError: no input held a line of a known format.
+    """
+    table = pl.concat([t.source for t in taken]) if taken else schema.empty(schema.SOURCES)
+    decoded = [t.events for t in taken if t.events.height]
+    if not any("parser" in e.columns and e.get_column("parser").is_not_null().any() for e in decoded):
         raise NothingParsableError(_nothing(table))
     together, doubled = link.once(decoded)
     table = _doubled(table, doubled)
     events = link.link(years(together))
-    fact_table = facts.frame(documents)
+    fact_table = facts.frame([(t.path, list(t.facts)) for t in taken if t.facts])
     events = scope.roles(events, fact_table)
     events, clock_table = align(events, fact_table, tz=tz, overrides=offsets, given=clocks)
     events = place.place(events, clock_table)
@@ -113,11 +131,10 @@ def analyze(
     rows = closes.closes(events, fact_table, addresses)
     lives = episodes.episodes(events, fact_table)
     judged = causes.judge(rows, lives, events, fact_table, rules.builtin(), scope.placement(events, fact_table))
-    result = Analysis(
+    return Analysis(
         timeline=_timeline(events), closes=schema.conform(judged.closes, schema.CLOSES), evidence=judged.evidence, incidents=judged.incidents, facts=fact_table, clocks=clock_table,
-        sources=_sources(table, events), partial=bool(table.get_column("status").is_in(FAILED).any()), redacted=redact_secrets,
+        sources=_sources(table, events), partial=bool(table.get_column("status").is_in(FAILED).any()), redacted=redacted,
     )  # fmt: skip
-    return _window(result, since_ns, until_ns, project)
 
 
 def _doubled(table: pl.DataFrame, doubled: Mapping[tuple[str, str], Mapping[str, int]]) -> pl.DataFrame:

@@ -82,12 +82,12 @@ def ingest(blob: Blob, library: Library, redactor: Redactor, *, all_lines: bool 
         sources: one row a part.
     """
     base = {"path": blob.path, "part": "", "sha256": blob.sha256, "status": blob.status, "message": blob.message}
-    if not len(blob.data):
+    if not len(blob.data) and blob.lines is None:
         return pl.DataFrame(), schema.conform(pl.DataFrame([{**base, "lines_read": 0, "lines_kept": 0, "lines_skipped": 0, "lines_unparsed": 0}]), schema.SOURCES)
     chosen = {plan.part: plan for plan in plans(blob, library)}
     frames: list[pl.DataFrame] = []
     counts: dict[str, dict[str, int]] = {}
-    root = ""
+    root = hashlib.sha256(blob.root.encode()).hexdigest() if blob.root else ""
     for chunk in read.chunks(blob):
         if not root:
             root = hashlib.sha256(str(chunk.item(0, "raw")).encode()).hexdigest()

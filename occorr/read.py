@@ -41,7 +41,8 @@ _UTF16: Final = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 class Blob:
     """The bytes of one input, uncompressed, and what happened while reading it.
 
-    `status` is ok, partial (some bytes could not be read), failed, empty or skipped.
+    `status` is ok, partial (some bytes could not be read), failed, empty or skipped. An input that holds no bytes of its
+    own gives `lines`: frames like those of `chunks`, with numbers and offsets that it knows, and `root`, its first record.
     """
 
     path: str
@@ -49,6 +50,8 @@ class Blob:
     sha256: str = ""
     status: str = "ok"
     message: str = ""
+    lines: Callable[[], Iterator[pl.DataFrame]] | None = None
+    root: str = ""
 
 
 def expand(inputs: Sequence[str | Path]) -> list[tuple[Path | None, bool]]:
@@ -178,6 +181,9 @@ def chunks(blob: Blob, size: int = CHUNK) -> Iterator[pl.DataFrame]:
 
     Columns: `line` i64 from 1; `offset` i64, the byte where it starts; `raw` str with its line break still on.
     """
+    if blob.lines is not None:
+        yield from blob.lines()
+        return
     data, position, number = blob.data, 0, 1
     if bytes(data[:3]) == b"\xef\xbb\xbf":
         position = 3
