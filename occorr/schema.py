@@ -1,9 +1,9 @@
-"""The tables that occorr writes: every column's name, type, meaning and OpenTelemetry/ECS twin stands here once."""
+"""The tables that occorr writes: every column's name, type, meaning and OpenTelemetry/ECS twin stands here once; and their plain form."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import polars as pl
 
@@ -337,4 +337,53 @@ def conform(frame: pl.DataFrame, table: Mapping[str, Column], *, final: bool = F
     return frame.select(
         (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
         for name, dtype in types.items()
+    )
+
+
+class Tables(Protocol):
+    """The tables of one analysis, each with the columns of `schema.TABLES`."""
+
+    @property
+    def timeline(self) -> pl.DataFrame:
+        """EVENTS."""
+
+    @property
+    def closes(self) -> pl.DataFrame:
+        """CLOSES."""
+
+    @property
+    def evidence(self) -> pl.DataFrame:
+        """EVIDENCE."""
+
+    @property
+    def incidents(self) -> pl.DataFrame:
+        """INCIDENTS."""
+
+    @property
+    def facts(self) -> pl.DataFrame:
+        """FACTS."""
+
+    @property
+    def clocks(self) -> pl.DataFrame:
+        """CLOCKS."""
+
+    @property
+    def sources(self) -> pl.DataFrame:
+        """SOURCES."""
+
+    @property
+    def redacted(self) -> bool:
+        """Whether secrets were replaced; where not, every report says so."""
+
+
+def plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with strings for dictionaries and enums, int64 ns since 1970 for times, and null for NaN."""
+    return frame.with_columns(
+        pl.col(name).cast(pl.String)
+        if isinstance(dtype, pl.Categorical | pl.Enum)
+        else pl.col(name).dt.epoch("ns")
+        if isinstance(dtype, pl.Datetime)
+        else pl.col(name).fill_nan(None)
+        for name, dtype in frame.schema.items()
+        if isinstance(dtype, pl.Categorical | pl.Enum | pl.Datetime) or dtype.is_float()
     )

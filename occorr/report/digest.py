@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from occorr import quotes
-from occorr.report import spans, words
+from occorr import lives, quotes
+from occorr.report import words
 from occorr.report.tables import SECOND, Tables, plain, shorten, shown
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Digest:
     """All that the reports say in words, and the plain frames behind it."""
 
     incidents: tuple[Incident, ...]
-    lanes: tuple[spans.Lane, ...]
+    lanes: tuple[lives.Lane, ...]
     closes: pl.DataFrame
     evidence: pl.DataFrame
     timeline: pl.DataFrame
@@ -97,7 +97,7 @@ def digest(tables: Tables) -> Digest:
     gated = closes["compose_project"].drop_nulls().unique().to_list()
     only = next((one[0] for one in (gated, list(projects)) if len(one) == 1), "")
     gateways = closes.select("compose_project", "service_name").unique().drop_nulls("service_name").rows()
-    lanes = spans.lives(timeline, [(p or only, s) for p, s in gateways], only)
+    lanes = lives.lives(timeline, [(p or only, s) for p, s in gateways], only)
     weight = closes["count"].fill_null(1).clip(lower_bound=1)
     moments = pl.concat([closes["timestamp"], closes["time_latest"], closes["opened"]]).drop_nulls()
     if moments.is_empty():
@@ -155,7 +155,7 @@ def _incidents(
     closes: pl.DataFrame,
     evidence: pl.DataFrame,
     timeline: pl.DataFrame,
-    lanes: list[spans.Lane],
+    lanes: list[lives.Lane],
     *,
     files: Mapping[str, str],
 ) -> tuple[Incident, ...]:
@@ -235,7 +235,7 @@ def _deciding(
     return {row["incident_id"]: row for row in cited.iter_rows(named=True)}
 
 
-def _downtime(row: Mapping[str, Any], lanes: list[spans.Lane]) -> int | None:
+def _downtime(row: Mapping[str, Any], lanes: list[lives.Lane]) -> int | None:
     """How long the project's gateway was not ready around a restart, ns; null where no source shows it."""
     if row["family"] != "restart" or row["start"] is None:
         return None

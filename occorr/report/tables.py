@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-import polars as pl
+from occorr.schema import Tables, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+__all__ = ["SECOND", "Tables", "plain", "shorten", "shown", "visible"]
 SECOND: Final = 1_000_000_000
 # C0 and C1 controls, zero-width characters, line separators and bidirectional controls: they move, hide or reorder what
 # a reader sees, and a log line may hold them on purpose. Private-use and lone surrogates cannot be drawn at all.
@@ -18,55 +19,6 @@ _INVISIBLE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
     "|[\U000e0000-\U000e007f]"
 )
-
-
-class Tables(Protocol):
-    """The tables of one analysis, each with the columns of `schema.TABLES`."""
-
-    @property
-    def timeline(self) -> pl.DataFrame:
-        """EVENTS."""
-
-    @property
-    def closes(self) -> pl.DataFrame:
-        """CLOSES."""
-
-    @property
-    def evidence(self) -> pl.DataFrame:
-        """EVIDENCE."""
-
-    @property
-    def incidents(self) -> pl.DataFrame:
-        """INCIDENTS."""
-
-    @property
-    def facts(self) -> pl.DataFrame:
-        """FACTS."""
-
-    @property
-    def clocks(self) -> pl.DataFrame:
-        """CLOCKS."""
-
-    @property
-    def sources(self) -> pl.DataFrame:
-        """SOURCES."""
-
-    @property
-    def redacted(self) -> bool:
-        """Whether secrets were replaced; where not, every report says so."""
-
-
-def plain(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with strings for dictionaries and enums, int64 ns since 1970 for times, and null for NaN."""
-    return frame.with_columns(
-        pl.col(name).cast(pl.String)
-        if isinstance(dtype, pl.Categorical | pl.Enum)
-        else pl.col(name).dt.epoch("ns")
-        if isinstance(dtype, pl.Datetime)
-        else pl.col(name).fill_nan(None)
-        for name, dtype in frame.schema.items()
-        if isinstance(dtype, pl.Categorical | pl.Enum | pl.Datetime) or dtype.is_float()
-    )
 
 
 def visible(text: str) -> str:
