@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Each pattern's group `secret` is what must go. The names before it are the field's own, not the lab's.
 _KEY = r"[\w.-]*(?:token|secret|passw(?:or)?d|api[_-]?key|authorization|cookie|credential)[\w.-]*"
@@ -31,6 +34,11 @@ _PATTERNS: Final = (
 _HINT: Final = (
     r"(?i)bearer |basic |token|secret|passw|api[_-]?key|authorization|cookie|credential|\beyJ|\b(?:sk|ghp|gho|xox[abp]|glpat)[-_]|//[^/\s:@]*:[^/\s@]+@"
 )
+# The same in plain words, for one line at a time.
+_WORDS: Final = ("bearer ", "basic ", "token", "secret", "passw", "api_key", "api-key", "apikey", "authorization", "cookie", "credential", "eyj", "sk-", "sk_", "ghp", "gho", "xox", "glpat")
+_FINGERPRINT: Final = re.compile(r"fp:[0-9a-f]{8}")
+SHORTEST: Final = 6  # of the texts that are replaced wherever they stand
+LONGEST_WORD: Final = 12  # one of letters only could be a word that the logs need
 _HARMLESS: Final = re.compile(r"^(?:\*+|<[\w ]+>|\[redacted[^\]]*\]|true|false|null|none|device-token|token|none|yes|no|fp:[0-9a-f]+|REDACTED)$", re.IGNORECASE)
 
 
@@ -42,20 +50,42 @@ class Redactor:
         enabled: False passes every text through.
     """
 
-    __slots__ = ("enabled", "key")
+    __slots__ = ("enabled", "key", "known")
 
     def __init__(self, key: bytes, *, enabled: bool = True) -> None:
         self.key = key
         self.enabled = enabled
+        self.known: tuple[str, ...] = ()
 
     def fingerprint(self, secret: str) -> str:
-        """`fp:` and eight hex digits, the same for the same secret under one key."""
-        return "fp:" + hmac.new(self.key, secret.encode(), hashlib.sha256).hexdigest()[:8]
+        """`fp:` and eight hex digits, the same for the same secret under one key; a fingerprint stays what it is."""
+        if _FINGERPRINT.fullmatch(secret):
+            return secret
+        return "fp:" + hmac.new(self.key, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:8]
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """From now on these very texts are replaced wherever they stand, whatever stands around them.
+
+        Texts too short to be told from words are left to the patterns.
+        """
+        fresh = {s for s in secrets if len(s) >= SHORTEST and not _HARMLESS.match(s) and not (s.isalpha() and len(s) < LONGEST_WORD)}
+        if not fresh <= set(self.known):
+            self.known = tuple(sorted({*self.known, *fresh}, key=lambda s: (-len(s), s)))  # the longest first: one may hold another
+
+    def line(self, text: str) -> str:
+        """`text` for one of very many lines: those without a hint of a secret cost next to nothing."""
+        low = text.lower()
+        if any(w in low for w in _WORDS) or any(s in text for s in self.known) or ("://" in text and "@" in text):
+            return self.text(text)
+        return text
 
     def text(self, text: str) -> str:
         """The text with each secret replaced."""
         if not self.enabled:
             return text
+        for secret in self.known:
+            if secret in text:
+                text = text.replace(secret, self.fingerprint(secret))
         for pattern in _PATTERNS:
             text = pattern.sub(self._replace, text)
         return text
@@ -71,7 +101,10 @@ class Redactor:
         """The places of texts that hold a hint of a secret; only those are looked at singly."""
         if not self.enabled:
             return pl.Series([], dtype=pl.UInt32)
-        return texts.str.contains(_HINT).fill_null(value=False).arg_true()
+        hit = texts.str.contains(_HINT)
+        if self.known:
+            hit = hit | texts.str.contains_any(list(self.known))
+        return hit.fill_null(value=False).arg_true()
 
     def column(self, texts: pl.Series, places: pl.Series | None = None) -> pl.Series:
         """A column of texts with secrets replaced, at the given places or wherever there is a hint."""
