@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint build smoke-wheel bench bench-clocks lock clean
+.PHONY: help demo test lint build smoke-wheel bench bench-clocks bench-page lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -37,7 +37,12 @@ demo: $(READY) ## analyses a sample incident into out/demo
 	@echo "For a ticket or a chat:       $(abspath $(OUT)/demo/report.md)"
 	@echo "What really happened:         $(INCIDENT)/README.md"
 
-test: $(READY) ## runs all tests; those in a browser need Debian's chromium and chromium-driver
+# The page's accessibility is judged by axe; a machine without npm tests the rest.
+AXE := $(VENV)/axe/node_modules/axe-core/axe.min.js
+$(AXE): | $(READY)
+	@if command -v npm >/dev/null; then npm install --prefix $(VENV)/axe --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --silent axe-core@4.14.1 || echo "axe-core could not be installed; its test will be skipped"; fi
+
+test: $(READY) $(AXE) ## runs all tests; those in a browser need Debian's chromium and chromium-driver
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || echo "The browser tests will be skipped: apt-get install chromium chromium-driver"
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
@@ -73,6 +78,9 @@ bench: $(READY) ## speed and memory on a large made-up log (MB=50)
 
 bench-clocks: $(READY) ## how well simulated clocks are aligned (SEEDS=1000)
 	$(BIN)/python .ci/bench_clocks.py $(SEEDS)
+
+bench-page: $(READY) ## how fast the timeline page opens and zooms in chromium (EVENTS="10000 100000 1000000")
+	$(BIN)/python .ci/bench_page.py $(EVENTS)
 
 lock: $(READY) ## writes constraints.txt anew from pyproject.toml
 	$(BIN)/python $(PIP) pip-tools

@@ -17,9 +17,11 @@ _BEGINS: Final = {"start", "unpause"}
 _ENDS: Final = {"die", "destroy"}
 _SIGNS: Final = {
     "gateway.start", "gateway.listening", "gateway.ready", "gateway.shutdown", "gateway.restart", "gateway.crash",
-    "gateway.conflict",
+    "gateway.conflict", "proxy.reload", "proxy.worker", "proxy.start", "proxy.stop",
 }  # fmt: skip
-_LOUD: Final = {"OOM", "deploy", "killed", "crash", "unhealthy", "conflict"}
+_RELOAD: Final = r"(?i)\breload\b|-s (?:reload|quit)|\bgraceful\b|\bHUP\b|\bUSR[12]\b"  # what reloads a proxy, as a command in its container says it
+_GRACE: Final = 12_000_000_000  # ns; as long as old workers of a reload usually live on at most
+_LOUD: Final = {"OOM", "deploy", "killed", "crash", "unhealthy", "conflict", "reload"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Lane:
     gateway: bool
     spans: list[Span] = field(default_factory=list)
     labels: list[tuple[int, str, bool]] = field(default_factory=list)
+    overlays: list[Span] = field(default_factory=list)  # what happened while the container was up, as a proxy's reload
 
     def not_ready(self) -> list[tuple[int, int | None]]:
         """The intervals without a ready gateway, neighbours joined."""
@@ -85,16 +88,17 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
     """
     known = set(gateways)
     all_lives: dict[tuple[str, str], _Life] = {}
+    by_id: dict[str, _Life] = {}
     rows = (
         timeline.filter(
             pl.col("timestamp").is_not_null()
             & (pl.col("container_action").is_not_null() | pl.col("event_name").is_in(sorted(_SIGNS)))
-            & ~pl.col("container_action").str.starts_with("exec").fill_null(value=False)
+            & ~(pl.col("container_action").str.starts_with("exec") & ~pl.col("body").str.contains(_RELOAD).fill_null(value=False)).fill_null(value=False)
         )
         .sort("timestamp", "event_id", maintain_order=True)
         .select(
             "timestamp", "source_kind", "event_name", "container_action", "container_exit_code", "container_id", "container_name",
-            "container_image_name", "compose_project", "compose_service", "service_name", "attributes",
+            "container_image_name", "compose_project", "compose_service", "service_name", "attributes", "time_resolution_ns",
         )
     )  # fmt: skip
     for row in rows.iter_rows(named=True):
@@ -102,16 +106,22 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
         service = (
             row["compose_service"] or row["service_name"] or row["container_name"] or (row["container_id"] or "")[:12]
         )
+        if row["container_action"] is None and str(row["event_name"]).startswith("proxy."):
+            _hear_proxy(all_lives, project, row)
+            continue
         if row["container_action"] is None:
             _hear(all_lives, known, project, row)
             continue
-        if not service:
+        # A network's event names the container by its id alone.
+        life = by_id.get(row["container_id"]) if str(row["event_name"]).startswith("network.") else all_lives.get((project, service))
+        if not service or (life is None and str(row["event_name"]).startswith("network.")):
             continue
-        life = all_lives.get((project, service))
         if life is None:
             what = f"{service} {row['container_image_name'] or ''}"
             gateway = (project, service) in known or bool(_GATEWAY.search(what) and not _SIDECAR.search(what))
             life = all_lives[(project, service)] = _Life(Lane(project, service, gateway))
+        if row["container_id"]:
+            by_id[row["container_id"]] = life
         _see(life, row)
     return sorted(
         (lane for lane in map(_finish, all_lives.values()) if lane.spans),
@@ -126,6 +136,10 @@ def _see(life: _Life, row: dict[str, Any]) -> None:
     health = attributes.get("health_status") or (
         action.rpartition(":")[2].strip() if action.startswith("health_status") else ""
     )
+    if action.startswith("exec_create") or (action == "kill" and attributes.get("signal") in {"1", "HUP", "SIGHUP", "12", "USR2", "SIGUSR2"}):
+        if not life.lane.gateway:
+            _reload(life, at)
+        return
     if action == "create" and life.container not in {None, row["container_id"]}:
         life.say(at, "deploy")
     if action in _BEGINS:
@@ -143,6 +157,12 @@ def _see(life: _Life, row: dict[str, Any]) -> None:
         if life.state is None and life.since is None:
             life.state = "up"
         life.say(at, "OOM")
+    elif action == "disconnect" and life.state in {"up", "unhealthy"}:
+        life.turn("cut off", at)
+        life.say(at, "network off")
+    elif action == "connect" and life.state == "cut off":
+        life.turn("up", at)
+        life.say(at, "network on")
     elif action == "pause":
         life.turn("paused", at)
         life.say(at, "paused")
@@ -151,6 +171,39 @@ def _see(life: _Life, row: dict[str, Any]) -> None:
         life.turn("up" if health == "healthy" else "unhealthy", at)
         if health == "unhealthy":
             life.say(at, "unhealthy")
+
+
+def _reload(life: _Life, at: int) -> None:
+    """A proxy takes new settings and lets old workers go; several lines and signals may tell of one reload."""
+    if life.lane.overlays and at - (life.lane.overlays[-1].end or 0) < 3_000_000_000:
+        return
+    life.lane.overlays.append(Span("reload", at, at))
+    life.say(at, "reload")
+
+
+def _hear_proxy(all_lives: dict[tuple[str, str], _Life], project: str, row: dict[str, Any]) -> None:
+    """One line of a proxy about itself; it belongs to its project's only proxy, or to the service it names."""
+    service = row["compose_service"] or row["service_name"]
+    own = [life for (of, _), life in all_lives.items() if of == project and not life.lane.gateway and (life.lane.name == service or _SIDECAR.search(life.lane.name))]
+    named = [life for life in own if life.lane.name == service]
+    if not own:
+        life = all_lives[(project, service or "proxy")] = _Life(Lane(project, service or "proxy", gateway=False))
+        life.state = "up"
+    elif len(own) == 1 or named:
+        life = (named or own)[0]
+    else:
+        return  # several proxies and no name
+    at, name = int(row["timestamp"]), row["event_name"]
+    if name == "proxy.reload":
+        _reload(life, at)
+    elif name == "proxy.worker":
+        last = life.lane.overlays[-1] if life.lane.overlays else None
+        if last and last.start is not None and 0 <= at - last.start <= _GRACE:
+            life.lane.overlays[-1] = Span("reload", last.start, max(at + (row["time_resolution_ns"] or 0), last.end or at))
+    elif name == "proxy.start":
+        life.turn("up", at)
+    elif life.state == "up":
+        life.turn("down", at)
 
 
 def _hear(

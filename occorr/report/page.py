@@ -8,7 +8,7 @@ import polars as pl
 
 from occorr import quotes, rules
 from occorr.report import shell, words
-from occorr.report.digest import Digest, digest
+from occorr.report.digest import Digest, digest, proof_of
 from occorr.report.document import headline
 from occorr.report.tables import Tables, shown, visible
 
@@ -19,21 +19,27 @@ _SCRIPTS: Final = tuple(f"timeline/{name}.js" for name in ("data", "chart", "dra
 _EVENT_LIMIT: Final = 50_000  # above it, lines that nothing cites and nothing reports are counted and not listed
 _TEXT: Final = 160  # characters of a line on the page; the whole line stands at its file:line
 _NOSCRIPT_ROWS: Final = 200
+# Among lines of one strength the most telling stands first, as in the heading.
+_TELLING: Final = pl.col("event_name").cast(pl.String).replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int8)
+_STRENGTH: Final = pl.col("strength").replace_strict({"decisive": 0, "supporting": 1, "circumstantial": 2}, default=3, return_dtype=pl.Int8)
 
 
 def timeline_html(tables: Tables) -> str:
     """The page, with plotly and the data inside."""
     d = digest(tables)
+    rows = d.closes.head(_NOSCRIPT_ROWS)
+    data = page_data(d)
     return shell.page(
         "timeline/template.html.j2",
         styles=("timeline/style.css",),
         scripts=_SCRIPTS,
-        data=page_data(d),
+        data=data,
         picture=True,
         redacted=d.redacted,
         d=d,
         headline=headline(d),
-        rows=d.closes.head(_NOSCRIPT_ROWS).to_dicts(),
+        rows=rows.to_dicts(),
+        proofs=_proofs(d, rows),
         families=_families(d),
         corrections=_corrections(d),
     )
@@ -54,12 +60,12 @@ def page_data(d: Digest) -> dict[str, Any]:
         "evidence": _columns(_evidence(d, base)),
         "incidents": [
             {"id": shown(i.incident_id), "number": i.number, "family": i.family, "projects": i.projects.split(", "),
-             "start": _us(i.start, base), "end": _us(i.end, base), "title": words.title(i.cause)}
+             "start": _us(i.start, base), "end": _us(i.end, base), "title": words.title(i.cause), "proof": i.proof.close_id if i.proof else None}
             for i in d.incidents
         ],
         "lanes": [
             {"project": shown(lane.project), "name": shown(lane.name), "gateway": lane.gateway,
-             "spans": [[s.state, _us(s.start, base), _us(s.end, base)] for s in lane.spans],
+             "spans": [[s.state, _us(s.start, base), _us(s.end, base)] for s in [*lane.spans, *lane.overlays]],
              "labels": [[_us(at, base), text, loud] for at, text, loud in lane.labels]}
             for lane in d.lanes
         ],
@@ -99,18 +105,15 @@ def _closes(d: Digest, base: int) -> pl.DataFrame:
 
 def _evidence(d: Digest, base: int) -> pl.DataFrame:
     places = d.closes.select("close_id").with_row_index("close")
-    order = pl.col("strength").replace_strict(
-        {"decisive": 0, "supporting": 1, "circumstantial": 2}, default=3, return_dtype=pl.Int8
-    )
-    told = d.timeline.select("event_id", "timestamp", "source_kind", "compose_project").unique(
+    told = d.timeline.select("event_id", "timestamp", _TELLING.alias("telling"), "source_kind", "compose_project", service=pl.coalesce("compose_service", "service_name")).unique(
         "event_id", keep="first", maintain_order=True
     ).join(quotes.sayings(d.timeline.filter(pl.col("event_id").is_in(d.evidence["event_id"].drop_nulls().unique().implode()))).select("event_id", "said"), on="event_id", how="left", maintain_order="left")
     because = {rule.id: rule.sentence for cause in rules.builtin() for rule in cause.rules}
     return (
         d.evidence.join(places, on="close_id", maintain_order="left")
         .join(told, on="event_id", how="left", maintain_order="left")
-        .with_columns(order=order)
-        .sort("close", pl.col("role") != "supports", "order", pl.col("delta_ns").abs(), "log_file_path", "log_line", nulls_last=True)
+        .with_columns(order=_STRENGTH)
+        .sort("close", pl.col("role") != "supports", "order", "telling", pl.col("delta_ns").abs(), "log_file_path", "log_line", nulls_last=True)
         .select(
             *_times(base, t="timestamp"),
             pl.col("delta_ns").floordiv(1000).alias("delta"),
@@ -120,7 +123,7 @@ def _evidence(d: Digest, base: int) -> pl.DataFrame:
             pl.coalesce("said", "quote").str.slice(0, 2000).alias("said"),
             pl.col("rule").replace(because).alias("because"),
             pl.col("compose_project").fill_null(d.only_project).alias("project"),
-            "close", "rule", "cause", "role", "strength", line="log_line", kind="source_kind",
+            "close", "rule", "cause", "role", "strength", "service", line="log_line", kind="source_kind",
         )
     )  # fmt: skip
 
@@ -143,7 +146,7 @@ def _events(d: Digest, base: int) -> tuple[pl.DataFrame, int]:
         # One tick a lane and a 2,000th of the span is what a screen can show of the rest.
         span = max(1, ((d.last or 0) - (d.first or 0)) // 2000)
         slots = ticks.filter(~matters).with_columns(slot=pl.col("timestamp") // span)
-        rest = slots.unique(["source_kind", "compose_project", "slot"], keep="first", maintain_order=True).drop("slot")
+        rest = slots.unique(["source_kind", "compose_project", "compose_service", "service_name", "slot"], keep="first", maintain_order=True).drop("slot")
         binned = ticks.height
         ticks = pl.concat([ticks.filter(matters), rest])
         binned -= ticks.height
@@ -153,7 +156,7 @@ def _events(d: Digest, base: int) -> tuple[pl.DataFrame, int]:
         _named(d),
         said.alias("text"),
         pl.col("compose_project").fill_null(d.only_project).alias("project"),
-        "severity", line="log_line", kind="source_kind", name="event_name",
+        "severity", line="log_line", kind="source_kind", name="event_name", service=pl.coalesce("compose_service", "service_name"),
     ), binned  # fmt: skip
 
 
@@ -177,6 +180,19 @@ def _texts(column: pl.Series) -> dict[str, list[Any]]:
         "k": values if keep else [visible(v) for v in values],
         "i": [None if v is None else index[v] for v in column],
     }
+
+
+def _proofs(d: Digest, rows: pl.DataFrame) -> dict[str, str]:
+    """close_id → file:line of its first line of evidence."""
+    names = d.timeline.select("event_id", "event_name").unique("event_id", keep="first", maintain_order=True)
+    own = (
+        d.evidence.filter(pl.col("close_id").is_in(rows["close_id"].implode()) & (pl.col("role") == "supports"))
+        .join(names, on="event_id", how="left")
+        .with_columns(order=_STRENGTH, telling=_TELLING)
+        .sort("close_id", "order", "telling", pl.col("delta_ns").abs(), "log_file_path", "log_line", nulls_last=True)
+    )
+    first = own.unique("close_id", keep="first", maintain_order=True)
+    return {row["close_id"]: proof_of(row, d.files).place for row in first.iter_rows(named=True)}
 
 
 def _families(d: Digest) -> list[tuple[str, int]]:

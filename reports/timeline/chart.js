@@ -36,29 +36,45 @@ function laneTable() {
     const seen = closes.some((c) => inWindow(c.x));
     const lived = lives.some((l) => l.spans.some((s) => (s.from ?? -Infinity) <= state.to && (s.to ?? Infinity) >= state.from));
     const events = page.events.filter((e) => (e.project || "") === project);
-    if (!seen && page.projects.length > 1 && (!lived || !closes.length)) {
+    const heard = events.some((e) => inWindow(e.t));
+    if (!seen && page.projects.length > 1 && ((!lived && !heard) || (project && !closes.length))) {
       if (closes.length) add(22, { kind: "fold", project, label: `${project || "no project"}: ${closes.length} closes outside this window` });
       continue;
     }
     if (project || page.projects.length > 1) add(22, { kind: "project", project, label: project || "no project" });
+    // In the way of a look: what the gateway did, what that did to connections, then the lines of each source.
+    for (const life of lives.filter((l) => l.gateway)) add(44, { kind: "life", project, label: life.name, life, high: 20 });
     const open = pack(closes);
     if (open.height) add(open.height + 8, { kind: "connections", project, label: "connections", open });
     for (const family of [...page.families, ...new Set(closes.map((c) => c.family))].filter((f, i, all) => all.indexOf(f) === i)) {
       const own = closes.filter((c) => c.family === family && c.x !== null);
       if (own.length) add(30, { kind: "family", project, family, label: family, closes: own });
     }
-    for (const [kind, label] of [["cli", "CLI lines"], ["proxy", "proxy lines"], ["gateway", "gateway lines"]]) {
-      const own = events.filter((e) => e.kind === kind);
-      if (own.length) add(16, { kind: "ticks", source: kind, project, label, events: own });
-    }
-    for (const life of lives.filter((l) => l.gateway)) add(44, { kind: "life", project, label: life.name, life, high: 20 });
-    const apart = lives.filter((l) => !l.gateway);
-    for (const life of apart) add(16, { kind: "life", project, label: life.name, life, high: 8 });
-    const engine = events.filter((e) => e.kind === "docker" || e.kind === "kernel" || e.kind === "other");
-    if (engine.length) add(16, { kind: "ticks", source: "docker", project, label: "engine lines", events: engine });
+    const apart = lives.filter((l) => !l.gateway), proxies = apart.filter((l) => PROXY.test(l.name));
+    for (const life of proxies) addLife(add, project, life);
+    addLines(add, project, "cli", "CLI", events);
+    addLines(add, project, "proxy", "proxy", events);
+    addLines(add, project, "gateway", "gateway", events);
+    for (const life of apart.filter((l) => !proxies.includes(l))) addLife(add, project, life);
+    addLines(add, project, "docker", "engine", events);
     add(10, { kind: "space", project, label: "" });
   }
   return { lanes, height: Math.max(y, 60) };
+}
+
+const PROXY = /nginx|haproxy|caddy|traefik|envoy|apache|httpd|proxy/i;
+function addLife(add, project, life) {
+  const told = life.labels.some((l) => l.t >= state.from && l.t <= state.to);
+  add(told ? 30 : 16, { kind: "life", project, label: life.name, life, high: 8 });
+}
+const kindOf = (row) => (["kernel", "other"].includes(row.kind) ? "docker" : row.kind);
+// A lane a source and service; lines that name no service stand in their source's first lane.
+function addLines(add, project, source, label, events) {
+  const own = events.filter((e) => kindOf(e) === source);
+  if (!own.length) return;
+  const services = source === "docker" ? [""] : [...new Set(own.map((e) => e.service || ""))].sort();
+  if (services.length === 1 || (services.length === 2 && services[0] === "")) return add(16, { kind: "ticks", source, project, label: `${label} lines`, events: own });
+  for (const service of services) add(16, { kind: "ticks", source, project, service, label: `${service || label} lines`, events: own.filter((e) => (e.service || "") === service) });
 }
 
 // Connections as packed lines; where more than forty are open at once, a step line of how many.

@@ -39,6 +39,9 @@ const half = (c) => (c.lo === null || c.hi === null ? null : (c.hi - c.lo) / 2);
 const errorOf = (c) => (half(c) === null ? "open" : `±${length(half(c))}`);
 const lastedOf = (c) => (c.established === false ? "refused" : length(c.lasted));
 
+// What the search looks through: all that is known of the close, and its evidence; put together when it is first asked for.
+const textOf = (c) => (c.text ??= [c.close_id, c.conn_id, client(c), codeOf(c), c.reason, c.cause, page.titles[c.cause], c.family, c.verdict, c.service, c.project, c.via, c.incident_id, ...c.evidence.map((e) => `${e.file}:${e.line} ${e.said || ""}`)].join(" ").toLowerCase());
+
 async function load() {
   Object.assign(page, JSON.parse(await unpack("page-data")));
   page.closes = rows(page.closes);
@@ -54,7 +57,6 @@ async function load() {
     c.evidence = [];
     c.x = c.t ?? c.hi ?? c.lo; // an open side leaves the bound that is known
     page.byId.set(c.close_id, c);
-    c.text = [c.close_id, c.conn_id, client(c), codeOf(c), c.reason, c.cause, c.family, c.verdict, c.service, c.project, c.via, c.incident_id].join(" ").toLowerCase();
   }
   for (const e of page.evidence) if (page.closes[e.close]) page.closes[e.close].evidence.push(e);
   page.byNumber = new Map(page.incidents.map((i) => [i.id, i]));

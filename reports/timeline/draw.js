@@ -1,5 +1,11 @@
 // Draws lanes and marks with plotly. Text that plotly shows is text of this program or cleaned of its markup.
 let plotted = null;
+const WEBGL_FROM = 4000; // marks; below it SVG is faster and sharper, above it redrawing SVG takes long
+let gl = null;
+function webgl() {
+  if (gl === null) gl = Boolean(document.createElement("canvas").getContext("webgl"));
+  return gl;
+}
 
 const cut = (text, most = 120) => (text && text.length > most ? text.slice(0, most) + "…" : text || "");
 
@@ -21,6 +27,8 @@ function draw(printing = false) {
     else if (lane.kind === "ticks") drawTicks(lane, traces, px);
   }
   drawSelection(lanes, traces, shapes, height);
+  const many = traces.reduce((n, t) => n + (t.type === "scatter" ? t.x.length : 0), 0);
+  if (many > WEBGL_FROM && webgl() && !printing) for (const t of traces) if (t.type === "scatter" && !t.text) t.type = "scattergl"; // counts stay text, which SVG draws
   const ticks = axisTicks(width);
   const layout = {
     width, height: height + 40, margin: { l: 0, r: 0, t: 0, b: 40 }, paper_bgcolor: css("ground"), plot_bgcolor: "rgba(0,0,0,0)",
@@ -51,21 +59,23 @@ function block(lanes, project, shapes, clip) {
   for (const l of body.filter((b) => b.kind === "life" && b.life.gateway))
     for (const s of l.life.spans) {
       const [x0, x1] = clip(s.from, s.to);
-      if (s.kind === "down" && x1 > x0) shapes.push({ type: "rect", x0, x1, y0, y1, layer: "below", line: { width: 0 }, fillcolor: css("restart"), opacity: 0.13 });
+      if (["down", "paused", "cut off"].includes(s.kind) && x1 > x0) shapes.push({ type: "rect", x0, x1, y0, y1, layer: "below", line: { width: 0 }, fillcolor: css("restart"), opacity: 0.13 });
     }
   for (const l of body.filter((b) => b.kind === "family" || b.kind === "ticks"))
     shapes.push({ type: "line", x0: 0, x1: 1, xref: "paper", y0: l.y, y1: l.y, layer: "below", line: { color: css("grid"), width: 1 } });
 }
 
 function drawLife(lane, traces, notes, shapes, clip, px) {
-  const y = lane.life.gateway ? lane.top + 30 : lane.y;
+  const y = lifeY(lane);
   const looks = {
     up: { color: css("up") }, starting: { color: css("ground"), pattern: { shape: "/", fgcolor: css("hatch"), size: 8, solidity: 0.25 } },
     down: { color: css("ground"), line: { color: css("restart"), width: 1.5 } }, unhealthy: { color: css("up"), pattern: { shape: "x", fgcolor: css("restart"), size: 8, solidity: 0.2 } },
-    paused: { color: css("ground"), line: { color: css("hatch"), width: 1.5 } },
+    paused: { color: css("ground"), line: { color: css("hatch"), width: 1.5 } }, "cut off": { color: css("ground"), line: { color: css("network"), width: 1.5 } },
+    reload: { color: css("restart"), line: { color: css("restart"), width: 1 } },
   };
+  const least = (state.to - state.from) / px(state.to) * 3; // a moment is 3 px wide
   for (const kind of Object.keys(looks)) {
-    const spans = lane.life.spans.filter((s) => s.kind === kind).map((s) => [...clip(s.from, s.to), s]).filter(([a, b]) => b > a);
+    const spans = lane.life.spans.filter((s) => s.kind === kind).map((s) => [...clip(s.from, kind === "reload" && s.to - s.from < least ? s.from + least : s.to), s]).filter(([a, b]) => b > a);
     if (!spans.length) continue;
     traces.push({
       type: "bar", orientation: "h", base: spans.map((s) => s[0]), x: spans.map((s) => s[1] - s[0]), y: spans.map(() => y), width: spans.map(() => lane.high), marker: looks[kind],
@@ -73,20 +83,22 @@ function drawLife(lane, traces, notes, shapes, clip, px) {
     });
     if (!lane.life.gateway) continue;
     for (const [a, b] of spans) {
-      const words = { starting: "starting", unhealthy: "unhealthy", paused: "paused", down: "down" }[kind];
+      const words = { starting: "starting", unhealthy: "unhealthy", paused: "paused", down: "down", "cut off": "cut off" }[kind];
       if (words && px(b) - px(a) > words.length * 7 + 10) notes.push({ x: a, y, text: words, showarrow: false, xanchor: "left", xshift: 3, font: { size: 12, color: css("ink") }, bgcolor: kind === "starting" ? css("ground") : undefined });
     }
   }
-  if (!lane.life.gateway) return;
+  if (lane.height < 30) return;
   // Loud labels take their place first: an OOM must not give way to the exit that follows it.
   const inside = lane.life.labels.filter((l) => l.t >= state.from && l.t <= state.to), taken = [];
   for (const l of [...inside.filter((i) => i.loud), ...inside.filter((i) => !i.loud)]) {
     const from = px(l.t), to = from + l.text.length * 7 + 6;
     if (taken.some(([a, b]) => from < b && to > a) || to > px(state.to) + 20) continue;
     taken.push([from, to]);
-    notes.push({ x: l.t, y: lane.top + 10, text: l.loud ? `<b>${bare(l.text)}</b>` : bare(l.text), showarrow: false, xanchor: "left", xshift: -1, font: { size: 12, color: l.loud ? css("restart") : css("muted") } });
+    notes.push({ x: l.t, y: lane.life.gateway ? lane.top + 10 : lane.top + 8, text: l.loud ? `<b>${bare(l.text)}</b>` : bare(l.text), showarrow: false, xanchor: "left", xshift: -1, font: { size: 12, color: l.loud ? css("restart") : css("muted") } });
   }
 }
+
+const lifeY = (lane) => (lane.life.gateway ? lane.top + 30 : lane.height < 30 ? lane.y : lane.top + 22);
 
 function drawConnections(lane, traces, clip) {
   const { spans, steps } = lane.open;
@@ -170,8 +182,8 @@ function drawSelection(lanes, traces, shapes, height) {
   traces.push({ type: "scatter", mode: "markers", x: [c.x], y: [lane.y], marker: { symbol: "circle-open", size: 22, color: accent, line: { width: 2 }, opacity: 1 }, hoverinfo: "skip" });
   const x = [], y = [];
   for (const e of c.evidence) {
-    const kind = ["kernel", "other"].includes(e.kind) ? "docker" : e.kind;
-    const home = own.find((l) => l.kind === "ticks" && l.source === kind);
+    const lines = own.filter((l) => l.kind === "ticks" && l.source === kindOf(e));
+    const home = lines.find((l) => l.service === undefined || l.service === (e.service || "")) || lines[0];
     const t = e.t ?? (e.delta === null ? null : c.x + e.delta);
     if (home && t !== null) { x.push(t); y.push(home.y); }
   }
@@ -182,7 +194,7 @@ function labelLanes(lanes, height) {
   const box = $("#lanes");
   box.style.height = `${height}px`;
   box.replaceChildren(...lanes.filter((l) => l.label).map((l) => {
-    const node = el("span", { class: l.kind, style: `top:${l.kind === "life" && l.life.gateway ? l.top + 30 : l.y}px`, title: l.label });
+    const node = el("span", { class: l.kind, style: `top:${l.kind === "life" ? lifeY(l) : l.y}px`, title: l.label });
     if (l.kind === "family") node.append(mark(l.family));
     node.append(l.label);
     return node;

@@ -3,7 +3,7 @@ function announce(text) { $("#status").textContent = text; }
 function count() {
   const n = page.shown.filter((c) => c.x !== null && c.x >= state.from && c.x <= state.to).length;
   const timeless = page.shown.filter((c) => c.x === null).length;
-  announce(`${n} of ${page.closes.length} closes in view${timeless ? `, ${timeless} without a time` : ""}`);
+  announce(`${n.toLocaleString("en")} of ${page.closes.length.toLocaleString("en")} closes in view, ${length(state.to - state.from)}${timeless ? `; ${timeless} without a time` : ""}`);
 }
 function refresh() {
   filterCloses(); table(); draw(); count();
@@ -28,7 +28,7 @@ function select(c, { quiet = false, move = true } = {}) {
   } else { markRows(); draw(); count(); }
   if (!quiet) {
     // A file's address cannot be pushed everywhere; replacing is enough, and keeps the way back free.
-    const hash = c ? `#close=${encodeURIComponent(c.close_id)}` : "#";
+    const hash = c ? linkOf(c) : "#";
     try { history.replaceState(null, "", hash); } catch { location.hash = hash; }
   }
 }
@@ -56,7 +56,14 @@ function chooseIncident(id) {
   const from = Math.min(i.start ?? Infinity, ...own.slice(0, 1).map((c) => c.x)), to = Math.max(i.end ?? -Infinity, ...own.slice(-1).map((c) => c.x));
   if (Number.isFinite(from) && Number.isFinite(to)) [state.from, state.to] = widened(from, to, 0.12);
   clearFilters(id); // another filter could hide the very closes that were asked for
-  if (own.length && (!state.selected || state.selected.incident_id !== id)) select(own.find((c) => c.evidence.length) || own[0]);
+  if (own.length && (!state.selected || state.selected.incident_id !== id)) select(tellingOf(i, own));
+}
+// The close that the incident's first proof belongs to: what the heading says stands in the panel beside it.
+const tellingOf = (i, own) => page.byId.get(i.proof) || own.find((c) => c.evidence.length) || own[0];
+function nextIncident(by) {
+  const order = page.incidents.filter((i) => i.start !== null).sort((a, b) => a.start - b.start), place = order.findIndex((i) => i.id === state.incident);
+  const next = order[place < 0 ? (by > 0 ? 0 : order.length - 1) : place + by];
+  if (next) chooseIncident(next.id);
 }
 function follow() {
   const wanted = new URLSearchParams(location.hash.slice(1)).get("close");
@@ -77,6 +84,8 @@ function keys(event) {
   const acts = {
     j: () => step(1), k: () => step(-1), "/": () => $("#search").focus(), "?": () => $("#keys").showModal(), t: () => $("#theme").click(),
     0: () => { state.incident = ""; [state.from, state.to] = homeWindow(); refresh(); }, "+": () => look(middle - width / 4, middle + width / 4), "-": () => look(middle - width, middle + width),
+    "]": () => nextIncident(1), "[": () => nextIncident(-1), w: () => look(middle - width / 4, middle + width / 4), s: () => look(middle - width, middle + width),
+    a: () => look(state.from - width / 3, state.to - width / 3), d: () => look(state.from + width / 3, state.to + width / 3),
     ArrowDown: () => step(1), ArrowUp: () => step(-1),
     Enter: () => { if (event.target.closest && event.target.closest("button, a, summary")) return false; if (table) { const row = event.target.closest("tr[data-index]"); if (row) select(page.closes[Number(row.dataset.index)]); } $("#panel").focus(); return true; },
   };
@@ -141,8 +150,9 @@ function fail(text) { const box = $("#failure"); box.textContent = text; box.hid
     await startPlotly();
     draw();
     const worst = page.incidents.find((i) => i.family !== "client");
-    const first = worst && page.closes.find((c) => c.incident_id === worst.id && c.evidence.length);
+    const first = worst && tellingOf(worst, page.closes.filter((c) => c.incident_id === worst.id));
     if (!state.selected && first) { select(first, { quiet: true }); count(); }
+    performance.mark("picture");
     document.documentElement.dataset.ready = "yes";
   } catch (error) {
     fail(`The picture could not be drawn: ${error.message}. The table and report.md hold the same closes.`);

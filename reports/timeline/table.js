@@ -19,7 +19,7 @@ const SORTERS = { incident: (c) => page.byNumber.get(c.incident_id)?.number ?? 1
 function filterCloses() {
   const words = state.search.toLowerCase().split(/\s+/).filter(Boolean);
   page.shown = page.closes.filter((c) => (!state.families.size || state.families.has(c.family)) && (!state.code || codeOf(c) === state.code) && (!state.service || (c.service || "") === state.service)
-    && (!state.project || (c.project || "") === state.project) && (!state.incident || c.incident_id === state.incident) && words.every((w) => c.text.includes(w)));
+    && (!state.project || (c.project || "") === state.project) && (!state.incident || c.incident_id === state.incident) && words.every((w) => textOf(c).includes(w)));
   page.listed = page.shown.filter((c) => !state.inView || (c.x !== null && c.x >= state.from && c.x <= state.to));
   const of = SORTERS[state.sort] || COLUMNS.find(([id]) => id === state.sort)[2], way = state.down ? -1 : 1;
   page.listed.sort((a, b) => { const x = of(a), y = of(b); return (x < y ? -1 : x > y ? 1 : a.index - b.index) * way; });
