@@ -1,0 +1,265 @@
+"""Scores the result of one incident against its labels: which closes were found, and whether their causes are right."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from occorr.evaluate.matching import labels, match
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from occorr.analysis import Analysis
+
+MS: Final = 1_000_000
+TAKEN: Final = ("docker events", "proxy logs", "file log")
+MODEST: Final = 0.6  # a circumstantial answer above this is no humble one
+
+
+@dataclass(slots=True)
+class Score:
+    """Counts of one incident; `wrong` lists wrong decisive verdicts, `answers` a row a label that some line shows."""
+
+    incident: str
+    skewed: bool
+    labels: int = 0
+    found: int = 0
+    missed: int = 0
+    split: int = 0
+    merged: int = 0
+    invented: int = 0
+    rows: int = 0
+    knowable: int = 0
+    cause_right: int = 0
+    family_right: int = 0
+    decidable: int = 0
+    decided: int = 0
+    humble: int = 0
+    unknowable: int = 0
+    grouped: int = 0
+    inside: int = 0
+    timed: int = 0
+    wrong: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    clocks: list[dict[str, Any]] = field(default_factory=list)
+    off_ns: list[float] = field(default_factory=list)
+    half_ns: list[float] = field(default_factory=list)
+
+
+def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How each clock of an incident was aligned: true and found offset, bound, and the share of its events whose bound holds the truth.
+
+    A true drift accumulates from the source's first stamp.
+    """
+    kind, clock = pl.col("source_kind").cast(pl.String), pl.col("clock_id").cast(pl.String)
+    out = []
+    for source, which in (("gateway.*#own-timestamp", kind == "gateway"), ("proxy.access.log", kind == "proxy")):
+        own = timeline.filter(which & (clock != "engine") & pl.col("timestamp_raw").is_not_null() & pl.col("clock_offset_ns").is_not_null())
+        if source not in truth or own.is_empty():
+            continue
+        raw = pl.col("timestamp_raw").cast(pl.Int64)
+        true = truth[source]["offset_ms"] * MS + truth[source]["drift_ppm"] * 1e-6 * (raw - raw.min())
+        own = own.with_columns(true.alias("true"))
+        seen = own.select(pl.col("true").median(), pl.col("clock_offset_ns").median().alias("found"), pl.col("clock_error_ns").median().alias("error"), ((pl.col("clock_offset_ns") - pl.col("true")).abs() <= pl.col("clock_error_ns")).mean().alias("inside")).row(0, named=True)
+        out.append({
+            "clock": str(own.get_column("clock_id").cast(pl.String).mode().sort().first()), "status": str(own.get_column("clock_status").cast(pl.String).mode().sort().first()), "events": own.height,
+            "true_ms": round(seen["true"] / MS, 3), "found_ms": round(seen["found"] / MS, 3), "error_ms": round(seen["error"] / MS, 3), "inside": round(seen["inside"], 4),
+        })  # fmt: skip
+    return out
+
+
+def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: bool = False, fine: bool = False, evidence: pl.DataFrame | None = None) -> Score:
+    """Counts of one incident; a missed close counts as wrong.
+
+    Args:
+        incident: its name.
+        closes: CLOSES.
+        truth: its labels.
+        skewed: whether its clocks were wrong.
+        fine: whether its proxy stamps milliseconds.
+        evidence: EVIDENCE, to name the rule behind each answer.
+    """
+    out = Score(incident, skewed, rows=closes.height)
+    pairs, candidates = match(closes, truth)
+    taken = dict(pairs.select("label", "row").rows())
+    used = set(taken.values())
+    out.grouped = int(closes.get_column("group_id").is_not_null().sum()) if "group_id" in closes.columns else 0
+    free = set(range(closes.height)) - used
+    feasible_rows = set(candidates.get_column("row").to_list())
+    out.split = len(free & feasible_rows)
+    out.invented = len(free - feasible_rows)
+    verdicts = closes.to_dicts()
+    rules = _rules(evidence)
+    out.errors += [{"incident": incident, "kind": "split" if row in feasible_rows else "invented", "row": verdicts[row]} for row in sorted(free)]
+    feasible = set(candidates.get_column("label").to_list())
+    for index, label in enumerate(truth.to_dicts()):
+        if not label["observable"]:
+            continue
+        out.labels += 1
+        row: Any = taken.get(index)
+        got = verdicts[row] if row is not None else None
+        answer = _answer(incident, label, got, rules)
+        out.answers.append(answer)
+        right = answer["right"]
+        if got is None:
+            out.missed += 1
+            out.merged += index in feasible
+            out.errors.append({"incident": incident, "kind": "missed", "label": label})
+        else:
+            out.found += 1
+            _timing(out, closes, row, got, label, fine=fine)
+        if answer["decisive"] and not right:
+            out.wrong.append({"incident": incident, "label": label, "row": got})
+        if label["knowable"]:
+            out.knowable += 1
+            out.cause_right += right
+            out.family_right += answer["family_right"]
+            out.decidable += answer["decidable"]
+            out.decided += answer["decidable"] and answer["decisive"]
+            if not right:
+                out.errors.append({"incident": incident, "kind": "wrong", "label": label, "row": got})
+        else:
+            out.unknowable += 1
+            out.humble += answer["humble"]
+    return out
+
+
+def _rules(evidence: pl.DataFrame | None) -> dict[str, str]:
+    """The rule that gave each close its verdict: the first that supports it."""
+    if evidence is None:
+        return {}
+    first = evidence.filter(pl.col("role") == "supports").unique("close_id", keep="first", maintain_order=True)
+    return dict(first.select("close_id", pl.col("rule").cast(pl.String)).rows())
+
+
+def _answer(incident: str, label: dict[str, Any], got: dict[str, Any] | None, rules: Mapping[str, str]) -> dict[str, Any]:
+    """What was said of one label, and whether it is right; nothing said is wrong with probability 0."""
+    meant = [label["cause"], *label["accept"]]
+    right = got is not None and got["cause"] in meant
+    verdict = got["verdict"] if got is not None else None
+    decisive = verdict == "decisive"
+    probability = (got["probability"] or 0.0) if got is not None else 0.0
+    humble = got is None or verdict in ("unknown", None) or (verdict == "circumstantial" and probability <= MODEST) or (right and not decisive)
+    return {
+        "incident": incident, "label": label["close_id"], "knowable": bool(label["knowable"]), "decidable": bool(label["knowable"]) and bool(label["decisive_evidence_in"]), "cause": label["cause"],
+        # an accepted cause is as right as the label's own: the close then counts under it
+        "truth": got["cause"] if right and got is not None else label["cause"], "said": got["cause"] if got is not None else "missed", "verdict": verdict or "missed", "decisive": decisive, "probability": probability,
+        "runner_up": got["runner_up"] if got is not None else None, "runner_up_probability": got["runner_up_probability"] if got is not None else None, "rule": rules.get(got["close_id"]) if got is not None else None,
+        "right": right, "family_right": got is not None and got["family"] in {c.split(".")[0] for c in meant}, "humble": humble, "code": label["code"], "status": label["http_status"],
+    }  # fmt: skip
+
+
+def _timing(out: Score, closes: pl.DataFrame, row: int, got: dict[str, Any], label: dict[str, Any], *, fine: bool) -> None:
+    """Counts whether the printed interval holds the true moment, and how wide it is."""
+    if got["time_earliest"] is None or got["time_latest"] is None:
+        return
+    out.timed += 1
+    at = label["t_close_ms"] * MS
+    low, high = (int(closes.get_column(c).cast(pl.Int64)[row]) for c in ("time_earliest", "time_latest"))
+    out.inside += low <= at + MS and at <= high
+    if "gateway" in got["observers"] or ("proxy" in got["observers"] and fine):
+        out.off_ns.append(abs(int(closes.get_column("timestamp").cast(pl.Int64)[row]) - at - MS / 2))
+        out.half_ns.append((high - low) / 2)
+
+
+def score_all(bundles: Path, truth: Path, *, without: Sequence[str] = ()) -> list[Score]:
+    """Analyses every incident for which there are labels and scores it.
+
+    Args:
+        bundles: a folder an incident.
+        truth: `ID.jsonl` an incident, with `ID.meta.json` and `ID.clocks.json` where there are.
+        without: patterns of files (in the incident's folder) that are left away; labels that only they show are then
+            not asked for, and those that only they settle count as unknowable.
+    """
+    from occorr.analysis import analyze  # noqa: PLC0415 - scoring alone needs no pipeline
+
+    out = []
+    for folder in sorted(p for p in bundles.iterdir() if p.is_dir()):
+        path = truth / f"{folder.name}.jsonl"
+        if not path.is_file():
+            continue
+        meta, clocks = _document(truth / f"{folder.name}.meta.json"), _document(truth / f"{folder.name}.clocks.json")
+        left, gone = _left(folder, without)
+        wanted = lessened(labels(path), left) if gone else labels(path)
+        result = _analysis(analyze, folder, left if gone else None)
+        if result is None:
+            continue
+        one = score(folder.name, result.closes, wanted, skewed=bool(meta.get("skewed")), fine=clocks.get("proxy.access.log", {}).get("resolution_ms", 1000) < 1000, evidence=result.evidence)
+        one.clocks = alignment(result.timeline, clocks)
+        out.append(one)
+    return out
+
+
+def score_ablated(bundles: Path, truth: Path) -> dict[str, list[Score]]:
+    """Scores every incident again with kinds of sources taken away: each of `TAKEN`, and each two of them.
+
+    Which file is of which kind, the whole incident's analysis says; an incident that lacks a kind is left out where it is taken.
+    """
+    from occorr.analysis import analyze  # noqa: PLC0415
+
+    out: dict[str, list[Score]] = {}
+    for folder in sorted(p for p in bundles.iterdir() if p.is_dir() and (truth / f"{p.name}.jsonl").is_file()):
+        wanted = labels(truth / f"{folder.name}.jsonl")
+        kinds = _kinds(analyze([folder]).sources)
+        for taken in [c for n in (1, 2) for c in combinations(TAKEN, n)]:
+            gone = {path for path, kind in kinds.items() if kind in taken}
+            if set(taken) - {kinds[path] for path in gone}:
+                continue
+            left = [p for p in sorted(folder.rglob("*")) if p.is_file() and str(p) not in gone]
+            result = _analysis(analyze, folder, left)
+            if result is not None:
+                out.setdefault(" and ".join(taken), []).append(score(folder.name, result.closes, lessened(wanted, left), evidence=result.evidence))
+    return out
+
+
+def _kinds(sources: pl.DataFrame) -> dict[str, str]:
+    """Which of `TAKEN` each input is."""
+    from occorr.definitions import builtin  # noqa: PLC0415
+
+    proxies = {name for name, f in builtin().formats.items() if f.source_kind == "proxy"}
+    out = {}
+    for path, form in sources.select("path", pl.col("format").cast(pl.String)).drop_nulls().rows():
+        name = form.partition("/")[0]
+        kind = "docker events" if name == "docker_events" else "proxy logs" if name in proxies else "file log" if form == "openclaw/file" else None
+        if kind:
+            out[path] = kind
+    return out
+
+
+def _document(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _left(folder: Path, without: Sequence[str]) -> tuple[list[Path], bool]:
+    """The incident's files that no pattern names, and whether any was named."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    left = [p for p in files if not any(fnmatch(str(p.relative_to(folder)), g) or fnmatch(p.name, g) for g in without)]
+    return left, len(left) < len(files)
+
+
+def _analysis(analyze: Any, folder: Path, left: list[Path] | None) -> Analysis | None:
+    from occorr.errors import NothingParsableError  # noqa: PLC0415
+
+    try:
+        return analyze([folder] if left is None else left)  # type: ignore[no-any-return]  # passed on from the caller, which imports it late
+    except NothingParsableError:
+        return None  # nothing is left of it
+
+
+def lessened(truth: pl.DataFrame, left: Sequence[Path]) -> pl.DataFrame:
+    """The labels as they are when only some files are left.
+
+    A label stays observable while a file that shows it is left, and knowable while one that states its cause is.
+    """
+    names = [p.name for p in left] + [f"{p.parent.name}/{p.name}" for p in left]
+    shown, settled = (pl.col(c).list.eval(pl.element().is_in(names)).list.any().fill_null(value=False) for c in ("visible_in", "decisive_evidence_in"))
+    told = pl.col("visible_in").list.len().fill_null(0) > 0
+    return truth.with_columns((pl.col("observable") & (shown | ~told)).alias("observable"), (pl.col("knowable") & settled).alias("knowable"))
