@@ -12,11 +12,11 @@ function reliability(data) {
     hovertemplate: "said %{x:.1%}, right %{y:.1%}<br>%{text}<extra></extra>",
   });
   const exact = { x: [0, 1], y: [0, 1], mode: "lines", line: { color: css("muted"), dash: "dot", width: 1 }, hoverinfo: "skip", showlegend: false };
-  Plotly.react("reliability", [exact, line("occorr", "occorr", "select"), line("baseline", "baseline", "protocol")], layout("reliability", { xaxis: axis("probability that was said", { range: [0, 1.04], tickformat: ".0%" }), yaxis: axis("share that was right", { range: [0, 1.06], tickformat: ".0%" }) }), quiet);
+  Plotly.newPlot("reliability", [exact, line("occorr", "occorr", "select"), line("baseline", "baseline", "protocol")], layout("reliability", { xaxis: axis("probability that was said", { range: [0, 1.04], tickformat: ".0%" }), yaxis: axis("share that was right", { range: [0, 1.06], tickformat: ".0%" }) }), quiet);
 }
 function risk(data) {
   const line = (way, name, tone) => ({ x: data[way].risk_coverage.curve.map((p) => p.coverage), y: data[way].risk_coverage.curve.map((p) => p.risk), name, mode: "lines+markers", marker: { size: 5 }, line: { color: css(tone), width: 2 }, hovertemplate: "%{y:.2%} wrong of the surest %{x:.0%}<extra></extra>" });
-  Plotly.react("risk", [line("occorr", "occorr", "select"), line("baseline", "baseline", "protocol")], layout("risk", { xaxis: axis("share of the closes, the surest first", { range: [0, 1.04], tickformat: ".0%" }), yaxis: axis("wrong among them", { rangemode: "tozero", tickformat: ".0%" }) }), quiet);
+  Plotly.newPlot("risk", [line("occorr", "occorr", "select"), line("baseline", "baseline", "protocol")], layout("risk", { xaxis: axis("share of the closes, the surest first", { range: [0, 1.04], tickformat: ".0%" }), yaxis: axis("wrong among them", { rangemode: "tozero", tickformat: ".0%" }) }), quiet);
 }
 function confusion(data) {
   const cells = data.occorr.confusion, truths = [...new Set(cells.map((c) => c.truth))].sort(), said = [...new Set([...truths, ...cells.map((c) => c.said)])].sort();
@@ -28,7 +28,7 @@ function confusion(data) {
   const hover = truths.map((t) => said.map((s) => (value(t, s) ? `${t} called ${s}<br>${value(t, s).closes} closes in ${value(t, s).incidents} incidents` : "")));
   const box = document.getElementById("confusion");
   box.style.height = `${190 + 19 * truths.length}px`;
-  Plotly.react(box, [{ type: "heatmap", x: said, y: truths, z, text, hovertext: hover, hovertemplate: "%{hovertext}<extra></extra>", texttemplate: "%{text}", textfont: { size: 10 }, showscale: false, xgap: 1, ygap: 1, zmin: 0, zmax: 1, colorscale: [[0, css("grid")], [1, css("select")]] }], layout("confusion", { margin: { l: 190, r: 12, t: 8, b: 170 }, xaxis: axis("called", { tickangle: -60, showgrid: false }), yaxis: axis("was", { autorange: "reversed", showgrid: false }) }), quiet);
+  Plotly.newPlot(box, [{ type: "heatmap", x: said, y: truths, z, text, hovertext: hover, hovertemplate: "%{hovertext}<extra></extra>", texttemplate: "%{text}", textfont: { size: 10 }, showscale: false, xgap: 1, ygap: 1, zmin: 0, zmax: 1, colorscale: [[0, css("grid")], [1, css("select")]] }], layout("confusion", { margin: { l: 190, r: 12, t: 8, b: 170 }, xaxis: axis("called", { tickangle: -60, showgrid: false }), yaxis: axis("was", { autorange: "reversed", showgrid: false }) }), quiet);
 }
 (async () => {
   const fail = (text) => { $("#failure").textContent = `${text} The tables hold the same numbers.`; $("#failure").hidden = false; };
