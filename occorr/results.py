@@ -16,7 +16,7 @@ from occorr.analysis import Analysis
 from occorr.errors import OccorrError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MARK: Final = "occorr.json"
 
@@ -85,16 +85,41 @@ def load(source: Path) -> Analysis:
     Raises:
         OccorrError: the directory holds no result.
     """
-    if not (source / MARK).is_file():
-        raise OccorrError(f"{source} is no result directory of occorr (it lacks {MARK}); write one with: occorr analyze INPUT… -o {source}")
-    tables = {}
-    for name, table in schema.TABLES.items():
-        path = source / f"{name}.parquet"
-        if not path.is_file():
-            raise OccorrError(f"{source} lacks {path.name}; write the result again with: occorr analyze INPUT… -o {source}")
-        tables[name] = schema.conform(pl.read_parquet(path), table)
+    _marked(source)
+    tables = {name: schema.conform(pl.read_parquet(_table(source, name)), table) for name, table in schema.TABLES.items()}
     text = (source / MARK).read_text(encoding="utf-8")
     return Analysis(**tables, partial='"partial": true' in text, redacted='"redacted": false' not in text)
+
+
+def scan(source: Path, names: Iterable[str] = schema.TABLES) -> dict[str, pl.LazyFrame]:
+    """The tables that `save` wrote, unread: plain strings in place of dictionaries and enums, other columns as written.
+
+    Args:
+        source: a result directory.
+        names: which tables.
+
+    Raises:
+        OccorrError: the directory holds no result, or lacks one of these tables.
+    """
+    _marked(source)
+    frames = {}
+    for name in names:
+        frame = pl.scan_parquet(_table(source, name), glob=False)
+        coded = [c for c, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Categorical | pl.Enum)]
+        frames[name] = frame.with_columns(pl.col(coded).cast(pl.String))
+    return frames
+
+
+def _marked(source: Path) -> None:
+    if not (source / MARK).is_file():
+        raise OccorrError(f"{source} is no result directory of occorr (it lacks {MARK}); write one with: occorr analyze INPUT… -o {source}")
+
+
+def _table(source: Path, name: str) -> Path:
+    path = source / f"{name}.parquet"
+    if not path.is_file():
+        raise OccorrError(f"{source} lacks {path.name}; write the result again with: occorr analyze INPUT… -o {source}")
+    return path
 
 
 def is_result(path: Path) -> bool:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+from pathlib import Path
 
 import typer
+
+from occorr.errors import OccorrError
 
 app = typer.Typer(
     name="occorr", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -15,3 +20,35 @@ app = typer.Typer(
 def note(text: str) -> None:
     """Tells people something beside the answer."""
     print(text, file=sys.stderr)
+
+
+def write(path: Path, data: bytes, *, folder: bool = False) -> None:
+    """Writes a file whole or not at all.
+
+    Args:
+        path: the file; replaced if it exists.
+        data: its bytes.
+        folder: make the folders above it.
+
+    Raises:
+        OccorrError: it cannot be written there.
+    """
+    beside = None
+    try:
+        if folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():  # a device or a pipe, as /dev/stdout
+            path.write_bytes(data)
+            return
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        beside = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        mask = os.umask(0)
+        os.umask(mask)
+        beside.chmod(0o666 & ~mask)  # mkstemp gives it to its owner alone
+        beside.replace(path)
+    except OSError as error:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+        raise OccorrError(f"{path}: cannot be written: {error.strerror}; give a file in a folder that exists") from error
