@@ -60,4 +60,4 @@ def _explained(message: str) -> str:
         name = (found[1] or found[2]).rpartition(".")[2]
         columns = {c for table in schema.TABLES.values() for c in table}
         return f"there is no column {name!r}; {nearest(name.lower(), columns, few='README names the tables, and LIMIT 1 shows the columns of one')}"
-    return first[:400]
+    return first.replace("one (and only one) statement can be parsed at a time", "one statement at a time")[:400]

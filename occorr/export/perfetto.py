@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import quotes
+from occorr import lives, quotes
 from occorr.export.encode import ascii_only, members, members_of, value
-from occorr.report import spans, tables as safe
+from occorr.report import tables as safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ def _lives(timeline: pl.DataFrame, closes: pl.DataFrame, only: str, base: int, l
     gateways = closes.select("compose_project", "service_name").unique().drop_nulls("service_name").sort("compose_project", "service_name").rows()
     rows = [
         (lane.project or only or _NAMELESS, f"container {lane.name}", span.state, base if span.start is None else span.start, last if span.end is None else span.end)
-        for lane in spans.lives(timeline, [(p or only, s) for p, s in gateways], only)
+        for lane in lives.lives(timeline, [(p or only, s) for p, s in gateways], only)
         for span in lane.spans
     ]
     return _events(pl.DataFrame(rows, schema={"project": pl.String, "thread": pl.String, "name": pl.String, "at": pl.Int64, "until": pl.Int64}, orient="row"), "X", {}, until=True)
@@ -110,7 +110,8 @@ def _events(frame: pl.DataFrame, phase: str, args: Mapping[str, str], *, until: 
 def _asynchronous(frame: pl.DataFrame, args: Mapping[str, str]) -> list[pl.DataFrame]:
     """Slices that may overlap: a beginning and an end with one id."""
     own = members_of({name: value(pl.col(column)) for name, column in args.items()})
-    head = members(name=value(pl.col("name")), cat=value(pl.col("cat")), id=value(pl.col("id"))).str.strip_prefix("{").str.strip_suffix("}")
+    # id2.local: the id counts inside its process, and the slice stands there and not among the global ones.
+    head = members(name=value(pl.col("name")), cat=value(pl.col("cat")), id2=members(local=value(pl.col("id")))).str.strip_prefix("{").str.strip_suffix("}")
     thread = pl.lit(None, dtype=pl.String).alias("thread")
     begin = frame.select("at", "project", thread, rank=pl.lit(0, dtype=pl.Int8), body=pl.concat_str(pl.lit('"ph":"b",'), head, pl.lit(',"args":'), own))
     # At one moment what begins comes first, so that a slice without length still has both ends in order.
