@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from occorr import schema
+from occorr import intervals, schema
 from occorr.rules import EPISODE, EPISODE_FEATURES, FEATURES, RANK
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def judge(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame, fa
     wide = features(closes, named, events, facts, place)
     findings = _findings(wide, named, causes)
     verdicts = _weigh(wide, findings, named)
+    wide = intervals.settle(wide, verdicts, named, events)
     evidence = _evidence(wide, findings, verdicts, named, events)
     rows = wide.join(verdicts, on="close_id", how="left", maintain_order="left").with_columns(pl.coalesce(pl.col("instance").str.extract(r"([^/]+)$", 1), pl.lit(place[0])).alias("service_name"), pl.coalesce(pl.col("instance").str.extract(r"^([^/]+)/", 1), pl.lit(place[1])).alias("compose_project"))
     rows = rows.with_columns(_missing().alias("missing"))

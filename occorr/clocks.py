@@ -37,6 +37,8 @@ ENOUGH: Final = 3  # anchors that must agree
 ASSUMED_ERROR: Final = 2 * SECOND  # what an unverified clock is taken to be off by at most, for windows
 COARSE: Final = 1_200 * MS  # a close line comes up to 1 s after the decision
 FINE: Final = (-9 * MS, 2 * MS)  # proxy end minus gateway close when nothing is wrong: the gateway logs up to 7 ms after
+NARROW: Final = (-4 * MS, 2 * MS)  # … and what two thirds of them keep to
+MOSTLY: Final = 0.6  # share of the anchors in place that must keep to it
 SYSTEMATIC: Final = 2 * MS  # what the bulk of that lag may be off by
 PLATEAU: Final = 0.8  # wrong anchors move the peak inside its plateau: the bound is where this share of it still agrees
 FLOOR: Final = 3 * MS  # no bound from lives and refusals is printed below this: lags between programs are not known better
@@ -477,11 +479,22 @@ def _settle(pairs: pl.DataFrame, windows: tuple[NDArray[np.int64], NDArray[np.in
     total = int(near.sum()) + len(windows[0])
     fine_low, fine_high, agreed = vote((diff - FINE[1])[near], (diff + width - FINE[0])[near], PLATEAU) if near.any() else (start, end, 0)
     violated = round(1 - support / max(total, support), 4)
+    if near.any():
+        fine_low, fine_high = _narrow(diff, width, fine_low, fine_high, agreed)
     if agreed >= ENOUGH or (agreed >= ENOUGH - 1 and support > agreed):
         return _ends(pairs, (fine_low, fine_high), method, extra) or _even(pairs, (fine_low, fine_high), max(agreed, support), violated, method, extra)
     if end - start > WIDEST:
         return None
     return Estimate((start + end) // 2, (end - start) // 2 + SYSTEMATIC + extra, max(agreed, support), violated, method, "aligned")
+
+
+def _narrow(diff: NDArray[np.int64], width: NDArray[np.int64], low: int, high: int, agreed: int) -> tuple[int, int]:
+    """The part of the place that most of its anchors share when each is given the usual lag and not the longest."""
+    kept = (diff - FINE[1] <= high) & (diff + width - FINE[0] >= low)
+    if kept.sum() < ENOUGH:
+        return low, high
+    first, last, support = vote((diff - NARROW[1])[kept], (diff + width - NARROW[0])[kept], PLATEAU)
+    return (max(low, first), min(high, last)) if support >= max(ENOUGH, MOSTLY * agreed) and last > low and first < high else (low, high)
 
 
 def _ends(pairs: pl.DataFrame, place: tuple[int, int], method: str, extra: int) -> Estimate | None:

@@ -26,7 +26,9 @@ LATE: Final = 60 * SECOND  # with equal openings, how far two ends may differ (p
 THAW: Final = 30 * SECOND  # a frozen gateway logs what was given up during the freeze only when it thaws
 GATEWAY_LAG: Final = 20 * MS  # a gateway's line stands 2–13 ms behind the client's own moment
 STOP_LAG: Final = 35 * MS  # … and up to 32 ms where it closes all its connections
+DECIDED_LAG: Final = 12 * MS  # … and up to 10 ms where the gateway itself refused or gave up
 PROXY_LAG: Final = 8 * MS  # a proxy's line stands 0–7 ms behind
+ANSWER_LAG: Final = 3 * MS  # … and up to 2 ms behind an answer of its own
 START_LAG: Final = SECOND  # a starting gateway's line, 0.03–0.8 s
 BRUTE: Final = 400  # pairs of one connected part up to which other solutions are searched for
 EQUAL: Final = 0.05  # two assignments whose costs differ by less are equally good
@@ -92,7 +94,7 @@ def _gateway(events: pl.DataFrame) -> pl.DataFrame:
         pl.col("event_id").filter(closing).first().alias("g_event"), pl.col("event_id").filter(opening).first().alias("g_open_event"),
         pl.col("t").filter(closing).min().alias("g_t"), pl.col("time_earliest").filter(closing).min().cast(pl.Int64).alias("g_low"),
         pl.col("time_latest").filter(closing).min().cast(pl.Int64).alias("g_high"),
-        pl.col("t").filter(opening).min().alias("g_opened"), pl.col("t").max().alias("g_last"),
+        pl.col("t").filter(opening).min().alias("g_opened"), pl.col("t").max().alias("g_last"), pl.col("t").filter(~closing & (pl.col("t") < pl.col("t").filter(closing).min() - SECOND)).max().alias("g_heard"),
         pl.col("websocket_close_code").filter(closing).drop_nulls().first().cast(pl.Int64).alias("code_gateway"),
         pl.col("websocket_close_reason").filter(closing).drop_nulls().first().alias("g_reason"),
         structured.any().alias("_structured"), pl.col("gateway_cause").filter(structured).drop_nulls().first().alias("_stated"), pl.col("gateway_cause").filter(plain).drop_nulls().first().alias("g_cause"),
@@ -466,12 +468,12 @@ def _finish(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl
     # A gateway that starts answers with 1013 at once and logs it when its event loop has time: not before the connection began.
     starting = (pl.col("code_gateway") == 1013).fill_null(value=False) & pl.col("g_opened").is_not_null()
     # a gateway that shuts down sends its close frames first and logs them when all are sent
-    lag = pl.when((pl.col("code_gateway") == 1012).fill_null(value=False)).then(STOP_LAG).otherwise(GATEWAY_LAG)
+    decided = pl.col("g_cause").is_not_null() | pl.col("code_gateway").is_in([1002, 1003, 1007, 1008, 1009, 4000]).fill_null(value=False)
+    lag = pl.when((pl.col("code_gateway") == 1012).fill_null(value=False)).then(STOP_LAG).when(decided).then(DECIDED_LAG).otherwise(GATEWAY_LAG)
     g_low = pl.when(starting).then(pl.max_horizontal(pl.min_horizontal("g_opened", pl.col("g_low")) - GATEWAY_LAG, pl.col("g_low") - START_LAG)).otherwise(pl.col("g_low") - lag)
-    p_low = pl.col("p_low") - pl.when(fine).then(PROXY_LAG).otherwise(GATEWAY_LAG)
+    p_low = pl.col("p_low") - pl.when(fine).then(pl.when("p_established").then(PROXY_LAG).otherwise(ANSWER_LAG)).otherwise(GATEWAY_LAG)
     # what the proxy saw end before, the gateway logged late
-    early = both & fine & (pl.col("p_high") < pl.col("g_low") - lag)
-    low = pl.when(early).then(pl.min_horizontal(g_low, p_low)).when(has_g).then(g_low).when(has_p).then(p_low).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_low").otherwise("c_low")
+    low = pl.when(both & fine).then(pl.min_horizontal(g_low, p_low)).when(has_g).then(g_low).when(has_p).then(p_low).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_low").otherwise("c_low")
     high = pl.when(has_g).then("g_high").when(has_p).then(pl.col("p_high") + 5 * MS).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_high").otherwise("c_high")
     # what a command reports, it may have seen as late as its end
     high = pl.max_horizontal(high, pl.when(pl.col("c_event").is_not_null()).then("c_high"))
