@@ -6,26 +6,22 @@ over the bytes that were read.
 
 from __future__ import annotations
 
-import bz2
 import glob
-import gzip
 import hashlib
-import lzma
 import mmap
 import os
 import re
 import stat
 import sys
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import zstandard
 
+from occorr import packed
 from occorr.errors import OccorrError
 
 if TYPE_CHECKING:
@@ -33,7 +29,6 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 64 << 20
 _DOCUMENTATION: Final = frozenset({".md", ".rst", ".html", ".htm", ".toml", ".png", ".svg", ".pdf", ".parquet", ".css", ".js", ".py"})
-_MAGIC: Final = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bzip2"))
 _UTF16: Final = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
@@ -97,46 +92,81 @@ def _rotation(name: str) -> tuple[str, int, str]:
 
 
 def blobs(inputs: Sequence[str | Path]) -> Iterator[Blob]:
-    """Reads every input; one that fails says so in its status and the next one is read."""
+    """Reads every input; one that fails says so in its status and the next one is read. An archive's files are inputs of their own."""
     for file, named in expand(inputs):
-        yield _stdin() if file is None else _file(file, named=named)
+        yield from _stdin() if file is None else _file(file, named=named)
 
 
-def _stdin() -> Blob:
+def _stdin() -> Iterator[Blob]:
     data = sys.stdin.buffer.read()
-    return _unpacked(Blob("-", data, hashlib.sha256(data).hexdigest()))
+    yield from _opened(Blob("-", data, hashlib.sha256(data).hexdigest()))
 
 
-def _file(path: Path, *, named: bool) -> Blob:
+def _file(path: Path, *, named: bool) -> Iterator[Blob]:
     shown = str(path)
     if not named and path.suffix.lower() in _DOCUMENTATION:
-        return Blob(shown, status="skipped", message=f"documentation or data ({path.suffix}), not read; name the file itself to read it")
+        yield Blob(shown, status="skipped", message=f"documentation or data ({path.suffix}), not read; name the file itself to read it")
+        return
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            return Blob(shown, status="failed", message="not a regular file (pipe, socket or device); copy its content to a file, or pipe it to 'occorr analyze -'")
+            yield Blob(shown, status="failed", message="not a regular file (pipe, socket or device); copy its content to a file, or pipe it to 'occorr analyze -'")
+            return
         if path.stat().st_size == 0:
-            return Blob(shown, status="empty", message="the file is empty; collect it again if it should hold lines", sha256=hashlib.sha256(b"").hexdigest())
+            yield Blob(shown, status="empty", message="the file is empty; collect it again if it should hold lines", sha256=hashlib.sha256(b"").hexdigest())
+            return
         with path.open("rb") as handle:
             data = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        return Blob(shown, status="failed", message=f"cannot be read: {error.strerror}; check its permissions and path")
-    return _unpacked(Blob(shown, data, hashlib.sha256(data).hexdigest()))
+        yield Blob(shown, status="failed", message=f"cannot be read: {error.strerror}; check its permissions and path")
+        return
+    yield from _opened(Blob(shown, data, hashlib.sha256(data).hexdigest()))
 
 
-def _unpacked(blob: Blob) -> Blob:
+def _opened(blob: Blob) -> Iterator[Blob]:
+    """The blob without its compression; of an archive, its files in the order in which a directory's would come."""
+    how = packed.kind(bytes(blob.data[:6]))
+    if not packed.is_tar(blob.data, how):
+        yield _unpacked(blob, packed.Allowance())
+        return
+    allowance = packed.Allowance()
+    members, trouble = packed.members(blob.data, how, allowance)
+    if trouble or not members:
+        yield replace(blob, data=b"", status="partial" if members else "failed", message=trouble or "an archive without files")
+    for member in sorted(members, key=lambda m: _walked(m.name)):
+        inner = Blob(f"{blob.path}/{member.name}", member.data, hashlib.sha256(member.data).hexdigest() if member.data else "", member.status, member.message)
+        suffix = Path(member.name).suffix.lower()
+        if member.status == "ok" and suffix in _DOCUMENTATION:
+            yield replace(inner, data=b"", sha256="", status="skipped", message=f"documentation or data ({suffix}), not read; name the file itself to read it")
+        elif member.status in ("ok", "partial"):
+            yield _member(inner, allowance)
+        else:
+            yield inner
+
+
+def _member(blob: Blob, allowance: packed.Allowance) -> Blob:
+    if not len(blob.data):
+        return replace(blob, status="empty", message="the file is empty; collect it again if it should hold lines", sha256=hashlib.sha256(b"").hexdigest())
+    if packed.is_tar(blob.data, packed.kind(bytes(blob.data[:6]))):
+        return replace(blob, data=b"", status="failed", message="an archive within an archive; unpack the outer one")
+    return _unpacked(blob, allowance)
+
+
+def _walked(name: str) -> tuple[tuple[int, object], ...]:
+    """Sorts names as `expand` walks a directory: files first, then folders."""
+    *folders, file = name.split("/")
+    return (*((1, f) for f in folders), (0, _rotation(file)))
+
+
+def _unpacked(blob: Blob, allowance: packed.Allowance) -> Blob:
     """The blob with its compression and UTF-16 undone, recognised by magic bytes and never by the name."""
-    head = bytes(blob.data[:6])
-    for magic, kind in _MAGIC:
-        if head.startswith(magic):
-            data, error = _decompress(bytes(blob.data), kind)
-            if error and not data:
-                return replace(blob, data=b"", status="failed", message=f"damaged {kind}: {error}; copy the file again")
-            blob = replace(blob, data=data)
-            if error:
-                message = f"damaged {kind}: {error}; the first {len(data):,} bytes were read, copy the file again for the rest"
-                blob = replace(blob, status="partial", message=message)
-            break
+    if kind := packed.kind(bytes(blob.data[:6])):
+        data, error = packed.unpack(bytes(blob.data), kind, allowance)
+        if error and not data:
+            return replace(blob, data=b"", status="failed", message=error)
+        blob = replace(blob, data=data)
+        if error:
+            blob = replace(blob, status="partial", message=f"{error}; the first {len(data):,} bytes were read")
     for bom, encoding in _UTF16:
         if bytes(blob.data[:2]) == bom:
             return replace(blob, data=bytes(blob.data).decode(encoding, "replace").lstrip("\ufeff").encode())
@@ -145,35 +175,6 @@ def _unpacked(blob: Blob) -> Blob:
     if not bytes(blob.data[:8192]).strip() and not bytes(blob.data[:]).strip():
         return replace(blob, data=b"", status="empty", message="the file holds only blank lines")
     return blob
-
-
-def _decompress(data: bytes, kind: str) -> tuple[bytes, str]:
-    """Everything that can be had, and what stopped it."""
-    out: list[bytes] = []
-    try:
-        if kind == "gzip":
-            _feed(data, lambda: zlib.decompressobj(wbits=31), out)
-        elif kind == "zstd":
-            _feed(data, lambda: zstandard.ZstdDecompressor().decompressobj(), out)
-        else:
-            _feed(data, bz2.BZ2Decompressor if kind == "bzip2" else lzma.LZMADecompressor, out)
-    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile) as error:
-        return b"".join(out), str(error) or type(error).__name__
-    return b"".join(out), ""
-
-
-def _feed(data: bytes, make: Callable[[], Any], out: list[bytes]) -> None:
-    """Runs one decompressor after another over concatenated members, in pieces, so that a broken end costs only itself."""
-    while data:
-        machine = make()
-        position = 0
-        while position < len(data) and not machine.eof:
-            piece = data[position : position + (1 << 16)]
-            position += len(piece)
-            out.append(machine.decompress(piece))
-        if not machine.eof:
-            raise EOFError("the file ends in the middle of the compressed data")
-        data = machine.unused_data + data[position:]
 
 
 def chunks(blob: Blob, size: int = CHUNK) -> Iterator[pl.DataFrame]:
