@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LIMIT: Final = 8 << 20  # a document larger than this is a log
 _SECRET: Final = re.compile(r"(?i)token|secret|passw|api[_-]?key|credential|cookie|authorization")
+_REFERENCE: Final = re.compile(r"\$\w+|\$\{\w+(?::?[-?+]?)\}")
+MASKED: Final = re.compile(r"(?i)\*{2,}|<[\w -]+>|\[redacted[^\]]*\]|_*(?:openclaw_)?redacted_*|x{4,}")  # whoever collected the document took the secret out
 _PLAIN_ENV: Final = re.compile(r"^(?:TZ|OPENCLAW_(?!.*(?:TOKEN|SECRET|PASSWORD|KEY))\w+|NODE_OPTIONS|NODE_ENV|PORT|HOST|RELEASE)$")
 _PROXY_IMAGE: Final = re.compile(r"(?i)(?:^|[/_-])(nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)")
 CONFIG: Final = 1 << 20  # a configuration larger than this is none
@@ -93,15 +95,15 @@ def _timeouts(kind: str, text: str) -> Iterator[Fact]:
     tunnel = kind == "haproxy" and re.search(r"(?m)^\s*timeout\s+tunnel\s", text) is not None
     for pattern, key in _TIMEOUTS[kind]:
         for found in re.finditer(pattern, text):
-            seconds = _seconds(found[1], 0.001 if kind == "haproxy" else 1.0)
-            if seconds is None:
+            limit = seconds(found[1], 0.001 if kind == "haproxy" else 1.0)
+            if limit is None:
                 continue
             # once a connection is a tunnel, HAProxy's timeouts of client and server do not count if there is one for tunnels
             name = key.replace("idle.", "") if tunnel and key.startswith("timeout.idle.") else key
-            yield Fact(f"proxy:{kind}", name, f"{seconds:g}", text.count("\n", 0, found.start(1)) + 1)
+            yield Fact(f"proxy:{kind}", name, f"{limit:g}", text.count("\n", 0, found.start(1)) + 1)
 
 
-def _seconds(text: str, unit: float) -> float | None:
+def seconds(text: str, unit: float) -> float | None:
     """`90`, `500ms`, `1h30m` in seconds; a bare number is in the proxy's own unit."""
     if re.fullmatch(r"[\d.]+", text):
         return float(text) * unit
@@ -147,7 +149,12 @@ def _env(pairs: list[str], redactor: Redactor) -> Iterator[tuple[str, str]]:
         if _PLAIN_ENV.match(name):
             yield f"env.{name}", value
         elif _SECRET.search(name) and value:
-            yield f"env.{name}", redactor.fingerprint(value)
+            yield f"env.{name}", _secret(value, redactor)
+
+
+def _secret(value: str, redactor: Redactor) -> str:
+    """A secret's fingerprint; a reference such as `${TOKEN}` names one and is none, a mask hides which one it was."""
+    return value if _REFERENCE.fullmatch(value) or MASKED.fullmatch(value) else redactor.fingerprint(value)
 
 
 def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fact]:
@@ -155,7 +162,7 @@ def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[
     ident = str(item.get("Id", ""))
     subject, at = f"container:{ident}", text.find(ident)
     state, config, host = item.get("State") or {}, item.get("Config") or {}, item.get("HostConfig") or {}
-    labels = config.get("Labels") or {}
+    labels, log = config.get("Labels") or {}, (host.get("LogConfig") or {}).get("Config") or {}
     image = str(config.get("Image", ""))
     command = " ".join(map(str, [item.get("Path", ""), *(item.get("Args") or [])]))
     simple = {
@@ -165,7 +172,7 @@ def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[
         "state.status": state.get("Status"), "state.started_at": state.get("StartedAt"), "state.finished_at": state.get("FinishedAt"),
         "state.exit_code": state.get("ExitCode"), "state.oom_killed": str(bool(state.get("OOMKilled"))).lower(),
         "restart_count": item.get("RestartCount"), "restart_policy": (host.get("RestartPolicy") or {}).get("Name"),
-        "network_mode": host.get("NetworkMode"), "memory_limit": host.get("Memory"), "log_driver": (host.get("LogConfig") or {}).get("Type"),
+        "log_max_size": log.get("max-size"), "log_max_file": log.get("max-file"), "network_mode": host.get("NetworkMode"), "memory_limit": host.get("Memory"), "log_driver": (host.get("LogConfig") or {}).get("Type"),
         "created": item.get("Created"),
     }  # fmt: skip
     for key, value in simple.items():
@@ -185,6 +192,7 @@ def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[
     for key, value in _env(config.get("Env") or [], redactor):
         yield Fact(subject, key, value, _line(text, key.removeprefix("env."), at))
     if health := config.get("Healthcheck"):
+        yield Fact(subject, "healthcheck.test", redactor.text(" ".join(map(str, health.get("Test") or ["inherited"]))), _line(text, '"Healthcheck"', at))
         for key in ("Interval", "Timeout", "StartPeriod", "Retries"):
             if health.get(key):
                 yield Fact(subject, f"healthcheck.{key.lower()}", str(health[key]), _line(text, '"Healthcheck"', at))
@@ -258,8 +266,10 @@ def _compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fa
                 if isinstance(settings, dict) and settings.get("ipv4_address"):
                     yield Fact(subject, f"network.{network}.address", settings["ipv4_address"], _line(text, settings["ipv4_address"], at))
         for key, value in (service.get("healthcheck") or {}).items():
-            if key != "test":
-                yield Fact(subject, f"healthcheck.{key}", str(value), _line(text, "healthcheck:", at))
+            command = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield Fact(subject, f"healthcheck.{key}", redactor.text(command), _line(text, "healthcheck:", at))
+        if data.get("name"):
+            yield Fact(subject, "compose.project", str(data["name"]), _line(text, "name:"))
     for name, network in (data.get("networks") or {}).items():
         for config in ((network or {}).get("ipam") or {}).get("config") or []:
             if config.get("subnet"):
@@ -277,7 +287,7 @@ def _gateway_config(data: dict[str, Any], text: str, redactor: Redactor) -> Iter
             shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             leaf = key.rpartition(".")[2]
             secret = _SECRET.search(leaf) and leaf != "mode" and isinstance(value, str)
-            yield Fact("gateway", key, redactor.fingerprint(shown) if secret else shown, _line(text, leaf))
+            yield Fact("gateway", key, _secret(shown, redactor) if secret else shown, _line(text, leaf))
 
 
 def frame(found: list[tuple[str, list[Fact]]]) -> pl.DataFrame:

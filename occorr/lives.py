@@ -44,6 +44,11 @@ class Lane:
     labels: list[tuple[int, str, bool]] = field(default_factory=list)
     overlays: list[Span] = field(default_factory=list)  # what happened while the container was up, as a proxy's reload
 
+    @property
+    def label(self) -> str:
+        """`project/service`, or what of it is known."""
+        return "/".join(p for p in (self.project, self.name) if p)
+
     def not_ready(self) -> list[tuple[int, int | None]]:
         """The intervals without a ready gateway, neighbours joined."""
         joined: list[tuple[int, int | None]] = []
@@ -78,6 +83,25 @@ class _Life:
         self.lane.labels.append((at, text, text.split(maxsplit=1)[0] in _LOUD))
 
 
+def of(closes: pl.DataFrame, timeline: pl.DataFrame, facts: pl.DataFrame) -> tuple[list[Lane], str]:
+    """Lanes of all containers, and the project that lines without one belong to: the closes' own, else the only one there is, else none.
+
+    Args:
+        closes: CLOSES as `schema.plain` gives it.
+        timeline: EVENTS, likewise.
+        facts: FACTS, likewise.
+    """
+    served = closes.select("compose_project", "service_name").unique().drop_nulls("service_name").rows()
+    stated = facts.filter((pl.col("key") == "role") & (pl.col("value") == "gateway"))["subject"].implode()
+    own = facts.filter(pl.col("subject").is_in(stated) & pl.col("key").is_in(["compose.project", "compose.service"]))
+    documented = own.group_by("subject").agg(pl.col("value").filter(pl.col("key") == f"compose.{name}").first().alias(name) for name in ("project", "service"))
+    gated = [*closes["compose_project"].drop_nulls(), *documented["project"].drop_nulls()]
+    named = [*timeline["compose_project"].drop_nulls().unique(), *gated]
+    project = next((one.pop() for one in (set(gated), set(named)) if len(one) == 1), "")
+    gateways = {(p or project, s) for p, s in [*served, *documented.select("project", "service").drop_nulls().rows()]}
+    return lives(timeline, gateways, project), project
+
+
 def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_of: str) -> list[Lane]:
     """Lanes of all containers, gateways first.
 
@@ -101,6 +125,9 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
             "container_image_name", "compose_project", "compose_service", "service_name", "attributes", "time_resolution_ns",
         )
     )  # fmt: skip
+    role_of = pl.col("attributes").list.eval(pl.element().filter(pl.element().struct.field("key") == "role").struct.field("value")).list.first()
+    known_roles = dict(timeline.select("container_id", role=role_of).drop_nulls().unique("container_id", keep="first", maintain_order=True).rows())
+    told = "gateway" in known_roles.values()
     for row in rows.iter_rows(named=True):
         project = row["compose_project"] or project_of
         service = (
@@ -118,7 +145,8 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
             continue
         if life is None:
             what = f"{service} {row['container_image_name'] or ''}"
-            gateway = (project, service) in known or bool(_GATEWAY.search(what) and not _SIDECAR.search(what))
+            named = (project, service) in known or bool(_GATEWAY.search(what) and not _SIDECAR.search(what))
+            gateway = known_roles.get(row["container_id"]) == "gateway" if told else named  # a name is only a guess
             life = all_lives[(project, service)] = _Life(Lane(project, service, gateway))
         if row["container_id"]:
             by_id[row["container_id"]] = life

@@ -151,6 +151,7 @@ ATTRIBUTES: Final[Mapping[str, Column]] = {
     "method": C(STR, "RPC method"),
     "rpc_status": C(STR, "ok or failed"),
     "rpc_duration_ms": C(I64, "how long the RPC took, ms"),
+    "elapsed_ms": C(I64, "how long what the line reports took, whole ms"),
     "connection_serial": C(STR, "the proxy's number of a connection"),
     "upstream_address": C(STR, "the proxy's upstream, the last one tried"),
     "upstream_port_local": C(I64, "the proxy's port towards the upstream"),

@@ -93,11 +93,7 @@ def digest(tables: Tables) -> Digest:
     named = pl.concat([closes["compose_project"], timeline["compose_project"]]).drop_nulls().unique().sort()
     projects = tuple(p for p in named if p)
     files = shorten(held.drop_nulls().unique().to_list())
-    # A line without a project belongs to the project whose closes these are, where that is one.
-    gated = closes["compose_project"].drop_nulls().unique().to_list()
-    only = next((one[0] for one in (gated, list(projects)) if len(one) == 1), "")
-    gateways = closes.select("compose_project", "service_name").unique().drop_nulls("service_name").rows()
-    lanes = lives.lives(timeline, [(p or only, s) for p, s in gateways], only)
+    lanes, only = lives.of(closes, timeline, facts)
     weight = closes["count"].fill_null(1).clip(lower_bound=1)
     moments = pl.concat([closes["timestamp"], closes["time_latest"], closes["opened"]]).drop_nulls()
     if moments.is_empty():

@@ -116,3 +116,11 @@ def since(delta_ns: int | None, error_ns: int | None) -> str:
         return "time not known"
     sign = "+" if delta_ns >= 0 else ""
     return f"{sign}{length(delta_ns)}" + (f" ± {length(error_ns)}" if error_ns is not None else "")
+
+
+def amount(value: float | None, unit: str) -> str:
+    """A figure's value with its unit, to three digits or so: `46.4 s`, `3`, `no data`."""
+    if value is None:
+        return "no data"
+    text = f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.3g}"
+    return f"{text} {unit}" if unit else text
