@@ -155,7 +155,7 @@ def decode(lines: pl.DataFrame, dialect: Dialect, definition: Definition) -> pl.
         frame = frame.with_columns(pl.when("ambiguous_text").then(None).otherwise(pl.col(c)).alias(c) for c in made if c not in safe)
     body = dialect.body if dialect.body in made else "text"
     frame = frame.with_columns(stamps(dialect.time)).with_columns(pl.col(body).alias("body"))
-    base = frame.collect()
+    base = frame.with_columns(_broken(dialect, set(frame.collect_schema().names())).alias("unparsed_reason")).collect()
     events = [e for e in definition.events if not e.dialects or dialect.name in e.dialects]
     choice = pl.lit(len(events), pl.UInt32)
     for index in range(len(events) - 1, -1, -1):
@@ -173,6 +173,17 @@ def decode(lines: pl.DataFrame, dialect: Dialect, definition: Definition) -> pl.
     if not frames:
         return typed(base.with_columns(pl.lit("log").alias("event_name")))
     return pl.concat(frames, how="diagonal").with_columns(pl.lit(dialect.parser).alias("parser"))
+
+
+def _broken(dialect: Dialect, made: set[str]) -> pl.Expr:
+    """Why a line that looks like its dialect is none of it after all; null where it is one."""
+    why = pl.lit(None, pl.String)
+    if dialect.time is not None:
+        why = pl.when(pl.col("timestamp_raw").is_null()).then(pl.lit("a stamp that cannot be read")).otherwise(why)
+    if "_document" in made:
+        broken = pl.col("_document").is_not_null() & pl.col("_document").str.json_path_match("$").is_null()
+        why = pl.when(broken).then(pl.lit("JSON that is cut off or broken")).otherwise(why)
+    return why
 
 
 def _named(name: str) -> pl.Expr:

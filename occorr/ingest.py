@@ -138,17 +138,24 @@ def _part(
         unparsed = unparsed.scatter((~fits).arg_true(), ~(blank | _continues(lines, order, library).filter(~fits)))
     keep = pl.repeat(True, lines.height, eager=True) if all_lines else _matters(lines, order, plan, library)
     kept = lines.filter(keep & fits)
-    frames = []
+    frames, bad = [], []
     for (index,), rows in kept.partition_by("_dialect", as_dict=True, maintain_order=True).items():
         dialect = order[int(index)]
         definition = library.formats[dialect.definition]
         decoded = decode.decode(rows.drop("_dialect"), dialect, definition)
+        broken = decoded.filter(pl.col("unparsed_reason").is_not_null())
+        if broken.height:
+            bad.append(broken.select("line", "unparsed_reason"))
+            decoded = decoded.filter(pl.col("unparsed_reason").is_null())
         if "source_kind" not in decoded.columns:
             decoded = decoded.with_columns(pl.lit(None, pl.String).alias("source_kind"))
         frames.append(decoded.with_columns(pl.col("source_kind").fill_null(definition.source_kind)))
-    lost = lines.filter(unparsed).head(UNPARSED)
+    reasons = pl.concat(bad) if bad else pl.DataFrame(schema={"line": lines.schema["line"], "unparsed_reason": pl.String})
+    unparsed = unparsed | lines.get_column("line").is_in(reasons.get_column("line").to_list())
+    kept = kept.filter(~pl.col("line").is_in(reasons.get_column("line").to_list()))
+    lost = lines.filter(unparsed).head(UNPARSED).join(reasons, on="line", how="left", maintain_order="left")
     if lost.height:
-        frames.append(decode.typed(lost.drop("_dialect").with_columns(pl.col("text").alias("body"), pl.lit("unparsed").alias("event_name"), _reason(pl.col("text")).alias("unparsed_reason"), pl.lit("other").alias("source_kind"))))
+        frames.append(decode.typed(lost.drop("_dialect").with_columns(pl.col("text").alias("body"), pl.lit("unparsed").alias("event_name"), pl.coalesce("unparsed_reason", _reason(pl.col("text"))).alias("unparsed_reason"), pl.lit("other").alias("source_kind"))))
     joined = {n: int(f.get_column("pieces").sum()) if "pieces" in f.columns else 0 for n, f in (("all", lines), ("kept", kept), ("lost", lines.filter(unparsed)))}
     counts = {"lines_read": lines.height + joined["all"], "lines_kept": kept.height + joined["kept"], "lines_unparsed": int(unparsed.sum()) + joined["lost"]}
     counts["lines_skipped"] = counts["lines_read"] - counts["lines_kept"] - counts["lines_unparsed"]

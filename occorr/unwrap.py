@@ -64,7 +64,9 @@ def peel(lines: pl.DataFrame, envelopes: Sequence[Envelope]) -> pl.DataFrame:
         out = plan.collect()
         if envelope.extract.json and "rest" in out.columns:
             out = _from_bytes(out)
-        updates = [pl.coalesce(pl.col("rest").str.strip_chars_end("\r\n"), pl.col("_whole")).alias("text")]
+        inner = pl.coalesce(pl.col("rest").str.strip_chars_end("\r\n"), pl.col("_whole"))
+        # what looks like the envelope but holds no readable stamp is none
+        updates = [(pl.when(pl.col("_observed").is_not_null()).then(inner).otherwise("_whole") if stamped else inner).alias("text")]
         if stamped:
             # the innermost envelope stands nearest to the event: its stamp wins over an outer one
             hit = pl.col("_observed").is_not_null()
