@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import causes, closes, definitions, episodes, facts, ingest, link, place, read, redact, resources, rules, schema, scope
+from occorr import causes, closes, definitions, episodes, facts, ingest, link, lookalikes, place, read, redact, resources, rules, schema, scope
 from occorr.clocks import align, years
 from occorr.errors import NothingParsableError
 
@@ -95,7 +95,7 @@ def analyze(
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
     inputs = list(read.blobs(given))
     redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
-    result = attribute([take(blob, library, redactor, all_lines=all_lines) for blob in inputs], tz=tz, offsets=offsets, clocks=clocks, redacted=redact_secrets)
+    result = attribute([take(blob, library, redactor, all_lines=all_lines) for blob in inputs], library=library, tz=tz, offsets=offsets, clocks=clocks, redacted=redact_secrets)
     return _window(result, since_ns, until_ns, project)
 
 
@@ -110,7 +110,7 @@ def take(blob: read.Blob, library: definitions.Library, redactor: redact.Redacto
     return Taken(blob.path, pl.DataFrame(), tuple(document[1]), schema.conform(pl.DataFrame([row]), schema.SOURCES))
 
 
-def attribute(taken: Sequence[Taken], *, tz: str | None = None, offsets: Mapping[str, tuple[int, int]] | None = None, clocks: Mapping[str, str] | None = None, redacted: bool = True) -> Analysis:
+def attribute(taken: Sequence[Taken], *, library: definitions.Library | None = None, tz: str | None = None, offsets: Mapping[str, tuple[int, int]] | None = None, clocks: Mapping[str, str] | None = None, redacted: bool = True) -> Analysis:
     """From what the inputs gave to verdicts: everything that needs all of them together.
 
     Raises:
@@ -120,10 +120,11 @@ def attribute(taken: Sequence[Taken], *, tz: str | None = None, offsets: Mapping
     decoded = [t.events for t in taken if t.events.height]
     if not any("parser" in e.columns and e.get_column("parser").is_not_null().any() for e in decoded):
         raise NothingParsableError(_nothing(table))
+    fact_table = facts.frame([(t.path, list(t.facts)) for t in taken if t.facts])
+    decoded, table = lookalikes.settle(decoded, table, fact_table, library or definitions.builtin())
     together, doubled = link.once(decoded)
     table = _doubled(table, doubled)
     events = link.link(years(together))
-    fact_table = facts.frame([(t.path, list(t.facts)) for t in taken if t.facts])
     events = scope.roles(events, fact_table)
     events, clock_table = align(events, fact_table, tz=tz, overrides=offsets, given=clocks)
     events = place.place(events, clock_table)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 SLACK: Final = 1_200 * MS  # a gateway's close line comes up to 1 s after its decision
+GIVEN_UP: Final = 60 * SECOND  # the usual patience of a proxy
 OPEN_SLACK: Final = 700 * MS  # request at the proxy → `← open` at a loaded gateway
 LATE: Final = 60 * SECOND  # with equal openings, how far two ends may differ (partition, dead peer)
 THAW: Final = 30 * SECOND  # a frozen gateway logs what was given up during the freeze only when it thaws
@@ -184,11 +185,15 @@ def _attempts(events: pl.DataFrame) -> pl.DataFrame:
     guess = (status >= 400) & (pl.col("http_request_method").fill_null("GET") == "GET") & (~plain | pl.col("url_path").is_in(paths))
     says = pl.col("http_upgrade").is_not_null().any().over("log_file_path")
     wanted = tunnel | ((upgrade == "websocket") & (status >= 400)) | (~says & guess)
-    # a start stamp without a duration leaves the end open
-    end = pl.when(starts & lasted.is_not_null()).then(t + lasted).when(starts).then(None).otherwise(t)
+    # a start stamp without a duration leaves the end open, and so does one of which nobody knows what it marks; a refusal is
+    # over when it is answered, at the latest when the proxy gives up
+    bare = (starts & lasted.is_null()) | (pl.col("time_semantics") == "unknown")
+    answer = pl.when(status.is_in([408, 499, 500, 502, 503, 504])).then(GIVEN_UP).otherwise(2 * SECOND)
+    end = pl.when(bare & tunnel).then(None).when(starts & lasted.is_not_null()).then(t + lasted).otherwise(t)
+    latest = pl.when(bare & tunnel).then(None).when(bare).then(high + answer).when(starts).then(high + lasted + MS).otherwise(high)
     rows = access.filter(wanted.fill_null(value=False)).select(
-        pl.col("event_id").alias("p_event"), end.alias("p_t"), pl.when(starts).then(low + lasted).otherwise(low).alias("p_low"), pl.when(starts).then(high + lasted + MS).otherwise(high).alias("p_high"),
-        pl.when(starts).then(t).otherwise(t - lasted).alias("p_opened"), lasted.alias("p_duration"), pl.col("client_address").alias("p_client"), pl.col("client_port").alias("p_port"),
+        pl.col("event_id").alias("p_event"), end.alias("p_t"), pl.when(starts & ~bare).then(low + lasted).otherwise(low).alias("p_low"), latest.alias("p_high"), pl.when(bare & tunnel).then(t).alias("p_stamp"),
+        pl.when(pl.col("time_semantics") == "unknown").then(None).when(starts).then(t).otherwise(t - lasted).alias("p_opened"), lasted.alias("p_duration"), pl.col("client_address").alias("p_client"), pl.col("client_port").alias("p_port"),
         status.alias("p_status"), pl.col("url_path").alias("p_path"), pl.col("user_agent_original").replace(["-", ""], None).alias("p_agent"), pl.col("proxy_termination").alias("p_termination"),
         pl.col("upstream_address").alias("p_upstream"), pl.col("upstream_status").alias("p_upstream_status"), pl.col("upstream_duration_ns").alias("p_upstream_duration"), pl.col("http_response_size").alias("p_size"),
         pl.col("upstream_port_local").alias("p_local_port"), pl.col("proxy_backend").alias("p_backend"), pl.col("proxy_flags").alias("p_flags"),
@@ -357,7 +362,7 @@ def _match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     """Pairs of gateway connections and tunnels at the proxy: g_row, p_row, group."""
     g = gateway.filter(pl.col("via") != "direct").select("g_row", "g_t", "g_low", "g_high", "g_opened", "g_forwarded", "g_agent", "g_mode", "g_local", "g_port", "g_duration", "inferred", "code_gateway", "g_handshake")
     given_up = pl.col("p_status").is_in([499, 504, 408])
-    p = attempts.filter(pl.col("p_established") | given_up).select("p_row", "p_established", "p_t", "p_low", "p_high", "p_opened", "p_client", "p_agent", "p_upstream", "p_resolution", "p_clock_status", "p_clock_error", "p_local_port", "p_duration")
+    p = attempts.filter(pl.col("p_established") | given_up).select("p_row", "p_established", "p_t", "p_low", "p_high", "p_stamp", "p_opened", "p_client", "p_agent", "p_upstream", "p_resolution", "p_clock_status", "p_clock_error", "p_local_port", "p_duration")
     if g.is_empty() or p.is_empty():
         return pl.DataFrame(schema={"g_row": pl.UInt32, "p_row": pl.UInt32, "group": pl.Int64})
     pairs = _near(g, p)
@@ -377,7 +382,10 @@ def _match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     late_start = (pl.col("g_opened") - pl.col("p_opened") > 0).fill_null(value=False)
     # what the proxy gave up while the gateway was frozen, the gateway logs as an abandoned handshake when it thaws
     thawed = (pl.col("code_gateway") == 1006) & (pl.col("g_handshake") != "connected").fill_null(value=True) & pl.col("g_forwarded").is_not_null() & (pl.col("g_t") - pl.col("p_t")).is_between(-SECOND, THAW)
-    ok = fits & agent & upstream & port & pl.when(pl.col("p_established")).then((beyond_end <= SLACK) & (same_start | unknown_start | late_start) | same_start & (beyond_end <= LATE)).otherwise(thawed)
+    # a stamp that may mark the beginning must fall on it, or on the end where nobody knows which of the two it marks
+    on_start = ((pl.col("g_opened") - pl.col("p_stamp")).abs() - width <= OPEN_SLACK).fill_null(value=False)
+    on_end = (pl.col("p_opened").is_null() & ((pl.col("g_t") - pl.col("p_stamp")).abs() - width <= SLACK)).fill_null(value=False)
+    ok = fits & agent & upstream & port & pl.when(pl.col("p_stamp").is_not_null()).then(on_start | on_end).when(pl.col("p_established")).then((beyond_end <= SLACK) & (same_start | unknown_start | late_start) | same_start & (beyond_end <= LATE)).otherwise(thawed)
     center = (pl.col("g_t") - pl.col("p_t") - pl.when(pl.col("p_resolution") >= SECOND).then(SECOND // 2).otherwise(0)).abs()
     cost = (beyond_end / SLACK).clip(0, 3) + (start_gap.fill_null(0) / OPEN_SLACK).clip(0, 4) + mode + pl.when(pl.col("p_resolution") < SECOND).then(center / SLACK).otherwise(0.0).clip(0, 2) + pl.when(unknown_start).then(0.3).otherwise(0.0)
     fine_start = pl.when(pl.col("p_resolution") < SECOND).then((pl.col("g_opened") - pl.col("p_opened")).abs() / OPEN_SLACK).otherwise(0.0).fill_null(0.0).clip(0, 4)
@@ -394,7 +402,13 @@ def _near(g: pl.DataFrame, p: pl.DataFrame) -> pl.DataFrame:
     bucket = LATE + SECOND
     left = g.with_columns((pl.col("g_t") // bucket).alias("_b"))
     right = pl.concat([p.with_columns((pl.col("p_t") // bucket + shift).alias("_b")) for shift in (-1, 0, 1)])
-    return left.join(right, on="_b").drop("_b").unique(["g_row", "p_row"], maintain_order=True)
+    pairs = left.join(right, on="_b").drop("_b")
+    bare = p.filter(pl.col("p_stamp").is_not_null())
+    if bare.height:
+        marks = pl.concat([bare.with_columns((pl.col("p_stamp") // bucket + shift).alias("_b")) for shift in (-1, 0, 1)])
+        begun = g.with_columns((pl.col("g_opened") // bucket).alias("_b"))
+        pairs = pl.concat([pairs, left.join(marks, on="_b").drop("_b"), begun.join(marks, on="_b").drop("_b")])
+    return pairs.unique(["g_row", "p_row"], maintain_order=True)
 
 
 def _match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
@@ -473,7 +487,7 @@ def _finish(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl
     g_low = pl.when(starting).then(pl.max_horizontal(pl.min_horizontal("g_opened", pl.col("g_low")) - GATEWAY_LAG, pl.col("g_low") - START_LAG)).otherwise(pl.col("g_low") - lag)
     p_low = pl.col("p_low") - pl.when(fine).then(pl.when("p_established").then(PROXY_LAG).otherwise(ANSWER_LAG)).otherwise(GATEWAY_LAG)
     # what the proxy saw end before, the gateway logged late
-    low = pl.when(both & fine).then(pl.min_horizontal(g_low, p_low)).when(has_g).then(g_low).when(has_p).then(p_low).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_low").otherwise("c_low")
+    low = pl.when(both & fine).then(pl.min_horizontal(g_low, p_low)).when(has_g).then(g_low).when(has_p).then(p_low).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_low").otherwise(pl.coalesce("c_low", p_low))
     high = pl.when(has_g).then("g_high").when(has_p).then(pl.col("p_high") + 5 * MS).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_high").otherwise("c_high")
     # what a command reports, it may have seen as late as its end
     high = pl.max_horizontal(high, pl.when(pl.col("c_event").is_not_null()).then("c_high"))

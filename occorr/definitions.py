@@ -113,13 +113,18 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Definition:
-    """A format: one file in `parsers/`."""
+    """A format: one file in `parsers/`.
+
+    `ambiguous_with` names formats whose lines look the same; `called` are the words in images, paths and unit names that tell
+    whose lines they are.
+    """
 
     name: str
     title: str
     source_kind: str
     path: str
     ambiguous_with: tuple[str, ...]
+    called: tuple[str, ...]
     keep_all: bool
     dialects: tuple[Dialect, ...]
     events: tuple[Event, ...]
@@ -168,6 +173,14 @@ class Library:
         """Every dialect, the most specific first."""
         return tuple(sorted((d for f in self.formats.values() for d in f.dialects), key=lambda d: (d.rank, d.parser)))
 
+    def rivals(self, dialect: Dialect) -> tuple[Dialect, ...]:
+        """The dialects of the formats that look like this one's, and itself; empty where none does or the stamp marks no end."""
+        if dialect.time is None or dialect.time.marks not in ("start", "end"):
+            return ()
+        others = self.formats[dialect.definition].ambiguous_with
+        found = tuple(d for name in others for d in self.formats[name].dialects if d.event == dialect.event)
+        return (dialect, *found) if found else ()
+
 
 # --- the shape of a file: table → key → type. One place; the checker and `nearest` read it.
 _EXTRACT: Final[Mapping[str, type | tuple[type, ...]]] = {
@@ -178,7 +191,7 @@ _TIME: Final[Mapping[str, type | tuple[type, ...]]] = {
     "column": str, "format": str, "zone": str, "marks": str, "resolution_ns": int,
 }  # fmt: skip
 _TOP_FORMAT: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "kind": str, "title": str, "source_kind": str, "ambiguous_with": list, "keep_all": bool, "dialect": list,
+    "kind": str, "title": str, "source_kind": str, "ambiguous_with": list, "called": list, "keep_all": bool, "dialect": list,
     "event": list, "sample": list, "refuse": list, "record": dict,
 }  # fmt: skip
 _TOP_ENVELOPE: Final[Mapping[str, type | tuple[type, ...]]] = {
@@ -437,7 +450,7 @@ def _format(file: _File, data: Mapping[str, Any], name: str) -> Definition:
     names = set() if any("{" in n for n in names) else names  # a templated name may become any name
     return Definition(
         name, data.get("title", ""), kind, file.path, tuple(data.get("ambiguous_with", ())),
-        bool(data.get("keep_all", False)), tuple(dialects), tuple(events), _samples(file, data, known, names),
+        tuple(data.get("called", ())), bool(data.get("keep_all", False)), tuple(dialects), tuple(events), _samples(file, data, known, names),
         record.get("start", ""), record.get("continue", ""),
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ AROUND: Final = 10  # lines kept around a close
 EVERY: Final = 5_000  # of the remaining two-stamp lines, one in so many is kept as an anchor between two clocks
 TROUBLE: Final = ("Error", "error", "ERROR", "fatal", "FATAL", "panic", "xception", "out of memory")
 # Columns that hold ids and words of our own: they are joined on and can hold no secret.
-KEYS: Final = frozenset({"conn_id", "conn_short", "container_id", "event_name", "parser", "source_kind", "part", "time_semantics", "timestamp_text", "event_id", "endpoint"})
+KEYS: Final = frozenset({"conn_id", "conn_short", "container_id", "event_name", "parser", "source_kind", "part", "time_semantics", "timestamp_text", "event_id", "endpoint", "x_alike"})
 SAMPLE: Final = 4 << 20  # so many bytes decide how a part is read
 PASTE: Final = 400  # an input of fewer lines may be a paste
 PASTED: Final = ("openclaw",)  # formats whose lines people paste
@@ -142,7 +142,7 @@ def _part(
     for (index,), rows in kept.partition_by("_dialect", as_dict=True, maintain_order=True).items():
         dialect = order[int(index)]
         definition = library.formats[dialect.definition]
-        decoded = decode.decode(rows.drop("_dialect"), dialect, definition)
+        decoded = decode.decode(_alike(rows.drop("_dialect"), dialect, library), dialect, definition)
         broken = decoded.filter(pl.col("unparsed_reason").is_not_null())
         if broken.height:
             bad.append(broken.select("line", "unparsed_reason"))
@@ -162,6 +162,15 @@ def _part(
     if not frames:
         return pl.DataFrame(), counts
     return _finished(pl.concat(frames, how="diagonal"), lines, redactor, root), counts
+
+
+def _alike(rows: pl.DataFrame, dialect: Dialect, library: Library) -> pl.DataFrame:
+    """Adds `x_alike`, where other formats' lines look like a dialect's: all dialects that a line fits, the claimant first."""
+    rivals = library.rivals(dialect)
+    if not rivals:
+        return rows
+    fits = [pl.when(pl.col("text").str.contains(r.line)).then(pl.lit(r.parser)) for r in rivals]
+    return rows.with_columns(pl.concat_list(fits).list.drop_nulls().list.join("|").alias("x_alike"))
 
 
 def _reason(text: pl.Expr) -> pl.Expr:

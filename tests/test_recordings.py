@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from occorr import definitions, ingest, read, redact
+from occorr import definitions, facts, ingest, lookalikes, read, redact
 
 FOLDER = Path(__file__).parent / "recordings"
 LOGS = sorted(p for p in FOLDER.glob("*/*") if p.suffix in (".log", ".stderr"))
@@ -36,7 +36,9 @@ def truth(proxy: str) -> list[dict]:
 @cache
 def events(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     blob = next(read.blobs([path]))
-    return ingest.ingest(blob, definitions.builtin(), redact.Redactor(b"k", enabled=False), all_lines=True)
+    found, source = ingest.ingest(blob, definitions.builtin(), redact.Redactor(b"k", enabled=False), all_lines=True)
+    (settled,), source = lookalikes.settle([found], source, facts.frame([]), definitions.builtin())
+    return settled, source
 
 
 def span(row: dict) -> tuple[int | None, int | None]:
@@ -129,6 +131,8 @@ def test_damaged_lines_are_not_understood(path, mutation):
     damaged = {i + 1: MUTATIONS[mutation](line) for i, line in enumerate(lines) if i % 3 == 2}
     # an epoch stamp has no month, and where no blank is the ends cannot be exchanged
     damaged = {i: line for i, line in damaged.items() if line != lines[i - 1] and not (mutation == "no such month" and re.search(r'"ts":\d|"msec"|begin=|begin_ms', line))}
+    # cut behind its status and size a line is a whole one of a shorter format
+    damaged = {i: line for i, line in damaged.items() if not re.search(r'" \d{3} \d+$', line)}
     text = "".join(damaged.get(i, line) + "\n" for i, line in enumerate(lines, 1))
     found, _ = ingest.ingest(read.Blob("x", text.encode(), "0"), definitions.builtin(), redact.Redactor(b"k", enabled=False), all_lines=True)
     assert found.filter((pl.col("event_name") != "unparsed") & pl.col("log_line").is_in(list(damaged))).get_column("log_record_original").to_list() == []
