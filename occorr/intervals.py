@@ -59,7 +59,7 @@ def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, e
     later = high + pl.when(cause == "restart.oom").then(DYING).when(cut).then(EOF).otherwise(0)
     best = pl.col("timestamp").cast(pl.Int64)
     own = own.with_columns(earlier.alias("_low"), later.alias("_high")).with_columns(
-        pl.max_horizontal(pl.min_horizontal(best, "_high"), "_low").cast(schema.TS).alias("timestamp"), pl.col("_low").cast(schema.TS).alias("time_earliest"), pl.col("_high").cast(schema.TS).alias("time_latest"))  # fmt: skip
+        pl.when(best.is_not_null()).then(pl.max_horizontal(pl.min_horizontal(best, "_high"), "_low")).cast(schema.TS).alias("timestamp"), pl.col("_low").cast(schema.TS).alias("time_earliest"), pl.col("_high").cast(schema.TS).alias("time_latest"))  # fmt: skip
     return own.select(rows.columns)
 
 
