@@ -98,6 +98,10 @@ class Segment:
         """The offset at reference times, ns."""
         return self.offset + self.drift * (when - self.origin)
 
+    def later(self, by: float) -> Segment:
+        """The same in times that begin `by` ns earlier."""
+        return replace(self, start=self.start + by, end=self.end + by, first=self.first + by, last=self.last + by, origin=self.origin + by, knots=self.knots + by)
+
     def error(self, when: Floats) -> Floats:
         """Half-width of the bound at reference times, ns; wider with the distance from the anchors' span."""
         if self.status != "aligned":
@@ -386,14 +390,18 @@ def _tightest(given: Anchors, line: _Line, sample: Anchors, below: Flags, above:
 
 
 def _tile(given: Anchors, pieces: list[tuple[int, int, Anchors]]) -> list[Segment]:
-    """Segments beside each other; between two of them one for the time in which the clock was set, as wide as both."""
+    """Segments of stretches of the anchors."""
     starts = [p[2].at[0] for p in pieces[1:]]
     cuts = np.searchsorted(given.at, starts)
     parts = [given.only(_span(a, b)) for a, b in zip([0, *cuts], [*cuts, len(given)], strict=True)]
     found = [_estimate(part, piece[2]) for part, piece in zip(parts, pieces, strict=True)]
+    return beside(found, [_gap(given, one, two) for one, two in zip(found, found[1:], strict=False)])
+
+
+def beside(found: list[Segment], gaps: list[tuple[float, float]]) -> list[Segment]:
+    """Segments one after the other; the gap between two, in which the clock was set, is one of its own, as wide as both."""
     out: list[Segment] = []
-    for one, two in zip(found, found[1:], strict=False):
-        begin, end = _gap(given, one, two)
+    for one, two, (begin, end) in zip(found, found[1:], gaps, strict=False):
         out.append(replace(one, start=out[-1].end if out else -np.inf, end=begin))
         when = np.array([begin, end])
         both = np.concatenate([one.at(when) - one.error(when), two.at(when) - two.error(when)]), np.concatenate([one.at(when) + one.error(when), two.at(when) + two.error(when)])

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from occorr import causes, closes, definitions, episodes, facts, ingest, link, lookalikes, place, read, redact, resources, rules, schema, scope
-from occorr.clocks import align, years
+from occorr.clocks import align
 from occorr.errors import NothingParsableError
+from occorr.zones import years
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

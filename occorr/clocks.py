@@ -7,18 +7,16 @@ place, then with narrow ones for the bound. offset = this clock − reference, a
 
 from __future__ import annotations
 
-from calendar import isleap
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final, Literal
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
 
-from occorr import alignment, schema, times
+from occorr import alignment, schema, zones
 from occorr.alignment import vote
 
 if TYPE_CHECKING:
@@ -26,12 +24,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-NO_YEAR: Final = datetime(2000, 12, 31, tzinfo=UTC)  # a leap year, so that every date exists
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 QUARTER: Final = 900 * SECOND
-HALF_YEAR: Final = 182 * 86_400 * SECOND
-RECORDERS: Final = ("host", "recorder", "runner", "desktop", "kubelet")  # clocks of envelopes: no container's TZ says theirs
 REACH: Final = 14 * 3600 * SECOND
 ENOUGH: Final = 3  # anchors that must agree
 ASSUMED_ERROR: Final = 2 * SECOND  # what an unverified clock is taken to be off by at most, for windows
@@ -49,6 +44,10 @@ LINES: Final = 6  # … of so many lines
 LINE_ERROR: Final = 1 * MS  # what that may be off by
 FAR_ENOUGH: Final = 6  # … for an offset of more than NEARBY
 NEARBY: Final = 5 * SECOND
+STEP: Final = 400 * MS  # the least step of a clock that is told from lags
+NEAR: Final = 20 * MS  # what drift moves a place by in the usual span
+TICKS: Final = (SECOND, 100 * MS, 10 * MS)  # resolutions that stamps may have although they are written with more digits
+UNMOVED: Final = 8  # moments whose further digits are all zero: by chance once in 10^8 for the least of them
 THIN: Final = 300
 WIDEST: Final = 30 * SECOND  # a place known no better than this settles nothing
 MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is ambiguous
@@ -249,8 +248,8 @@ def align(
     Returns:
         events with `clock_id` and `timestamp_raw` in UTC; CLOCKS.
     """
-    events = named(assign(complete_roles(events)), given or {})
-    events, zones = _zones(events, facts, tz)
+    events = ticks(named(assign(complete_roles(events)), given or {}))
+    events, origins = zones.to_utc(events, facts, tz)
     ids = events.filter(pl.col("timestamp_raw").is_not_null()).get_column("clock_id").drop_nulls().unique().sort().to_list()
     engine = "engine" in ids or events.get_column("observed_clock_id").eq("engine").any()
     main = next((i for i in ids if i.startswith("gateway")), None)
@@ -270,9 +269,20 @@ def align(
             found[clock] = _gateway(events, clock)
         else:
             found[clock] = _proxy(events, clock, found)
-    table = _table(found, zones, events)
+    table = _table(found, origins, events)
     told = pl.col("clock_id").is_in(list((given or {}).values()))
     return events, table.with_columns(pl.when(told).then(pl.concat_str("method", pl.lit("; named by --clock"))).otherwise("method").alias("method"))
+
+
+def ticks(events: pl.DataFrame) -> pl.DataFrame:
+    """Coarser resolutions where digits are written that the clock never moves, as milliseconds that are always 000."""
+    raw = pl.col("timestamp_raw").cast(pl.Int64)
+    for tick in TICKS:
+        still = (raw % tick == 0).all() & (raw.n_unique() >= UNMOVED)
+        coarse = events.filter(raw.is_not_null() & (pl.col("time_resolution_ns") < tick)).group_by("clock_id").agg(still.alias("_still")).filter("_still")
+        if coarse.height:
+            events = events.join(coarse, on="clock_id", how="left", maintain_order="left").with_columns(pl.when(pl.col("_still") & (pl.col("time_resolution_ns") < tick)).then(pl.lit(tick, pl.Int64)).otherwise("time_resolution_ns").alias("time_resolution_ns")).drop("_still")
+    return events
 
 
 def complete_roles(events: pl.DataFrame) -> pl.DataFrame:
@@ -280,190 +290,66 @@ def complete_roles(events: pl.DataFrame) -> pl.DataFrame:
     return events if "role" in events.columns else events.with_columns(pl.lit(None, pl.String).alias("role"))
 
 
-def years(events: pl.DataFrame) -> pl.DataFrame:
-    """Gives stamps without a year theirs: by the other stamp of the line, else by the order and the other sources.
-
-    In one file the stamps go up, so a step back by half a year is New Year. The last one is put into the latest year that
-    is not after the newest stamp that has a year; where no stamp has one, into this year or the last.
-    """
-    for column, other in (("timestamp_raw", "observed_timestamp"), ("observed_timestamp", "timestamp_raw")):
-        if column in events.columns and events.select((pl.col(column).dt.year() == times.YEARLESS).any()).item():
-            events = _with_years(events, column, other)
-    return events
-
-
-def _with_years(events: pl.DataFrame, column: str, other: str) -> pl.DataFrame:
-    stamps = [c for c in (column, other) if c in events.columns]
-    dated = pl.concat([events.get_column(c).rename("t") for c in stamps]).drop_nulls()
-    newest = dated.filter(dated.dt.year() > times.YEARLESS).max()
-    # without any year the day of the analysis must not decide: the same input gives the same bytes
-    limit = (newest if isinstance(newest, datetime) else NO_YEAR) + timedelta(days=1)
-    context = pl.when(pl.col(other).dt.year() > times.YEARLESS).then(pl.col(other)) if other in events.columns else pl.lit(None, schema.TS)
-    rows = events.with_row_index("_row").filter(pl.col(column).dt.year() == times.YEARLESS).select("_row", "log_file_path", "part", "seq", pl.col(column).alias("t"), context.alias("context"))
-    found: list[pl.DataFrame] = []
-    for (_path, _part), group in rows.sort("seq").group_by("log_file_path", "part", maintain_order=True):
-        step = group.get_column("t").cast(pl.Int64).diff().fill_null(0).to_numpy()
-        rolls = np.cumsum((step < -HALF_YEAR).astype(np.int64) - (step > HALF_YEAR).astype(np.int64))
-        base = _base_year(group, rolls, limit)
-        chosen = pl.Series("year", base + rolls, dtype=pl.Int32)
-        told = group.with_columns(chosen).with_columns(pl.when(pl.col("context").is_not_null()).then(_nearest_year(pl.col("t"), pl.col("context"))).otherwise("year").alias("year"))
-        origin = "the other sources" if isinstance(newest, datetime) else f"assumed: no stamp has one, {NO_YEAR:%Y} stands for it"
-        found.append(told.select("_row", pl.col("t").dt.replace(year=pl.col("year")).alias("_whole"), pl.when(pl.col("context").is_not_null()).then(pl.lit("the other stamp of the line")).otherwise(pl.lit(origin)).alias("_origin")))
-    joined = events.with_row_index("_row").join(pl.concat(found), on="_row", how="left", maintain_order="left")
-    before = pl.col("year_origin") if "year_origin" in events.columns else pl.lit(None, pl.String)
-    yearless = pl.col(column).dt.year() == times.YEARLESS
-    return joined.with_columns(pl.when(yearless).then("_whole").otherwise(column).alias(column), pl.coalesce("_origin", before).alias("year_origin")).drop("_row", "_whole", "_origin")
-
-
-def _nearest_year(stamp: pl.Expr, context: pl.Expr) -> pl.Expr:
-    """The year, of the context's and its neighbours, that puts the stamp nearest to the context."""
-    year = context.dt.year()
-    best, distance = year, (stamp.dt.replace(year=year) - context).dt.total_seconds().abs()
-    for step in (-1, 1):
-        away = (stamp.dt.replace(year=year + step) - context).dt.total_seconds().abs()
-        better = (away < distance).fill_null(value=False)
-        best, distance = pl.when(better).then(year + step).otherwise(best), pl.when(better).then(away).otherwise(distance)
-    return best
-
-
-def _base_year(group: pl.DataFrame, rolls: NDArray[np.int64], limit: datetime) -> int:
-    """The year of a group's first stamp: the latest with which no stamp is after the limit and every 29 February exists."""
-    stamps = group.get_column("t").to_list()
-    leap = {int(r) for r, t in zip(rolls, stamps, strict=True) if (t.month, t.day) == (2, 29)}
-    highest = int(rolls.max())
-    last = max(t.replace(tzinfo=None) for t, r in zip(stamps, rolls, strict=True) if r == highest)
-    for year in range(limit.year, limit.year - 9, -1):
-        if any(not isleap(year - highest + r) for r in leap):
-            continue
-        if (year, last.month, last.day) <= (limit.year, limit.month, limit.day):
-            return year - highest
-    return limit.year - highest
-
-
-def _zones(events: pl.DataFrame, facts: pl.DataFrame, tz: str | None) -> tuple[pl.DataFrame, dict[str, tuple[str, str]]]:
-    """Naive stamps to UTC: by `--tz`, by the sibling log of the same program, by the container's TZ, by a second stamp of the line, else as UTC."""
-    origins: dict[str, tuple[str, str]] = {}
-    events = events.with_columns(pl.lit(0, pl.Int64).alias("zone_slack_ns"), pl.lit(value=False).alias("zone_assumed"))
-    bare = ~pl.col("zone_inline").fill_null(value=True) & pl.col("timestamp_raw").is_not_null()
-    around = ~pl.col("observed_zone_inline").fill_null(value=True) & pl.col("observed_timestamp").is_not_null()
-    naive = pl.concat([events.filter(bare).get_column("clock_id"), events.filter(around).get_column("observed_clock_id").rename("clock_id")])
-    for clock in naive.drop_nulls().unique().sort().to_list():
-        role = "gateway" if clock.startswith("gateway") else "proxy"
-        zone, origin = _container_zone(facts, role, clock) if clock not in RECORDERS else ("", "")
-        shift = None if tz else _sibling_shift(events, clock)
-        why = "the access log of the same proxy"
-        if shift is None and not tz and not zone:
-            shift, why = _second_shift(events, clock, around), "a second stamp of its lines"
-        if tz:
-            zone, origin = tz, "--tz"
-        elif shift is not None:
-            zone, origin = f"UTC{'+' if shift >= 0 else '-'}{abs(shift) // (3600 * SECOND):02d}:{abs(shift) // (60 * SECOND) % 60:02d}", why
-        elif not zone:
-            zone, origin = "UTC", "assumed"
-        fixed = shift if shift is not None and not tz else None
-        mine, theirs = (pl.col("clock_id") == clock) & bare, (pl.col("observed_clock_id") == clock) & around
-        first, slack = _to_utc(pl.col("timestamp_raw"), zone, fixed)
-        events = events.with_columns(
-            pl.when(mine).then(first).otherwise("timestamp_raw").alias("timestamp_raw"),
-            pl.when(mine).then(slack).otherwise("zone_slack_ns").alias("zone_slack_ns"),
-            pl.when(mine).then(pl.lit(origin == "assumed")).otherwise("zone_assumed").alias("zone_assumed"),
-            pl.when(theirs).then(_to_utc(pl.col("observed_timestamp"), zone, fixed)[0]).otherwise("observed_timestamp").alias("observed_timestamp"),
-        )
-        origins[clock] = (zone, origin)
-    return _dated(events), origins
-
-
-def _to_utc(stamp: pl.Expr, zone: str, shift: int | None) -> tuple[pl.Expr, pl.Expr]:
-    """A naive stamp (as if UTC) in UTC, and how much later it may also be: a local time that the end of summer repeats is two.
-
-    One that the beginning of summer leaves out comes from a clock that was not yet changed: the offset before holds.
-    """
-    if shift is not None:
-        return (stamp.cast(pl.Int64) - shift).cast(schema.TS), pl.lit(0, pl.Int64)
-    local = stamp.dt.replace_time_zone(None)
-
-    def at(wall: pl.Expr, choice: Literal["earliest", "latest"]) -> pl.Expr:
-        return wall.dt.replace_time_zone(zone, ambiguous=choice, non_existent="null").dt.convert_time_zone("UTC")
-
-    hour = pl.duration(hours=1, time_unit="ns")
-    first, second = (pl.coalesce(at(local, c), at(local - hour, c) + hour).cast(schema.TS) for c in ("earliest", "latest"))
-    return first, second.cast(pl.Int64) - first.cast(pl.Int64)
-
-
-def _second_shift(events: pl.DataFrame, clock: str, around: pl.Expr) -> int | None:
-    """Zone in ns, from lines with two stamps of which the other one carries its zone: the quarter of an hour that most show."""
-    outer = events.filter((pl.col("observed_clock_id") == clock) & around & pl.col("zone_inline") & (pl.col("clock_id") != clock) & pl.col("time_semantics").is_in(["at_event", "at_end"]))
-    inner = events.filter((pl.col("clock_id") == clock) & ~pl.col("zone_inline").fill_null(value=True) & pl.col("observed_zone_inline") & (pl.col("observed_clock_id") != clock) & pl.col("time_semantics").is_in(["at_event", "at_end"]))
-    raw, seen = pl.col("timestamp_raw").cast(pl.Int64), pl.col("observed_timestamp").cast(pl.Int64)
-    undated = pl.col("timestamp_raw").dt.year() < times.YEARLESS
-    day = 86_400 * SECOND
-    wrapped = (raw - seen + day // 2) % day - day // 2
-    diff = pl.concat([outer.select((seen - raw).alias("d")), inner.select(pl.when(undated).then(wrapped).otherwise(raw - seen).alias("d"))]).drop_nulls().head(THIN * 10)
-    near = diff.with_columns((pl.col("d") / QUARTER).round().cast(pl.Int64).alias("q")).filter(((pl.col("d") - pl.col("q") * QUARTER).abs() <= 60 * SECOND) & (pl.col("d").abs() <= REACH))
-    votes = near.group_by("q").len().sort("len", "q", descending=[True, False])
-    if votes.is_empty() or votes.item(0, "len") < PLATEAU * diff.height:
-        return None
-    return int(votes.item(0, "q")) * QUARTER
-
-
-def _dated(events: pl.DataFrame) -> pl.DataFrame:
-    """Gives stamps without a date (terminal style) the day on which they fit the envelope's or the other sources' span."""
-    undated = pl.col("timestamp_raw").is_not_null() & (pl.col("timestamp_raw").dt.year() <= 1971)
-    if not events.select(undated.any()).item():
-        return events
-    day = 86_400 * SECOND
-    first = events.filter(~undated).get_column("timestamp_raw").min()
-    context = pl.coalesce(pl.col("observed_timestamp"), pl.lit(first, schema.TS))
-    clock = pl.col("timestamp_raw").cast(pl.Int64)
-    wrapped = (clock.diff().over("log_file_path", "part", order_by="seq").fill_null(0) < -day // 2).cast(pl.Int64).cum_sum().over("log_file_path", "part", order_by="seq")
-    near = ((context.cast(pl.Int64) - clock + day // 2) // day) * day
-    base = pl.when(pl.col("observed_timestamp").is_not_null()).then(near).otherwise((context.cast(pl.Int64) // day + wrapped) * day)
-    return events.with_columns(pl.when(undated).then((clock + base).cast(schema.TS)).otherwise("timestamp_raw").alias("timestamp_raw"))
-
-
-def _container_zone(facts: pl.DataFrame, role: str, clock: str) -> tuple[str, str]:
-    """The TZ variable of the container in that role, where it is one and the same."""
-    subjects = facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with(role)).get_column("subject").to_list()
-    named = facts.filter((pl.col("key") == "env.TZ") & pl.col("subject").is_in(subjects)).get_column("value").unique().to_list()
-    if not subjects:
-        images = facts.filter((pl.col("key") == "image") & pl.col("value").str.contains(clock.split(":", maxsplit=1)[0])).get_column("subject").to_list()
-        named = facts.filter((pl.col("key") == "env.TZ") & pl.col("subject").is_in(images)).get_column("value").unique().to_list()
-    if len(named) == 1:
-        try:
-            ZoneInfo(named[0])
-        except (KeyError, ValueError, OSError):
-            return "", ""
-        return named[0], "the container's TZ"
-    return "", ""
-
-
-def _sibling_shift(events: pl.DataFrame, clock: str) -> int | None:
-    """Zone of an error log without one, in ns, found against the access log of the same proxy by client and second."""
-    own = events.filter(pl.col("clock_id") == clock)
-    errors = own.filter((pl.col("event_name") == "proxy.error") & ~pl.col("zone_inline").fill_null(value=True) & pl.col("client_address").is_not_null()).select("client_address", pl.col("timestamp_raw").cast(pl.Int64).alias("e")).head(THIN)
-    access = own.filter((pl.col("event_name") == "http.access") & pl.col("zone_inline") & (pl.col("http_response_status_code") >= 400)).select("client_address", pl.col("timestamp_raw").cast(pl.Int64).alias("a")).head(THIN * 3)
-    pairs = errors.join(access, on="client_address").with_columns(((pl.col("e") - pl.col("a")) / QUARTER).round().cast(pl.Int64).alias("q"))
-    close = pairs.filter(((pl.col("e") - pl.col("a") - pl.col("q") * QUARTER).abs() <= 2 * SECOND) & (pl.col("q").abs() * QUARTER <= REACH))
-    votes = close.group_by("q").agg(pl.col("e").n_unique().alias("n")).sort("n", "q", descending=[True, False])
-    if votes.is_empty() or votes.item(0, "n") < min(2, errors.height):
-        return None
-    if votes.height > 1 and votes.item(1, "n") > MARGIN * votes.item(0, "n"):
-        return None
-    return int(votes.item(0, "q")) * QUARTER
-
-
 def _settle(pairs: pl.DataFrame, windows: tuple[NDArray[np.int64], NDArray[np.int64]], method: str, extra: int) -> Estimate | None:
     """An offset from pairs of stamps and from windows that hold it: the place first, then offset, drift and bound.
 
     Args:
-        pairs: candidate pairs: `p`, this clock's stamp; `g`, the aligned stamp of the other side; `width`, the resolution
-            of p. A stamp truncated to `width` stands for [p, p + width), so the offset lies in [p − g, p − g + width) but
+        pairs: candidate pairs: `p`, this clock's time of the end; `g`, the aligned stamp of the other side; `at`, when this
+            clock was read, which is the beginning where the end is told by a duration; `width`, the resolution of p. A stamp truncated to `width` stands for [p, p + width), so the offset lies in [p − g, p − g + width) but
             for lags.
         windows: lower and upper ends of wider intervals that must hold the offset.
         method: what the anchors are, for the table.
         extra: half-width of the other side's own bound, ns.
     """
-    pairs = pairs.sort("g", "p")
+    pairs = pairs.sort("at", "g", "p")
+    none = np.empty(0, np.int64)
+    cut = _set_at(pairs)
+    if cut is not None:
+        one, two = (_steady(part, (none, none), method, extra, sure=True) for part in (pairs.filter(pl.col("at") <= cut), pairs.filter(pl.col("at") > cut)))
+        if one is not None and two is not None and one.segments and two.segments:
+            found = [*one.segments, *(s.later(two.base - one.base) for s in two.segments)]
+            return _linear(alignment.beside(found, [(found[0].last, found[1].first)]), one.base, extra, method)
+    return _steady(pairs, windows, method, extra)
+
+
+def _set_at(pairs: pl.DataFrame) -> int | None:
+    """When the clock was set, ns on the other side's clock: two places, each held by the anchors on one side of a moment.
+
+    A connection that one place explains is not asked for the other, so that chance agreement has only the rest.
+    """
+    if pairs.is_empty():
+        return None
+    p, g, read, width = (pairs.get_column(c).to_numpy() for c in ("p", "g", "at", "width"))
+    low, high = p - g - FINE[1], p - g + width - FINE[0]
+    first = _held(low, high)
+    rest = ~first & ~np.isin(p, p[first]) & ~np.isin(g, g[first])
+    if first.sum() < ENOUGH or rest.sum() < ENOUGH:
+        return None
+    second = np.zeros(len(p), np.bool_)
+    second[rest] = _held(low[rest], high[rest])
+    apart = abs(float(np.median(p[first] - g[first])) - float(np.median(p[second] - g[second])))
+    if second.sum() < ENOUGH or apart < STEP + float(np.median(width)):
+        return None
+    at = np.concatenate([read[first], read[second]])
+    side = np.concatenate([np.ones(int(first.sum()), np.int64), -np.ones(int(second.sum()), np.int64)])
+    order = np.argsort(at, kind="stable")
+    balance = np.cumsum(side[order])  # greatest distance from 0: where one place ends and the other begins
+    where = int(np.argmax(np.abs(balance - balance[-1] / 2)))
+    sign = np.sign(balance[where] - balance[-1] / 2)
+    wrong = int((side[order][: where + 1] != sign).sum() + (side[order][where + 1 :] != -sign).sum())
+    if wrong > alignment.VIOLATED * len(at) or where + 1 >= len(at):
+        return None
+    return int(at[order][where])
+
+
+def _held(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which intervals hold the place that most of them share, or nearly, as drift may move it."""
+    start, end, _ = vote(low, high)
+    return (low <= end + NEAR) & (high >= start - NEAR)
+
+
+def _steady(pairs: pl.DataFrame, windows: tuple[NDArray[np.int64], NDArray[np.int64]], method: str, extra: int, *, sure: bool = False) -> Estimate | None:
+    """An estimate of a clock that nobody set; `sure`: chance agreement was ruled out."""
     diff, width = (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
     if len(diff) + len(windows[0]) == 0:
         return None
@@ -472,7 +358,7 @@ def _settle(pairs: pl.DataFrame, windows: tuple[NDArray[np.int64], NDArray[np.in
     far = (high < start - 2 * COARSE) | (low > end + 2 * COARSE)
     rival = vote(low[far], high[far])[2] if far.any() else 0
     # Chance agreement grows with the range that is searched: far from zero more anchors must agree.
-    needed = ENOUGH if start <= NEARBY and end >= -NEARBY else FAR_ENOUGH
+    needed = ENOUGH if sure or (start <= NEARBY and end >= -NEARBY) else FAR_ENOUGH
     if support < needed or rival > MARGIN * support:
         return None
     near = (diff - COARSE <= end) & (diff + width + COARSE >= start)
@@ -499,8 +385,8 @@ def _narrow(diff: NDArray[np.int64], width: NDArray[np.int64], low: int, high: i
 
 def _ends(pairs: pl.DataFrame, place: tuple[int, int], method: str, extra: int) -> Estimate | None:
     """Offset and drift from the ends of the same connections that agree with the place but for drift."""
-    base = int(pairs.item(0, "g"))  # sorted
-    at, diff, width = pairs.get_column("g").to_numpy() - base, (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
+    base = int(pairs.item(0, "at"))  # sorted
+    at, diff, width = pairs.get_column("at").to_numpy() - base, (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
     reach = alignment.DRIFT * (at.max() - at.min())
     low, high = diff - FINE[1], diff + width - FINE[0]
     likely = (low <= place[1] + reach) & (high >= place[0] - reach)
@@ -514,7 +400,7 @@ def _ends(pairs: pl.DataFrame, place: tuple[int, int], method: str, extra: int) 
 
 def _even(pairs: pl.DataFrame, place: tuple[int, int], support: int, violated: float, method: str, extra: int) -> Estimate:
     """Too few anchors to tell a drift: what it may be is part of the bound."""
-    near = pairs.filter((pl.col("p") - pl.col("g") <= place[1] + COARSE) & (pl.col("p") + pl.col("width") - pl.col("g") >= place[0] - COARSE)).get_column("g")
+    near = pairs.filter((pl.col("p") - pl.col("g") <= place[1] + COARSE) & (pl.col("p") + pl.col("width") - pl.col("g") >= place[0] - COARSE)).get_column("at")
     base = int(near.item(0))  # sorted
     span = float(int(near.item(-1)) - base)
     error = (place[1] - place[0]) / 2 + SYSTEMATIC + alignment.DRIFT * span / 2
@@ -580,7 +466,7 @@ def _proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
     if access.is_empty() or not gateways:
         return none
     end = pl.when(pl.col("time_semantics") == "at_start").then(base + pl.col("duration_ns").fill_null(0)).otherwise(base)
-    ours = access.filter(pl.col("http_response_status_code").is_in([101, 0])).select("client_address", pl.col("user_agent_original").replace(["-", ""], None).alias("agent"), "duration_ns", end.alias("p"), pl.col("time_resolution_ns").fill_null(SECOND).alias("width"))
+    ours = access.filter(pl.col("http_response_status_code").is_in([101, 0])).select("client_address", pl.col("user_agent_original").replace(["-", ""], None).alias("agent"), "duration_ns", end.alias("p"), (end - base).alias("before"), pl.col("time_resolution_ns").fill_null(SECOND).alias("width"))
     theirs = gateway_closes(events).filter(pl.col("clock_id").is_in(list(gateways)))
     moment, bound = aligned(gateways, theirs.get_column("clock_id"), theirs.get_column("at"))
     theirs = theirs.with_columns(pl.Series("g", moment)).select("forwarded_for", pl.col("duration_ns").alias("lasted"), "g", "remote_address", "gateway_agent", "client_mode")
@@ -592,8 +478,8 @@ def _proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
     keyed = ours.join(theirs.filter(pl.col("forwarded_for").is_not_null()), left_on="client_address", right_on="forwarded_for").filter(same_agent)
     loose = _thin(ours.filter(pl.col("duration_ns").is_not_null())).join(_thin(theirs.filter(pl.col("forwarded_for").is_null() & pl.col("lasted").is_not_null())), how="cross").filter(spread & (pl.col("lasted") > 500 * MS) & same_kind)
     blind = _thin(ours.filter(pl.col("duration_ns").is_null())).join(_thin(theirs.filter(pl.col("forwarded_for").is_null())), how="cross").filter(same_kind)
-    columns = ["p", "g", "width"]
-    pairs = pl.concat([keyed.select(columns), loose.select(columns), blind.select(columns)]).filter((pl.col("p") - pl.col("g")).abs() <= REACH)
+    columns = ["p", "g", "width", "before"]
+    pairs = pl.concat([keyed.select(columns), loose.select(columns), blind.select(columns)]).with_columns((pl.col("g") - pl.col("before")).alias("at")).filter((pl.col("p") - pl.col("g")).abs() <= REACH)
     windows = _refusals(events, access, found)
     extra = int(np.median(bound)) if len(bound) else 0
     return _settle(pairs, windows, "the same connections and refusals at the gateway", extra) or _plausible(windows) or none
@@ -639,14 +525,14 @@ def _plausible(windows: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Estimate
     return Estimate(0, max(error, ASSUMED_ERROR), int(holds.sum()), 0.0, "refused attempts lie inside the gateway's downtime", "assumed")
 
 
-def _table(found: Mapping[str, Estimate], zones: Mapping[str, tuple[str, str]], events: pl.DataFrame) -> pl.DataFrame:
+def _table(found: Mapping[str, Estimate], origins: Mapping[str, tuple[str, str]], events: pl.DataFrame) -> pl.DataFrame:
     spans = {
         row["clock_id"]: row
         for row in events.filter(pl.col("timestamp_raw").is_not_null()).group_by("clock_id").agg(pl.col("timestamp_raw").min().cast(pl.Int64).alias("a"), pl.col("timestamp_raw").max().cast(pl.Int64).alias("b")).to_dicts()
     }
     rows = []
     for clock, e in sorted(found.items()):
-        zone, origin = zones.get(clock, ("as written", "the stamps carry it"))
+        zone, origin = origins.get(clock, ("as written", "the stamps carry it"))
         span = spans.get(clock, {})
         pieces = e.pieces()
         for at, piece in enumerate(pieces):

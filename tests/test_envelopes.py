@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import occorr
-from occorr import clocks, definitions, detect, ingest, read, schema, times, unwrap
+from occorr import definitions, detect, ingest, read, schema, times, unwrap, zones
 
 LIBRARY = definitions.builtin()
 SAMPLE = Path(__file__).parent.parent / "sample_logs" / "wrong-token-without-events"
@@ -130,7 +130,7 @@ def table(*rows: tuple[str | None, str | None], path: str = "a") -> pl.DataFrame
 
 
 def seen(frame: pl.DataFrame, path: str = "a") -> list[str]:
-    return clocks.years(frame).filter(pl.col("log_file_path") == path).sort("seq").get_column("observed_timestamp").dt.to_string("%Y-%m-%d").to_list()
+    return zones.years(frame).filter(pl.col("log_file_path") == path).sort("seq").get_column("observed_timestamp").dt.to_string("%Y-%m-%d").to_list()
 
 
 OTHER = table(("2027-01-02T00:00:00", None), path="b")
@@ -163,14 +163,14 @@ def test_a_second_stamp_in_the_line_decides():
 
 
 def test_no_other_stamp_at_all():
-    told = clocks.years(table((None, "1972-01-01T00:00:00")))
+    told = zones.years(table((None, "1972-01-01T00:00:00")))
     assert told.item(0, "observed_timestamp") <= datetime.now(UTC) + timedelta(days=1)
     assert told.item(0, "year_origin").startswith("assumed")
 
 
 # ---------------------------------------------------------------- zones
 def utc(local: str, zone: str) -> tuple[str, int]:
-    first, slack = clocks._to_utc(pl.col("t"), zone, None)
+    first, slack = zones._in_utc(pl.col("t"), zone, None)
     frame = pl.DataFrame({"t": [local]}).with_columns(pl.col("t").str.strptime(pl.Datetime("us"), "%Y-%m-%dT%H:%M:%S").cast(pl.Datetime("ns")).dt.replace_time_zone("UTC"))
     row = frame.select(first.dt.to_string("%Y-%m-%dT%H:%M:%S"), slack.alias("s")).row(0)
     return row[0], row[1] // 10**9
@@ -231,8 +231,8 @@ def test_a_second_stamp_gives_the_zone(tmp_path):
     lines = [f"2026-11-21T05:44:{s:02d}.123456789Z {error(f'2026/11/21 11:14:{s:02d}')}\n" for s in range(5)]
     (tmp_path / "error.log").write_text("".join(lines))
     result = occorr.analyze(tmp_path)
-    zones = {r["clock_id"]: (r["zone"], r["zone_origin"]) for r in result.clocks.to_dicts()}
-    assert zones["nginx"] == ("UTC+05:30", "a second stamp of its lines")
+    told = {r["clock_id"]: (r["zone"], r["zone_origin"]) for r in result.clocks.to_dicts()}
+    assert told["nginx"] == ("UTC+05:30", "a second stamp of its lines")
     assert result.timeline.item(0, "timestamp_raw") == datetime(2026, 11, 21, 5, 44, 0, tzinfo=UTC)
 
 

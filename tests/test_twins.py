@@ -15,7 +15,7 @@ SAMPLES = Path(__file__).resolve().parent.parent / "sample_logs"
     ("2026-11-21T11:13:45.413+05:30 [gateway] ready", Skew(offset=2.35), "2026-11-21T11:13:47.763+05:30 [gateway] ready"),
     ("2026-11-21T23:59:59.900Z x", Skew(offset=0.2), "2026-11-22T00:00:00.100Z x"),
     ("2026-11-21T05:43:45.413Z x", Skew(zone=330), "2026-11-21T11:13:45.413+05:30 x"),
-    ("2026-11-21T05:43:45.413Z x", Skew(digits=0), "2026-11-21T05:43:45Z x"),
+    ("2026-11-21T05:43:45.413Z x", Skew(digits=0), "2026-11-21T05:43:45.000Z x"),
     ('1.2.3.4 - - [21/Nov/2026:05:44:07 +0000] "GET / HTTP/1.1" 101', Skew(offset=-3600), '1.2.3.4 - - [21/Nov/2026:04:44:07 +0000] "GET / HTTP/1.1" 101'),
     ("2026/11/21 05:44:17 [error] 7#7: *9 connect()", Skew(offset=60), "2026/11/21 05:45:17 [error] 7#7: *9 connect()"),
     ('{"ts":1795239817.776983,"status":101}', Skew(offset=1.5), '{"ts":1795239819.276983,"status":101}'),
@@ -39,3 +39,30 @@ def test_a_skewed_twin_has_the_same_verdicts(name, source, skew, tmp_path):
     assert [row["status"] for row in changed] == ["aligned", "aligned"]
     moved = changed[1]["offset_ns"] - changed[0]["offset_ns"]
     assert abs(moved - skew.offset * 1e9) <= changed[0]["error_ns"] + changed[1]["error_ns"]
+
+
+@pytest.mark.parametrize("name", ["partition-behind-caddy", "paused-behind-haproxy"])
+def test_a_proxy_clock_that_was_set_is_two_segments(name, tmp_path):
+    before = occorr.analyze(SAMPLES / name)
+    stamps = before.timeline.get_column("timestamp").drop_nulls().cast(pl.Int64)
+    after = occorr.analyze(twin(SAMPLES / name, tmp_path / name, "proxy", Skew(at=(stamps.min() + stamps.max()) / 2e9, step=5.0)))
+    proxy = ~pl.col("clock_id").is_in(["gateway", "engine", "host", "other"])
+    first, gap, last = after.clocks.filter(proxy).sort("segment_start").to_dicts()
+    true = before.clocks.filter(proxy).row(0, named=True)
+    for row, step in ((first, 0), (last, 5e9)):
+        assert abs(row["offset_ns"] - step - true["offset_ns"]) <= row["error_ns"] + true["error_ns"]
+        assert row["error_ns"] < 50e6
+    assert "the clock was set in this time" in gap["method"]
+    assert gap["offset_ns"] - gap["error_ns"] <= first["offset_ns"] <= last["offset_ns"] <= gap["offset_ns"] + gap["error_ns"]
+    assert after.closes.get_column("cause").sort().equals(before.closes.get_column("cause").sort())
+
+
+@pytest.mark.parametrize("source", ["gateway", "proxy"])
+def test_a_clock_that_ticks_in_seconds_is_noticed_although_it_writes_milliseconds(source, tmp_path):
+    after = occorr.analyze(twin(SAMPLES / "partition-behind-caddy", tmp_path / "x", source, Skew(digits=0)))
+    own = after.timeline.filter((pl.col("source_kind") == source) & (pl.col("clock_id") != "engine") & pl.col("timestamp_raw").is_not_null())
+    assert own.height > 20
+    assert own.get_column("time_resolution_ns").min() == 10**9
+    row = after.clocks.filter(pl.col("clock_id") == own.item(0, "clock_id")).row(0, named=True)
+    assert row["status"] == "aligned"
+    assert abs(row["offset_ns"]) <= row["error_ns"] < 1.1e9  # the clock itself was right

@@ -44,8 +44,8 @@ def _text(skew: Skew, local: datetime, fraction: str, zone: timezone, form: str,
     moved = skew.moved(whole * 10**9 + (int(fraction.ljust(9, "0")) if fraction else 0))
     if skew.zone is not None:
         zone = timezone(timedelta(minutes=skew.zone))
-    if skew.digits is not None:
-        places = min(places, skew.digits)
+    if skew.digits is not None:  # the format keeps its digits, the clock does not move them
+        moved -= moved % 10 ** (9 - skew.digits)
     seconds, rest = divmod(moved, 10**9)
     return (EPOCH + timedelta(seconds=seconds)).astimezone(zone).strftime(form), f"{rest:09d}"[:places], zone if carries else None
 
@@ -85,8 +85,9 @@ def rewrite(line: str, skew: Skew) -> str:
 
     def epoch(m: re.Match) -> str:
         moved = skew.moved(int(m[1]) * 10**9 + int(m[2].ljust(9, "0")))
-        places = len(m[2]) if skew.digits is None else max(min(len(m[2]), skew.digits), 3)
-        return f"{moved // 10**9}.{f'{moved % 10**9:09d}'[:places]}"
+        if skew.digits is not None:
+            moved -= moved % 10 ** (9 - skew.digits)
+        return f"{moved // 10**9}.{f'{moved % 10**9:09d}'[: len(m[2])]}"
 
     return EPOCH_S.sub(epoch, SLASHED.sub(slashed, CLF.sub(clf, ISO.sub(iso, line))))
 
