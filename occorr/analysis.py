@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import causes, closes, definitions, episodes, facts, ingest, link, lookalikes, place, read, redact, resources, rules, schema, scope
+from occorr import causes, closes, customs, definitions, episodes, facts, ingest, link, lookalikes, place, read, redact, resources, rules, schema, scope
 from occorr.clocks import align
 from occorr.errors import NothingParsableError
 from occorr.zones import years
@@ -95,6 +95,7 @@ def analyze(
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
     inputs = list(read.blobs(given))
+    library = customs.extended(library, facts.texts(inputs))
     redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
     result = attribute([take(blob, library, redactor, all_lines=all_lines) for blob in inputs], library=library, tz=tz, offsets=offsets, clocks=clocks, redacted=redact_secrets)
     return _window(result, since_ns, until_ns, project)

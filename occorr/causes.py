@@ -67,7 +67,7 @@ def judge(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame, fa
     wide = intervals.settle(wide, verdicts, named, events)
     evidence = _evidence(wide, findings, verdicts, named, events)
     rows = wide.join(verdicts, on="close_id", how="left", maintain_order="left").with_columns(pl.coalesce(pl.col("instance").str.extract(r"([^/]+)$", 1), pl.lit(place[0])).alias("service_name"), pl.coalesce(pl.col("instance").str.extract(r"^([^/]+)/", 1), pl.lit(place[1])).alias("compose_project"))
-    rows = rows.with_columns(_missing().alias("missing"))
+    rows = rows.with_columns(_missing(facts).alias("missing"))
     rows, incidents = _incidents(rows, named, causes)
     return Judged(rows, evidence, incidents, named)
 
@@ -257,8 +257,8 @@ def _cites() -> dict[str, tuple[str, ...]]:
     return {rule.id: rule.cites for cause in rules.builtin() for rule in cause.rules}
 
 
-def _missing() -> pl.Expr:
-    """What would settle a close that is not settled."""
+def _missing(facts: pl.DataFrame) -> pl.Expr:
+    """What would settle a close that is not settled; a proxy's configuration may say that its logs cannot."""
     open_ = pl.col("verdict") != "decisive"
     when = pl.coalesce(pl.col("timestamp").dt.strftime("%H:%M:%S"), pl.lit("that time"))
     asks = [
@@ -269,6 +269,10 @@ def _missing() -> pl.Expr:
         pl.when(open_ & (pl.col("p_clock_status") == "assumed").fill_null(value=False)).then(pl.lit("nothing ties the proxy's clock to the gateway's; log $msec and $request_time")),
         pl.when(open_ & ~pl.col("c_seen") & pl.col("code_client").is_null() & (pl.col("code_gateway").is_null() | (pl.col("code_gateway") == 1006))).then(pl.lit("what the client saw (its close code and reason)")),
     ]  # fmt: skip
+    hidden = {"logging.access": ~pl.col("p_seen"), "logging.duration": pl.col("p_seen") & pl.col("p_duration").is_null(), "logging.errors": pl.col("p_seen") & pl.col("p_error_event").is_null()}
+    for key, subject, text in facts.filter(pl.col("key").is_in(list(hidden))).select("key", "subject", "value").unique(maintain_order=True).rows():
+        its = pl.col("p_kind").is_null() | (pl.lit(subject) == pl.concat_str(pl.lit("proxy:"), "p_kind"))
+        asks.append(pl.when(open_ & (pl.col("via") != "direct") & hidden[key].fill_null(value=False) & its).then(pl.lit(text)))
     return pl.concat_list(asks).list.drop_nulls()
 
 

@@ -10,11 +10,16 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from occorr import configs, definitions
+from occorr.definitions import Library
 from occorr.errors import OccorrError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from occorr.configs import Declared
+
+_HEAD: Final = 'title = "{title}"\nsource_kind = "proxy"\nkeep_all = true\n\n'
 _META: Final = re.compile(r"([\\.^$*+?()\[\]{}|])")
 _ITEMS: Final = r"[^\s,]+(?:(?:,| :) [^\s,]+)*"  # nginx: one item an attempt
 
@@ -131,6 +136,52 @@ def from_apache(text: str) -> str:
         else:
             draft.literal(part)
     return _definition(draft)
+
+
+OWN: Final = "_own"  # ends the names of the formats that configurations declare
+_LAST: Final = 95  # their rank: they come behind what is built in, unless they claim more
+_KNOWN: Final = {("nginx", "combined"): "nginx_access/combined", ("apache", "combined"): "apache/combined", ("apache", "common"): "apache/common", ("apache", "vhost_combined"): "apache/vhost_combined"}
+
+
+def extended(library: Library, texts: Iterable[str]) -> Library:
+    """The library with the log formats that proxies' configurations among some texts declare, and which log is written in which.
+
+    Args:
+        library: the definitions.
+        texts: texts that may be configurations.
+    """
+    declared = [d for text in texts if (kind := configs.kind(text)) is not None for d in configs.formats(kind, text)]
+    if not declared:
+        return library
+    formats, prefers = dict(library.formats), dict[str, list[str]]()
+    for kind in sorted({d.kind for d in declared}):
+        mine = [d for d in declared if d.kind == kind]
+        made = {d.name: _own(d) for d in mine if d.text}
+        merged = [text for text in made.values() if text]
+        if merged:
+            name = f"{kind}{OWN}"
+            formats[name] = definitions.parse(_HEAD.format(title=f"{kind}, a log format of the configuration") + "\n".join(merged), name, f"{kind} configuration")
+        for d in mine:
+            parsers = [f"{kind}{OWN}/{_identifier(d.name)}"] if made.get(d.name) else []
+            parsers += [_KNOWN[kind, d.name]] if (kind, d.name) in _KNOWN else []  # declared anew or not, it is whose it is
+            for file in d.files if parsers else ():
+                prefers.setdefault(file, []).extend(parsers)
+    return Library(formats, library.envelopes, {file: tuple(dict.fromkeys(parsers)) for file, parsers in prefers.items()})
+
+
+def _own(declared: Declared) -> str:
+    """The dialect of a declared format, or nothing where no variable of it is known."""
+    make = {"nginx": from_nginx, "haproxy": from_haproxy, "apache": from_apache}[declared.kind]
+    try:
+        text = make(declared.text)
+    except OccorrError:
+        return ""
+    dialect = text[text.index("[[dialect]]") :]
+    return dialect.replace('name = "custom"', f'name = "{_identifier(declared.name)}"').replace("rank = 15", f"rank = {_LAST}")
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W+", "_", name).strip("_") or "custom"
 
 
 def _statement(text: str, keyword: str) -> str:

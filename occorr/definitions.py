@@ -163,10 +163,15 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Library:
-    """All definitions that are known, by name."""
+    """All definitions that are known, by name.
+
+    `declared` holds the formats that a proxy's configuration among the inputs declares: name of a log (or `*`) → dialects that the
+    configuration has it written in.
+    """
 
     formats: Mapping[str, Definition]
     envelopes: Mapping[str, Envelope]
+    declared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:
@@ -487,6 +492,20 @@ def load(*folders: Path) -> Library:
     if problems:
         raise DefinitionError(problems)
     return Library(formats, envelopes)
+
+
+def parse(text: str, name: str, shown: str) -> Definition:
+    """One format from its TOML text.
+
+    Raises:
+        DefinitionError: holds every mistake of it.
+    """
+    file = _File(shown, text)
+    definition = _format(file, tomllib.loads(text), name)
+    file.compile()
+    if file.problems:
+        raise DefinitionError(file.problems)
+    return definition
 
 
 @cache

@@ -14,10 +14,10 @@ import json5
 import polars as pl
 import yaml
 
-from occorr import schema
+from occorr import configs, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from occorr.read import Blob
     from occorr.redact import Redactor
@@ -28,27 +28,6 @@ _REFERENCE: Final = re.compile(r"\$\w+|\$\{\w+(?::?[-?+]?)\}")
 MASKED: Final = re.compile(r"(?i)\*{2,}|<[\w -]+>|\[redacted[^\]]*\]|_*(?:openclaw_)?redacted_*|x{4,}")  # whoever collected the document took the secret out
 _PLAIN_ENV: Final = re.compile(r"^(?:TZ|OPENCLAW_(?!.*(?:TOKEN|SECRET|PASSWORD|KEY))\w+|NODE_OPTIONS|NODE_ENV|PORT|HOST|RELEASE)$")
 _PROXY_IMAGE: Final = re.compile(r"(?i)(?:^|[/_-])(nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)")
-CONFIG: Final = 1 << 20  # a configuration larger than this is none
-_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-# What a configuration must hold to be one, and where its timeouts stand. `timeout.idle` ends a silent connection,
-# `timeout.connect` and `timeout.handshake` one that never opened, `timeout.life` every one.
-_CONFIGS: Final = {
-    "nginx": ("nginx configuration", (r"(?m)^\s*(?:http|server|location|upstream|events)\b[^;\n]*\{", r";\s*(?:$|\n|\}|#)", r"(?m)(?:^|[\s;{])(?:proxy_pass|proxy_read_timeout|log_format|listen|server_name)\s[^\n]*;")),
-    "haproxy": ("HAProxy configuration", (r"(?m)^(?:defaults|frontend|backend|listen)\b", r"(?m)^\s+(?:bind|server|mode|timeout)\s")),
-    "apache": ("Apache httpd configuration", (r"(?m)^\s*(?:ProxyPass|ProxyPassMatch|ProxyTimeout|<VirtualHost|<Proxy|LogFormat)\b", r"(?m)^\s*(?:LoadModule|Listen|ServerName|ServerRoot|ProxyPass\w*|CustomLog)\s+\S")),
-    "caddy": ("Caddyfile", (r"(?m)^[^\n;]*\{\s*$", r"(?m)(?:^|[\s{])reverse_proxy\s", r"(?m)^\s*\}\s*$")),
-    "traefik": ("Traefik configuration", (r"(?m)^(?:entryPoints|http|providers|serversTransport):\s*$", r"(?m)^\s+(?:address|routers|services|file|docker|forwardingTimeouts):")),
-}  # fmt: skip
-_TIMEOUTS: Final = {
-    "nginx": ((r"\bproxy_read_timeout\s+([\w.]+)\s*;", "timeout.idle"), (r"\bproxy_send_timeout\s+([\w.]+)\s*;", "timeout.send"), (r"\bproxy_connect_timeout\s+([\w.]+)\s*;", "timeout.connect")),
-    "haproxy": (
-        (r"(?m)^\s*timeout\s+tunnel\s+(\w+)", "timeout.idle"), (r"(?m)^\s*timeout\s+client\s+(\w+)", "timeout.idle.client"), (r"(?m)^\s*timeout\s+server\s+(\w+)", "timeout.idle.server"),
-        (r"(?m)^\s*timeout\s+connect\s+(\w+)", "timeout.connect"), (r"(?m)^\s*timeout\s+http-request\s+(\w+)", "timeout.handshake"),
-    ),
-    "apache": ((r"(?im)^\s*ProxyTimeout\s+(\w+)", "timeout.idle"), (r"(?im)^\s*ProxyPass\w*\s[^\n]*\btimeout=(\w+)", "timeout.idle"), (r"(?im)^\s*ProxyPass\w*\s[^\n]*\bconnectiontimeout=(\w+)", "timeout.connect")),
-    "caddy": ((r"\bstream_timeout\s+(\w+)", "timeout.life"), (r"\bdial_timeout\s+(\w+)", "timeout.connect"), (r"\bresponse_header_timeout\s+(\w+)", "timeout.handshake")),
-    "traefik": ((r"(?m)^\s*dialTimeout:\s*[\"']?(\w+)", "timeout.connect"), (r"(?m)^\s*responseHeaderTimeout:\s*[\"']?(\w+)", "timeout.handshake")),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +39,13 @@ class Fact:
     value: str
     line: int
     valid_from: str | None = None
+
+
+def texts(blobs: Sequence[Blob]) -> Iterator[str]:
+    """The inputs that are short enough to be configurations."""
+    for blob in blobs:
+        if 0 < len(blob.data) <= configs.LIMIT:
+            yield bytes(blob.data).decode("utf-8", "replace").lstrip("\ufeff")
 
 
 def document(blob: Blob, redactor: Redactor) -> tuple[str, list[Fact]] | None:
@@ -79,36 +65,13 @@ def document(blob: Blob, redactor: Redactor) -> tuple[str, list[Fact]] | None:
             return None
         if isinstance(data, dict) and isinstance(data.get("services"), dict):
             return "compose", list(_compose(data, text, redactor))
-    return _proxy_config(text) if len(text) <= CONFIG else None
+    return _proxy_config(text)
 
 
 def _proxy_config(text: str) -> tuple[str, list[Fact]] | None:
-    """A proxy's configuration, recognised by its statements, and the timeouts that it declares in seconds."""
-    bare = re.sub(r"(?m)^\s*#.*$", "", text)  # the line breaks stay, so lines keep their numbers
-    for kind, (title, signs) in _CONFIGS.items():
-        if all(re.search(sign, bare) for sign in signs):
-            return title, list(_timeouts(kind, bare))
-    return None
-
-
-def _timeouts(kind: str, text: str) -> Iterator[Fact]:
-    tunnel = kind == "haproxy" and re.search(r"(?m)^\s*timeout\s+tunnel\s", text) is not None
-    for pattern, key in _TIMEOUTS[kind]:
-        for found in re.finditer(pattern, text):
-            limit = seconds(found[1], 0.001 if kind == "haproxy" else 1.0)
-            if limit is None:
-                continue
-            # once a connection is a tunnel, HAProxy's timeouts of client and server do not count if there is one for tunnels
-            name = key.replace("idle.", "") if tunnel and key.startswith("timeout.idle.") else key
-            yield Fact(f"proxy:{kind}", name, f"{limit:g}", text.count("\n", 0, found.start(1)) + 1)
-
-
-def seconds(text: str, unit: float) -> float | None:
-    """`90`, `500ms`, `1h30m` in seconds; a bare number is in the proxy's own unit."""
-    if re.fullmatch(r"[\d.]+", text):
-        return float(text) * unit
-    parts = re.findall(r"([\d.]+)(us|ms|s|m|h|d)", text)
-    return sum(float(n) * _UNITS[u] for n, u in parts) if parts else None
+    """A proxy's configuration: the timeouts that it declares, and what its logs will not show."""
+    kind = configs.kind(text)
+    return (configs.TITLES[kind], [Fact(f"proxy:{kind}", f.key, f.value, f.line) for f in configs.findings(kind, text)]) if kind else None
 
 
 def _from_json(text: str, redactor: Redactor) -> tuple[str, list[Fact]] | None:
@@ -133,6 +96,8 @@ def _from_json(text: str, redactor: Redactor) -> tuple[str, list[Fact]] | None:
         return "docker network inspect", [f for i in items for f in _network(i, text)]
     if isinstance(data, dict) and isinstance(data.get("services"), dict):
         return "compose", list(_compose(data, text, redactor))
+    if isinstance(data, dict) and ("static_resources" in data or "envoy.config.listener" in text):
+        return _proxy_config(text)
     if isinstance(data, dict) and isinstance(data.get("gateway"), dict):
         return "openclaw.json", list(_gateway_config(data, text, redactor))
     return None

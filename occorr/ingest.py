@@ -56,16 +56,16 @@ def plans(blob: Blob, library: Library) -> list[Plan]:
     envelopes, _ = unwrap.chain(sample.get_column("text"), library.envelopes)
     peeled = unwrap.peel(sample, envelopes)
     if "compose_service" not in peeled.columns:
-        return [Plan("", tuple(envelopes), detect.recognise(peeled.get_column("text"), library))]
+        return [Plan("", tuple(envelopes), detect.recognise(peeled.get_column("text"), library, blob.path))]
     parts = peeled.get_column("compose_service").fill_null("").unique(maintain_order=True).sort()
-    return [_service(part, peeled, envelopes, library) for part in parts]
+    return [_service(part, peeled, envelopes, library, blob.path) for part in parts]
 
 
-def _service(part: str, peeled: pl.DataFrame, envelopes: list[Envelope], library: Library) -> Plan:
+def _service(part: str, peeled: pl.DataFrame, envelopes: list[Envelope], library: Library, path: str) -> Plan:
     """A service's lines may be in one more envelope of their own, such as the stamps of `logs -t`."""
     own = peeled.filter(pl.col("compose_service").fill_null("") == part).get_column("text")
     more, inner = unwrap.chain(own, {n: e for n, e in library.envelopes.items() if e not in envelopes})
-    return Plan(part, (*envelopes, *more), detect.recognise(inner, library))
+    return Plan(part, (*envelopes, *more), detect.recognise(inner, library, path))
 
 
 def ingest(blob: Blob, library: Library, redactor: Redactor, *, all_lines: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:

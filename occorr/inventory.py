@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from occorr import facts as documents, schema
+from occorr import configs, facts as documents, schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -250,7 +250,7 @@ def _amount(name: str, text: str) -> float | None:
     """A setting of a health check: `docker inspect` writes nanoseconds, Compose durations."""
     if name == "retries":
         return float(text) if text.isdigit() else None
-    found = documents.seconds(text, 1e-9)
+    found = configs.seconds(text, 1e-9)
     return None if found is None else round(found, 9)
 
 

@@ -121,6 +121,9 @@ def _context(part: pl.DataFrame, candidates: list[Dialect], decoded: Sequence[pl
     containers = _containers([*named, part.item(0, "part") or ""], facts)
     engine = [str(i) for f in decoded if "container_image_name" in f.columns for i in f.get_column("container_image_name").drop_nulls().unique().sort().to_list()]
     images = facts.filter(pl.col("key") == "image").get_column("value").to_list()
+    stated = {c for c in candidates if c.parser in library.declared.get(PurePath(path).name, ())}
+    if len({_meaning(c) for c in stated}) == 1:
+        return next(c for c in candidates if c in stated), "the configuration that names it"
     witnesses: list[tuple[str, Callable[[], list[str]]]] = [
         ("other lines of the same log", lambda: _of_definitions(own, library)),
         ("the container or program that the lines name", lambda: [*named, *containers]),
