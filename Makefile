@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint build smoke-wheel bench bench-clocks bench-page lock clean
+.PHONY: help demo test lab lint build smoke-wheel bench bench-clocks bench-page lock clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,6 +14,9 @@ READY := $(VENV)/.installed
 INCIDENT ?= $(firstword $(wildcard sample_logs/*oom*/) $(sort $(wildcard sample_logs/*/)))
 INCIDENT := $(patsubst %/,%,$(INCIDENT))
 PYTEST_ARGS ?=
+SIZE ?= smoke
+SEED ?= 1
+JOBS ?= 1
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -45,6 +48,9 @@ $(AXE): | $(READY)
 test: $(READY) $(AXE) ## runs all tests; those in a browser need Debian's chromium and chromium-driver
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || echo "The browser tests will be skipped: apt-get install chromium chromium-driver"
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lab: $(READY) ## labelled incidents with a real gateway, proxies and engine, into OUT/lab (SIZE=smoke|nightly SEED=1 JOBS=1); root, Debian
+	$(BIN)/python -m tests.lab --size $(SIZE) --seed $(SEED) --jobs $(JOBS) --out $(OUT)/lab
 
 lint: $(READY) ## ruff, mypy and the layers; says everything before it fails
 	@failed=0; \

@@ -86,10 +86,10 @@ class Engine:
         return subprocess.run(self.inside(*command), **{"capture_output": True, "text": True, "env": self.environment, "timeout": 120, **options})
 
     @contextmanager
-    def network(self) -> Iterator[None]:
-        """Whatever this thread opens inside the block belongs to the engine's network."""
+    def network(self, pid: int | None = None) -> Iterator[None]:
+        """Whatever this thread opens inside the block belongs to the engine's network, or to that of the container with process `pid`."""
         libc = ctypes.CDLL(None, use_errno=True)
-        with open("/proc/thread-self/ns/net") as home, open(f"/proc/{self.pid}/ns/net") as there:
+        with open("/proc/thread-self/ns/net") as home, open(f"/proc/{pid or self.pid}/ns/net") as there:
             if libc.setns(there.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns into the engine's network failed")
             try:

@@ -1,0 +1,418 @@
+"""The faults. Each takes the run, does something to the stage or as a client, and notes what it did and when."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+from .evidence import engine_lines
+from .websocket import now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .incident import Fault, Run
+
+# a client's behaviour → the cause of its close
+BEHAVIOURS = {
+    "wrong_token": "auth.token_mismatch", "no_token": "auth.token_missing", "pairing": "auth.pairing_required", "origin": "auth.origin", "nodevice": "auth.device_identity", "version": "protocol.version_mismatch",
+    "invalid": "protocol.invalid_frame", "big_early": "protocol.payload_too_large", "big_late": "protocol.payload_too_large", "silent": "timeout.handshake", "late_hello": "timeout.handshake", "deaf": "timeout.heartbeat",
+    "tick": "timeout.heartbeat", "slow": "overload.slow_consumer", "closed_port": "unreachable.refused", "early_abort": "client.abort", "idle": "timeout.proxy_idle",
+}  # fmt: skip
+# a route's kind → the cause of a failure on it
+ROUTES = {
+    "auth": "auth.proxy_denied", "deny": "auth.proxy_denied", "closed": "unreachable.refused", "hole": "timeout.upstream", "plain": "protocol.upgrade_missing", "loopback": "unreachable.loopback", "dns": "unreachable.dns",
+    "socket": "unreachable.socket",
+}  # fmt: skip
+
+
+# ---- what clients do
+def burst(run: Run, kind: str, n: int = 3, gap: float = 0.5, via: str | None = None, one_source: bool = False, **options: Any) -> None:
+    """Several attempts of clients that do one thing wrong."""
+    fault = run.fault(BEHAVIOURS[kind], "client", f"{n} attempts: {kind}")
+    threads = []
+    for i in range(n):
+        more = dict(options)
+        if kind == "invalid":
+            more.setdefault("variant", ["other", "early", "params", "bits", "text"][(i + run.plan.seed) % 5])
+        if kind in ("origin", "nodevice", "pairing"):
+            more.setdefault("mode", "webchat")
+        way = via if via in run.ways else run.rng.choice(run.ways)
+        number = 20 if one_source else 12 + (len(run.faults) * 3 + i) % 8
+        threads.append(run.spawn(run.attempt, "normal" if kind == "idle" else kind, name=f"{kind}{i}", via=way, source=run.source(number), fault=fault.fault_id, **more))
+        time.sleep(gap * run.rng.uniform(0.5, 1.5))
+    for thread in threads:
+        thread.join(120)
+    fault.t_end_ms = now()
+
+
+def route(run: Run, path: str, n: int = 3, gap: float = 0.6) -> None:
+    """Attempts on a route of the proxy that goes wrong."""
+    kind = run.setting.routes.get(path) or run.setting.main_route
+    fault = run.fault(ROUTES[kind], "client", f"{n} attempts on {path}, a route of kind {kind}")
+    threads = []
+    for i in range(n):
+        threads.append(run.spawn(run.attempt, name=f"route{i}", via="proxy", source=run.source(21 + i % 4), path=path if path == "/" else f"{path}ws", fault=fault.fault_id, mode=run.rng.choice(["cli", "webchat"]), hold=2))
+        time.sleep(gap * run.rng.uniform(0.5, 1.5))
+    for thread in threads:
+        thread.join(60)
+    fault.t_end_ms = now()
+
+
+def cli(run: Run, planned: str = "normal", via: str = "direct", cause: str | None = None, inside: bool = False) -> None:
+    """The real CLI: normal, wrong_token, closed_port, denied (401 at the proxy), loopback, dns."""
+    s = run.setting
+    host = "127.0.0.1:18789" if via == "direct" else "127.0.0.1:8080"
+    if inside:
+        host = f"{s.gateway}:18789" if via == "direct" else f"{s.front}:80"
+    denied = next((p for p, k in s.routes.items() if k in ("auth", "deny")), "/")
+    url = {"closed_port": "ws://127.0.0.1:18999", "loopback": "ws://127.0.0.1:18789", "dns": f"ws://{run.stage.layout().unknown_name}:18789", "denied": f"ws://127.0.0.1:8080{denied}"}.get(planned, f"ws://{host}")
+    known = {"wrong_token": "auth.token_mismatch", "closed_port": "unreachable.refused", "loopback": "unreachable.loopback", "dns": "unreachable.dns", "denied": "auth.proxy_denied"}
+    fault = run.fault(known[planned], "client", f"openclaw CLI: {planned}", also=("unreachable.refused",) if planned == "loopback" else ()) if planned in known else None
+    run.command(url, planned=f"cli_{planned}", via=via, fault=fault and fault.fault_id, token="not-the-token" if planned == "wrong_token" else None, inside=inside or planned in ("loopback", "dns"))
+    if fault:
+        fault.t_end_ms = now()
+
+
+# ---- what happens to the gateway
+def cut(run: Run, cause: str, command: str, act: Callable[[], object], after: Callable[[], object] | None = None, eager: int = 3, ready: int = 1, seconds: float = 150) -> Fault:
+    """Take the gateway down and wait until it is ready again; eager clients knock while it starts.
+
+    Args:
+        act: takes it down. after: brings it back, where nothing else does.
+        ready: how many times it must have become ready.
+    """
+    place = run.stage
+    ident = place.docker("inspect", "-f", "{{.Id}}", place.setting.container(place.setting.gateway))
+    listened, was_ready = place.marks()
+    fault = run.fault(cause, "gateway", command)
+    act()
+    if after:
+        after()
+    if place.docker("inspect", "-f", "{{.Id}}", place.setting.container(place.setting.gateway)) != ident:
+        listened = was_ready = 0
+
+    def knock() -> None:
+        place.wait_ready(listened, 120, 0)
+        for i in range(eager):
+            run.attempt(name=f"eager{i}", via=run.ways[i % len(run.ways)], source=run.source(25 + i % 3), hold=1.5)
+            time.sleep(0.15)
+
+    if eager:
+        run.spawn(knock)
+    try:
+        fault.t_end_ms = place.wait_ready(was_ready + ready - 1, seconds)
+    except TimeoutError:
+        fault.t_end_ms = now()
+        raise
+    return fault
+
+
+def manual(run: Run, how: str = "restart") -> None:
+    """Somebody stops or restarts the gateway."""
+    place, name = run.stage, run.setting.container(run.setting.gateway)
+    if how == "restart":
+        cut(run, "restart.manual", f"docker restart {name}", lambda: place.docker("restart", name))
+    elif how == "stop":
+        cut(run, "restart.manual", f"docker stop {name}; sleep 2; docker start {name}", lambda: place.docker("stop", name), lambda: (time.sleep(2), place.docker("start", name)))
+    else:
+        pid = place.pid(run.setting.gateway)
+        cut(run, "restart.manual", f"kill -TERM of {name}'s first process from the host; the restart policy brings it back", lambda: os.kill(pid, signal.SIGTERM))
+
+
+def killed(run: Run, how: str = "docker") -> None:
+    """SIGKILL from outside."""
+    place, name = run.stage, run.setting.container(run.setting.gateway)
+    if how == "docker":
+        cut(run, "restart.killed", f"docker kill {name}; sleep 1.5; docker start {name}", lambda: place.docker("kill", name), lambda: (time.sleep(1.5), place.docker("start", name)))
+    else:
+        pid = place.pid(run.setting.gateway)
+        cut(run, "restart.killed", f"kill -KILL of {name}'s first process from the host", lambda: os.kill(pid, signal.SIGKILL))
+
+
+def trigger(run: Run, word: str, file: str = "trigger") -> None:
+    path = run.stage.folder / "run-gateway/hooks" / file
+    path.with_suffix(".new").write_text(word)
+    path.with_suffix(".new").rename(path)
+
+
+def crash(run: Run, how: str = "throw") -> None:
+    """The gateway exits by itself: throw, reject, abort, exit, heap."""
+    cut(run, "restart.crash", f"inside the process: {how}", lambda: trigger(run, how))
+
+
+def crash_loop(run: Run, how: str = "throw", times: int = 3, life: float = 3) -> None:
+    """It exits by itself after each start: one story of several restarts."""
+    place = run.stage
+
+    def act() -> None:
+        trigger(run, f"{life} {how}", "loop")
+        _, was = place.marks()
+        for i in range(times):
+            place.wait_ready(was + i, 120)
+        (place.folder / "run-gateway/hooks/loop").unlink()
+
+    cut(run, "restart.crash", f"inside the process: {how}, {life} s after each start, {times} times", act, eager=0, ready=times)
+
+
+def oom(run: Run) -> None:
+    """Memory grows over the container's limit."""
+    cut(run, "restart.oom", "inside the process: memory beyond the container's limit", lambda: trigger(run, "memory"))
+
+
+def in_process(run: Run, how: str = "exec") -> None:
+    """A restart without a new process: SIGUSR2 (SIGUSR1 in old releases)."""
+    place, name, pid = run.stage, run.setting.container(run.setting.gateway), run.stage.gateway_pid()
+    word = "USR2" if run.setting.version >= "2026.9" else "USR1"
+    if how == "exec":
+        inner = next(line for line in open(f"/proc/{pid}/status") if line.startswith("NSpid")).split()[-1]
+        cut(run, "restart.in_process", f"docker exec {name} kill -{word} of the gateway", lambda: place.docker("exec", name, "sh", "-c", f"kill -{word} {inner}"))
+    else:
+        cut(run, "restart.in_process", f"kill -{word} of {name}'s gateway from the host", lambda: os.kill(pid, getattr(signal, f"SIG{word}")))
+
+
+def deploy(run: Run, style: str = "v2") -> None:
+    """The container is made anew with another environment, in the order of Compose 2, Compose 1, or by hand."""
+    place, s = run.stage, run.setting
+    name, docker = s.container(s.gateway), place.docker
+
+    def act() -> None:
+        place.release += 1
+        place.engine_log += engine_lines(place.json_log())
+        old = docker("inspect", "-f", "{{.Id}}", name)
+        if not s.persistent:  # the state was inside the old container
+            import shutil
+
+            shutil.rmtree(place.folder / "state")
+            (place.folder / "state").mkdir()
+        if style == "v2":
+            place.docker("create", "--name", f"{old[:12]}_{name}", *place.gateway_options(service=s.gateway, address=s.address(0), port=18789, state=place.folder / "state"))
+            docker("stop", name)
+            write()
+            docker("rm", name)
+            docker("rename", f"{old[:12]}_{name}", name)
+        elif style == "v1":
+            docker("stop", name)
+            write()
+            docker("rename", name, f"{old[:12]}_{name}")
+            place.create_gateway()
+        else:
+            docker("rm", "--force", name)
+            write()
+            place.create_gateway()
+        docker("start", name)
+        if style == "v1":
+            docker("rm", f"{old[:12]}_{name}")
+        place.addresses()
+
+    def write() -> None:
+        if not s.persistent:
+            (place.folder / "state/openclaw.json").write_text(json.dumps(place.gateway_config(), indent=2))
+
+    if not s.persistent:
+        fault = cut(run, "restart.deploy", f"RELEASE changed; docker compose up -d {s.gateway} ({style}); the state was not on a volume", act)
+        after = run.fault("auth.pairing_required", "client", "the paired device comes again: the new container knows no device", also=("restart.deploy",))
+        for i in range(3):
+            run.attempt("paired_before", name=f"paired{i}", via=run.ways[-1], source=run.source(21 + i), mode="webchat", hold=2, fault=after.fault_id)
+            time.sleep(0.5)
+        after.t_end_ms = now()
+        assert fault
+    else:
+        cut(run, "restart.deploy", f"RELEASE changed; docker compose up -d {s.gateway} ({style})", act)
+
+
+def unhealthy(run: Run, times: int = 1, stall: int = 12) -> None:
+    """A health check fails and something restarts the container for it, as autoheal does; with `times` over 1 it does so again while it starts."""
+    place, name = run.stage, run.setting.container(run.setting.gateway)
+
+    def sick() -> bool:
+        return place.docker("inspect", "-f", "{{.State.Health.Status}}", name) == "unhealthy"
+
+    def wait(seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not sick():
+            if time.monotonic() > deadline:
+                raise TimeoutError("the health check did not fail")
+            time.sleep(0.1)
+
+    pause = run.fault("restart.unhealthy", "freeze", f"inside the process: event loop busy for {stall} s, so that the health check fails", also=("timeout.upstream", "timeout.handshake", "timeout.client"))
+    trigger(run, f"stall {stall}")
+    wait(60)
+    pause.t_end_ms = now()
+
+    def act() -> None:
+        place.docker("restart", "-t", "3", name)
+        for _ in range(times - 1):
+            wait(60)
+            place.docker("restart", "-t", "3", name)
+
+    cut(run, "restart.unhealthy", f"health check failed; docker restart -t 3 {name}, {times} times", act)
+
+
+def conflict_loop(run: Run, seconds: float = 25) -> None:
+    """A second gateway takes the state while the first restarts; the first cannot start until the second goes."""
+    place, s = run.stage, run.setting
+    name, second = s.container(s.gateway), f"{s.project}{s.separator}{s.gateway}{s.separator}run{s.separator}{run.rng.randrange(16**12):012x}"
+    first = run.fault("restart.manual", "gateway", f"docker stop {name}", grace_ms=300)
+    place.docker("stop", name)
+    first.t_end_ms = now()
+    place.engine.docker("create", "--name", second, *place.gateway_options(service=s.gateway, address=s.address(3), port=None, state=place.folder / "state", oneoff=True))
+    place.engine.docker("start", second)
+    deadline = time.monotonic() + 90
+    while not place_ready(place, second) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    first.t_end_ms = now()
+
+    def act() -> None:
+        place.docker("start", name)
+        time.sleep(seconds)
+        place.docker("stop", second)
+        place.docker("rm", second)
+        place.docker("start", name)
+
+    cut(run, "restart.conflict", f"docker compose run {s.gateway} holds the state; docker start {name} fails", act, eager=1)
+
+
+def place_ready(place: Any, container: str) -> bool:
+    from .stage import READY
+
+    done = subprocess.run(["docker", "logs", container], capture_output=True, text=True, env=place.engine.environment, check=False)
+    return bool(READY.search(done.stdout + done.stderr))
+
+
+def conflict_second(run: Run, seconds: float = 30, n: int = 4) -> None:
+    """A second gateway on the first one's state loops; its clients are refused."""
+    place, s = run.stage, run.setting
+    second = s.container(f"{s.gateway}-2")
+    fault = run.fault("restart.conflict", "client", f"a second service on the state of {s.gateway}: {second}")
+    place.engine.docker("run", "--detach", "--name", second, *place.gateway_options(service=f"{s.gateway}-2", address=s.address(3), port=18790, state=place.folder / "state"))
+    time.sleep(6)
+    for i in range(n):
+        time.sleep(seconds / n)
+        run.command("ws://127.0.0.1:18790", planned="cli_second", via="direct", fault=fault.fault_id) if i % 2 else run.attempt("second", name=f"second{i}", via="second", source=run.source(21 + i), fault=fault.fault_id)
+    fault.t_end_ms = now()
+    place.docker("rm", "--force", second)
+
+
+def proxy(run: Run, how: str = "reload") -> None:
+    """The proxy is reloaded, restarted or killed."""
+    place, name = run.stage, run.setting.container(run.setting.front)
+    assert place.proxy is not None
+    if how == "reload" and not place.proxy.reload:
+        how = "restart"
+    fault = run.fault("restart.proxy", "proxy", "", grace_ms=300)
+    if how == "reload":
+        fault.command = "docker " + " ".join(place.proxy.reload).format(name)
+        place.docker(*(word.format(name) for word in place.proxy.reload))
+        time.sleep(run.setting.cut + 1)
+    elif how == "restart":
+        fault.command = f"docker restart -t 2 {name}"
+        place.docker("restart", "-t", "2", name)
+        time.sleep(1)
+    else:
+        fault.command = f"docker kill {name}; sleep 2; docker start {name}"
+        place.docker("kill", name)
+        time.sleep(2)
+        place.docker("start", name)
+        time.sleep(1)
+    fault.t_end_ms = now()
+
+
+# ---- what happens in between
+def freeze(run: Run, seconds: float = 9, proxied: int = 2, commands: int = 0, how: str = "pause") -> None:
+    """The gateway stands still: attempts through the proxy get no answer, a CLI gives up."""
+    place, name = run.stage, run.setting.container(run.setting.gateway)
+    fault = run.fault("timeout.upstream" if proxied else "timeout.client", "freeze", f"docker pause {name}; sleep {seconds}; docker unpause {name}" if how == "pause" else f"event loop busy for {seconds} s", grace_ms=3000)
+    place.docker("pause", name) if how == "pause" else trigger(run, f"stall {seconds}")
+    time.sleep(0.3)
+    threads = [run.spawn(run.attempt, "frozen", name=f"new{i}", via="proxy", source=run.source(12 + i), hold=2, fault=fault.fault_id) for i in range(proxied if run.world.proxy else 0)]
+    for i in range(commands):
+        way = run.ways[i % len(run.ways)]
+        threads.append(run.spawn(run.command, "ws://127.0.0.1:18789" if way == "direct" else "ws://127.0.0.1:8080", planned="cli_giveup", via=way, fault=fault.fault_id, arguments=("gateway", "call", "health", "--timeout", "3500")))
+    time.sleep(seconds)
+    if how == "pause":
+        for thread in threads[proxied:]:
+            thread.join(60)
+        place.docker("unpause", name)
+    fault.t_end_ms = now()
+    for thread in threads:
+        thread.join(60)
+
+
+def stalled_handshake(run: Run, n: int = 3, seconds: int = 20) -> None:
+    """The event loop stands still while clients are in the middle of their handshake: the timer fires before their request is read."""
+    fault = run.fault("timeout.handshake", "client", f"event loop busy for {seconds} s while clients shake hands")
+    threads = [run.spawn(run.attempt, "late_hello", variant="1.0", name=f"stalled{i}", via=run.ways[i % len(run.ways)], source=run.source(12 + i), fault=fault.fault_id, hold=2) for i in range(n)]
+    time.sleep(0.5)
+    around = run.fault("timeout.upstream", "freeze", f"event loop busy for {seconds} s", also=("timeout.handshake", "timeout.client", "timeout.heartbeat"), grace_ms=3000)
+    trigger(run, f"stall {seconds}")
+    for thread in threads:
+        thread.join(90)
+    fault.t_end_ms = around.t_end_ms = now()
+
+
+def partition(run: Run, how: str = "drop", seconds: float = 12) -> None:
+    """Packets vanish between the gateway and everybody."""
+    place, s = run.stage, run.setting
+    name = s.container(s.gateway)
+    fault = run.fault("network.partition", "network", "", also=("timeout.upstream", "timeout.heartbeat"), grace_ms=8000)
+    if how == "drop":
+        fault.command = f"iptables: DROP to and from {s.subnet}.0/24 in the gateway's network"
+        for chain, option in (("INPUT", "-s"), ("OUTPUT", "-d")):
+            place.netns(s.gateway, "iptables", "-I", chain, option, f"{s.subnet}.0/24", "-j", "DROP")
+        time.sleep(seconds)
+        for chain, option in (("INPUT", "-s"), ("OUTPUT", "-d")):
+            place.netns(s.gateway, "iptables", "-D", chain, option, f"{s.subnet}.0/24", "-j", "DROP")
+    else:
+        fault.command = f"docker network disconnect {s.project}_default {name}; sleep {seconds}; docker network connect"
+        place.docker("network", "disconnect", f"{s.project}_default", name)
+        time.sleep(seconds)
+        place.docker("network", "connect", "--ip", s.address(0), "--alias", s.gateway, f"{s.project}_default", name)
+    fault.t_end_ms = now()
+
+
+def reset(run: Run, where: str = "gateway", seconds: float = 4) -> None:
+    """Something on the path answers established connections with RST: at the gateway, or in front of the proxy."""
+    place, s = run.stage, run.setting
+    service, port = (s.gateway, 18789) if where == "gateway" else (s.front, 80)
+    fault = run.fault("network.reset", "network" if where == "gateway" else "proxy-network", f"iptables: REJECT --reject-with tcp-reset of established connections of {s.container(service)}", also=("client.abort",) if where != "gateway" else (), grace_ms=2500)
+    rules = (("INPUT", "--dport"), ("OUTPUT", "--sport"))
+    for chain, option in rules:
+        done = place.netns(service, "iptables", "-I", chain, "-p", "tcp", option, str(port), "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "REJECT", "--reject-with", "tcp-reset")
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+    time.sleep(seconds)
+    for chain, option in rules:
+        place.netns(service, "iptables", "-D", chain, "-p", "tcp", option, str(port), "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "REJECT", "--reject-with", "tcp-reset")
+    fault.t_end_ms = now()
+
+
+def rotate(run: Run) -> None:
+    """The shared token changes while clients are connected; the gateway watches its configuration."""
+    place = run.stage
+    path = place.folder / "state/openclaw.json"
+    config = json.loads(path.read_text())
+    new = f"rotated-throwaway-{run.rng.randrange(10**6):06d}"
+    config["gateway"]["auth"]["token"] = new
+    fault = run.fault("auth.rotated", "rotation", "gateway.auth.token changed in openclaw.json", grace_ms=2500)
+    path.with_suffix(".new").write_text(json.dumps(config, indent=2))
+    path.with_suffix(".new").rename(path)
+    time.sleep(8)
+    fault.t_end_ms = now()
+    stale = run.fault("auth.token_mismatch", "client", "clients that still have the old token", also=("auth.rotated",))
+    time.sleep(4)
+    run.world.token = new  # from now on the clients know
+    stale.t_end_ms = now()
+
+
+# ---- what has nothing to do with any close
+def unrelated(run: Run) -> None:
+    """Another container restarts."""
+    name = run.setting.container(run.setting.bystander)
+    fault = run.fault("none.unrelated", "none", f"docker restart {name}: no close belongs to it")
+    run.stage.docker("restart", "-t", "1", name)
+    fault.t_end_ms = now()
