@@ -88,6 +88,9 @@ bench-clocks: $(READY) ## how well simulated clocks are aligned (SEEDS=1000)
 bench-page: $(READY) ## how fast the timeline page opens and zooms in chromium (EVENTS="10000 100000 1000000")
 	$(BIN)/python .ci/bench_page.py $(EVENTS)
 
+fit: $(READY) ## what each rule is worth, from labelled incidents (SETS="BUNDLES TRUTH …"; else the samples)
+	$(BIN)/python .ci/fit.py $(SETS)
+
 lock: $(READY) ## writes constraints.txt anew from pyproject.toml
 	$(BIN)/python $(PIP) pip-tools
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --extra dev --strip-extras --output-file constraints.txt pyproject.toml

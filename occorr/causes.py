@@ -1,18 +1,20 @@
 """From closes and episodes to verdicts: rules are run as data, their findings weighed, and what is missing is named.
 
 A verdict's name is the strength of its best finding. A finding that the error bounds leave open counts as circumstantial at
-most; two decisive findings that name different causes take each other's decisiveness away.
+most; two decisive findings that name different causes take each other's decisiveness away. The number beside the name is what
+such a verdict was worth on labelled incidents (`fitted`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
 
-from occorr import intervals, schema
+from occorr import fitted, intervals, schema
+from occorr.incidents import incidents
 from occorr.rules import EPISODE, EPISODE_FEATURES, FEATURES, RANK
 
 if TYPE_CHECKING:
@@ -22,12 +24,9 @@ if TYPE_CHECKING:
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
-# Provisional: what each strength was worth on the incidents at hand; a fitted table replaces it.
-PROBABILITY: Final = {3: 0.98, 2: 0.86, 1: 0.5, 0: 0.2}
 VERDICT: Final = {3: "decisive", 2: "supported", 1: "circumstantial", 0: "unknown"}
 STRENGTH: Final = {rank: name for name, rank in RANK.items()}
 NEAR: Final = 30 * SECOND
-TOGETHER: Final = 45 * SECOND  # closes of one cause that lie nearer together are one incident
 AT_ONCE: Final = 10 * MS  # ends that lie nearer together were cut by one hand
 ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
 HUNG: Final = 15 * SECOND  # from the trigger of a crash or OOM kill to the death: up to 11 s measured
@@ -63,13 +62,13 @@ def judge(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame, fa
     named = name_episodes(episodes, causes)
     wide = features(closes, named, events, facts, place)
     findings = _findings(wide, named, causes)
-    verdicts = _weigh(wide, findings, named)
+    verdicts = _weigh(wide, findings, named, causes)
     wide = intervals.settle(wide, verdicts, named, events)
     evidence = _evidence(wide, findings, verdicts, named, events)
     rows = wide.join(verdicts, on="close_id", how="left", maintain_order="left").with_columns(pl.coalesce(pl.col("instance").str.extract(r"([^/]+)$", 1), pl.lit(place[0])).alias("service_name"), pl.coalesce(pl.col("instance").str.extract(r"^([^/]+)/", 1), pl.lit(place[1])).alias("compose_project"))
     rows = rows.with_columns(_missing(facts).alias("missing"))
-    rows, incidents = _incidents(rows, named, causes)
-    return Judged(rows, evidence, incidents, named)
+    rows, table = incidents(rows, named, facts, causes)
+    return Judged(rows, evidence, table, named)
 
 
 def name_episodes(episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:
@@ -175,8 +174,8 @@ def _findings(wide: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause
             if hits.is_empty():
                 continue
             rows = _related(hits, episodes, rule) if rule.relation else hits.select("close_id", pl.lit(rule.cause).alias("cause"), pl.lit(RANK[rule.strength]).alias("rank"), pl.lit(value=True).alias("certain"), pl.lit(None, pl.String).alias("episode"))
-            out.append(rows.with_columns(pl.lit(rule.id).alias("rule"), pl.lit(rule.priority).alias("priority"), pl.lit(rule.probability, pl.Float64).alias("stated")))
-    empty = pl.DataFrame(schema={"close_id": pl.String, "cause": pl.String, "rank": pl.Int32, "certain": pl.Boolean, "episode": pl.String, "rule": pl.String, "priority": pl.Int32, "stated": pl.Float64})
+            out.append(rows.with_columns(pl.lit(rule.id).alias("rule"), pl.lit(rule.priority).alias("priority")))
+    empty = pl.DataFrame(schema={"close_id": pl.String, "cause": pl.String, "rank": pl.Int32, "certain": pl.Boolean, "episode": pl.String, "rule": pl.String, "priority": pl.Int32})
     return pl.concat([empty, *out], how="vertical_relaxed").filter(pl.col("cause") != "")
 
 
@@ -208,9 +207,8 @@ def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataF
     return pairs.select("close_id", own.alias("cause"), pl.when("certain").then(rank).otherwise(1).cast(pl.Int32).alias("rank"), "certain", "episode").filter(pl.col("cause") != "")
 
 
-def _weigh(wide: pl.DataFrame, findings: pl.DataFrame, episodes: pl.DataFrame) -> pl.DataFrame:
+def _weigh(wide: pl.DataFrame, findings: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:
     """The best finding of each close, and what speaks against its being the last word."""
-    del episodes
     order = findings.sort("close_id", pl.col("rank"), pl.col("priority"), "rule", descending=[False, True, True, False])
     best = order.unique("close_id", keep="first", maintain_order=True).rename({"rank": "best_rank", "rule": "best_rule", "episode": "best_episode"})
     joined = order.join(best.select("close_id", pl.col("cause").alias("_best")), on="close_id")
@@ -223,12 +221,14 @@ def _weigh(wide: pl.DataFrame, findings: pl.DataFrame, episodes: pl.DataFrame) -
     mixed = pl.col("group_id").is_not_null() & (pl.col("cause").n_unique().over("group_id") > 1)
     rank = pl.when((disputed | unplaced | mixed).fill_null(value=False) & (pl.col("best_rank") == 3)).then(2).otherwise(pl.col("best_rank").fill_null(0)).cast(pl.Int32)
     frame = frame.with_columns(rank.alias("rank"), pl.col("cause").fill_null("unknown.unknown"))
-    probability = pl.coalesce(pl.when(pl.col("rank") == pl.col("best_rank")).then("stated"), pl.col("rank").replace_strict(PROBABILITY, return_dtype=pl.Float64))
-    rival = pl.when(pl.col("runner_up").is_not_null()).then((1 - probability) * 0.7)
-    return frame.select(
-        "close_id", "cause", pl.col("cause").str.extract(r"^([^.]+)", 1).alias("family"), pl.col("rank").replace_strict(VERDICT, return_dtype=pl.String).alias("verdict"), probability.round(3).alias("probability"), "runner_up",
-        rival.round(3).alias("runner_up_probability"), pl.col("cause").str.extract(r"^([^.]+)", 1).replace_strict(schema.LAYER_OF_FAMILY, return_dtype=pl.String).alias("layer"), "best_rule", "best_episode",
-    )  # fmt: skip
+    # where an episode gave the cause its name, the rule that named it is what may be wrong
+    borrowed = [rule.id for cause in causes for rule in cause.rules if rule.cause == EPISODE]
+    named = frame.join(episodes.select(pl.col("episode").alias("best_episode"), pl.col("rule").alias("_named")), on="best_episode", how="left", maintain_order="left")
+    named = named.with_columns(pl.when(pl.col("best_rule").is_in(borrowed)).then(pl.coalesce("_named", "best_rule")).otherwise("best_rule").alias("rule"), pl.col("rank").replace_strict(VERDICT, return_dtype=pl.String).alias("verdict"))
+    family = pl.col("cause").str.extract(r"^([^.]+)", 1)
+    return fitted.apply(named, fitted.builtin()).select(
+        "close_id", "cause", family.alias("family"), "verdict", "probability", "runner_up", "runner_up_probability", family.replace_strict(schema.LAYER_OF_FAMILY, return_dtype=pl.String).alias("layer"), "rule", "best_rule", "best_episode",
+    )
 
 
 def _evidence(wide: pl.DataFrame, findings: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
@@ -274,45 +274,6 @@ def _missing(facts: pl.DataFrame) -> pl.Expr:
         its = pl.col("p_kind").is_null() | (pl.lit(subject) == pl.concat_str(pl.lit("proxy:"), "p_kind"))
         asks.append(pl.when(open_ & (pl.col("via") != "direct") & hidden[key].fill_null(value=False) & its).then(pl.lit(text)))
     return pl.concat_list(asks).list.drop_nulls()
-
-
-def _incidents(rows: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Closes of one episode, or of one cause that lie together, are one incident; ordinary closes are none."""
-    titles = {c.cause: c.title for c in causes}
-    gap = pl.col("timestamp").diff().dt.total_nanoseconds().fill_null(0).over("cause", order_by="timestamp") > TOGETHER
-    ranked = rows.with_columns(gap.cum_sum().over("cause", order_by="timestamp").alias("_n"))
-    story = pl.col("best_episode").is_not_null()
-    startup = pl.col("cause") == "restart.startup"
-    key = pl.when(pl.col("cause").is_in(["client.normal", "unknown.unknown"])).then(None).when(story).then(pl.col("best_episode")).otherwise(pl.concat_str("cause", pl.lit("/"), pl.col("_n").cast(pl.String)))
-    # closes of the same cause that no episode claims belong to the only episode of their stretch of time
-    only = pl.when(pl.col("best_episode").n_unique().over("cause", "_n") - pl.col("best_episode").is_null().any().over("cause", "_n").cast(pl.Int64) == 1).then(pl.col("best_episode").drop_nulls().first().over("cause", "_n"))
-    ranked = ranked.with_columns(pl.when(story | key.is_null()).then(key).otherwise(pl.coalesce(only, key)).alias("_key"))
-    # knocking while a gateway starts belongs to the restart that made it start
-    if episodes.height:
-        spans = episodes.filter((pl.col("kind") == "gateway") & (pl.col("cause") != "")).select(pl.col("episode").alias("_e"), pl.col("cut_low").alias("_l"), (pl.coalesce("ready", "up", "cut_high") + 60 * SECOND).alias("_u"))
-        own = ranked.filter(startup & ~story).select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t")).drop_nulls().join_where(spans, pl.col("t") >= pl.col("_l"), pl.col("t") <= pl.col("_u")).sort("_l").unique("close_id", keep="last").select("close_id", "_e")
-        ranked = ranked.join(own, on="close_id", how="left", maintain_order="left").with_columns(pl.coalesce("_e", "_key").alias("_key")).drop("_e")
-    grouped = ranked.filter(pl.col("_key").is_not_null()).group_by("_key").agg(
-        pl.col("timestamp").min().alias("start"), pl.col("timestamp").max().alias("end"), pl.col("cause").filter(~startup).mode().sort().first().fill_null("restart.startup").alias("cause"), pl.col("probability").filter(~startup | startup.all()).mean().round(3).alias("probability"),
-        pl.col("count").sum().alias("closes"), pl.col("service_name").drop_nulls().unique().sort().alias("services"), pl.col("compose_project").drop_nulls().unique().sort().alias("projects"), (~pl.col("established").fill_null(value=False)).sum().alias("_refused"), pl.col("best_episode").drop_nulls().first(),
-    ).sort("start", "_key", nulls_last=True)  # fmt: skip
-    grouped = grouped.with_row_index("_i").with_columns(pl.format("i{}", (pl.col("_i") + 1).cast(pl.String).str.zfill(3)).alias("incident_id"), pl.col("cause").str.extract(r"^([^.]+)", 1).alias("family"))
-    told = grouped.join(episodes.select(pl.col("episode").alias("best_episode"), "told", "cut_low", "up"), on="best_episode", how="left", maintain_order="left")
-    lines = [_title(r, titles) for r in told.to_dicts()]
-    incidents = schema.conform(told.with_columns(pl.Series("title", lines, dtype=pl.String)), schema.INCIDENTS)
-    rows = ranked.join(grouped.select("_key", "incident_id"), on="_key", how="left", maintain_order="left").drop("_key", "_n")
-    return rows, incidents
-
-
-def _title(row: dict[str, Any], titles: dict[str, str]) -> str:
-    """The incident in one sentence: what, when, how many, for how long."""
-    what = row["told"] or titles.get(row["cause"], row["cause"])
-    start = f" at {row['start']:%H:%M:%S.%f}"[:-3] + " UTC" if row["start"] is not None else ""
-    ended, refused = int(row["closes"]) - int(row["_refused"]), int(row["_refused"])
-    parts = [f"{ended} connection{'s' * (ended != 1)} closed"] * (ended > 0) + [f"{refused} attempt{'s' * (refused != 1)} refused"] * (refused > 0)
-    if row["up"] is not None and row["cut_low"] is not None and row["up"] > row["cut_low"]:
-        parts.append(f"{(row['up'] - row['cut_low']) / SECOND:.0f} s down")
-    return f"{what}{start}: {', '.join(parts)}."
 
 
 __all__ = ["EPISODE_FEATURES", "FEATURES", "Judged", "features", "judge", "name_episodes"]

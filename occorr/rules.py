@@ -79,7 +79,6 @@ class Rule:
     cites: tuple[str, ...]
     sentence: str
     relation: Relation | None
-    probability: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,14 +100,15 @@ class Cause:
     path: str
     title: str
     check: str
+    command: str
     settle: str
     rules: tuple[Rule, ...]
     episodes: tuple[EpisodeRule, ...]
     cases: tuple[Case, ...] = field(default=())
 
 
-_TOP: Final = {"cause": str, "title": str, "check": str, "settle": str, "rule": list, "episode": list, "case": list}
-_RULE: Final = {"id": str, "when": str, "strength": str, "priority": int, "cites": list, "sentence": str, "at": dict, "cause": str, "probability": float}
+_TOP: Final = {"cause": str, "title": str, "check": str, "command": str, "settle": str, "rule": list, "episode": list, "case": list}
+_RULE: Final = {"id": str, "when": str, "strength": str, "priority": int, "cites": list, "sentence": str, "at": dict, "cause": str}
 _EPISODE: Final = {"id": str, "when": str, "strength": str, "sentence": str}
 _AT: Final[Mapping[str, type | tuple[type, ...]]] = {"kind": str, "at": str, "when": str, "before": (int, float), "after": (int, float)}
 _CASE: Final = {"close": dict, "episode": dict, "fires": bool}
@@ -151,7 +151,7 @@ def _file(path: Path, shown: str) -> tuple[Cause | None, list[Problem]]:
                 file.wrong(f"at {at.get('at')!r} is unknown; {nearest(str(at.get('at')), AT)}", "rule", index, "at")
             _condition(file, at.get("when", ""), EPISODE_FEATURES, "rule", index)
             relation = Relation(at.get("kind", ""), at.get("at", ""), at.get("when", ""), float(at.get("before", 0)), float(at.get("after", 0)))
-        rules.append(Rule(f"{path.stem}/{raw.get('id', index)}", raw.get("cause", cause), raw.get("when", ""), raw.get("strength", ""), int(raw.get("priority", 50)), tuple(raw.get("cites", ())), raw.get("sentence", ""), relation, raw.get("probability")))
+        rules.append(Rule(f"{path.stem}/{raw.get('id', index)}", raw.get("cause", cause), raw.get("when", ""), raw.get("strength", ""), int(raw.get("priority", 50)), tuple(raw.get("cites", ())), raw.get("sentence", ""), relation))
     for index, raw in enumerate(data.get("episode", [])):
         file.keys(raw, _EPISODE, "episode", index)
         _condition(file, raw.get("when", ""), EPISODE_FEATURES, "episode", index)
@@ -163,7 +163,7 @@ def _file(path: Path, shown: str) -> tuple[Cause | None, list[Problem]]:
             if name not in (EPISODE_FEATURES if about == "episode" else FEATURES):
                 file.wrong(f"{name!r} in a case is no feature; {nearest(name, EPISODE_FEATURES if about == 'episode' else FEATURES)}", "case", index, about)
         cases.append(Case(shown, file.line_of("case", index, about), about, raw.get(about, {}), bool(raw.get("fires"))))
-    found = Cause(cause, shown, data.get("title", ""), data.get("check", ""), data.get("settle", ""), tuple(rules), tuple(episodes), tuple(cases))
+    found = Cause(cause, shown, data.get("title", ""), data.get("check", ""), data.get("command", ""), data.get("settle", ""), tuple(rules), tuple(episodes), tuple(cases))
     return found, file.problems
 
 

@@ -234,12 +234,15 @@ CLOSES: Final[Mapping[str, Column]] = {
     "cause": C(DICT, "family.cause"),
     "probability": C(F64, "that the cause is right"),
     "verdict": C(pl.Enum(VERDICTS), "strength of the evidence"),
+    "rule": C(DICT, "the rule that the verdict rests on; for a restart the one that named its kind"),
     "runner_up": C(DICT, "the next best cause"),
     "runner_up_probability": C(F64, "its probability"),
     "incident_id": C(STR, "the incident it belongs to"),
     "layer": C(pl.Enum(LAYERS), "L1 transport, L2 auth, L3 channels"),
     "observers": C(pl.List(STR), "which kinds of source hold a line of it"),
     "missing": C(pl.List(STR), "what would settle it"),
+    "original_cause": C(DICT, "what the logs said, where a person corrected it"),
+    "correction": C(STR, "what a person says of this verdict (verdicts.toml)"),
 }
 EVIDENCE: Final[Mapping[str, Column]] = {
     "close_id": C(STR, "the close"),
@@ -265,6 +268,8 @@ INCIDENTS: Final[Mapping[str, Column]] = {
     "services": C(pl.List(STR), "services it touched"),
     "projects": C(pl.List(STR), "projects it touched"),
     "title": C(STR, "the incident in one sentence"),
+    "original_cause": C(DICT, "what the logs said, where a person corrected it"),
+    "correction": C(STR, "what a person says of this incident (verdicts.toml)"),
 }
 FACTS: Final[Mapping[str, Column]] = {
     "subject": C(STR, "what the fact is about: a container, a service, a file, a network"),

@@ -32,7 +32,7 @@ def answer(incident, truth, said, *, p=0.9, knowable=True, verdict="decisive", c
     humble = verdict == "unknown" or (verdict == "circumstantial" and p <= 0.6) or (right and verdict != "decisive")
     return {
         "incident": incident, "label": "c", "knowable": knowable, "decidable": knowable and decidable, "cause": truth, "truth": truth, "said": said, "verdict": verdict, "decisive": verdict == "decisive", "probability": p,
-        "runner_up": None, "runner_up_probability": None, "rule": None, "right": right, "family_right": truth.split(".")[0] == said.split(".")[0], "humble": humble, "code": code, "status": status,
+        "runner_up": None, "runner_up_probability": None, "runner_up_right": None, "rule": None, "right": right, "family_right": truth.split(".")[0] == said.split(".")[0], "humble": humble, "code": code, "status": status,
     }  # fmt: skip
 
 

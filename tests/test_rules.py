@@ -57,7 +57,6 @@ def test_rules_name_what_exists(cause):
         assert rule.strength in schema.STRENGTHS
         assert rule.sentence.endswith("."), rule.id
         assert 0 < rule.priority <= 100
-        assert rule.probability is None or 0 < rule.probability < 1
         assert rule.cause in schema.CAUSE_NAMES | {rules.EPISODE}
         if rule.relation:
             assert rule.relation.kind in KINDS and rule.relation.at in rules.AT, rule.id
@@ -76,13 +75,6 @@ def test_rule_ids_are_unique():
 
 def test_cited_names_have_a_column():
     assert set(rules.CITES) - {"episode"} == set(causes._COLUMN_OF)
-
-
-def test_only_strong_rules_state_no_probability_of_their_own():
-    stated = [r for c in CAUSES for r in c.rules if r.probability is not None]
-    assert stated
-    assert {r.strength for r in stated} == {"circumstantial"}
-    assert all(r.probability <= 0.6 for r in stated)
 
 
 def test_episodes_of_equal_strength_exclude_each_other():

@@ -23,6 +23,7 @@ from occorr.cli.options import (
     Since,
     Tz,
     Until,
+    Verdicts,
     read_inputs,
 )
 from occorr.errors import EXIT_FINDINGS, EXIT_OK, EXIT_PARTIAL, OccorrError, nearest
@@ -48,6 +49,7 @@ def analyze(
     redact_key: RedactKey = None,
     no_redact: NoRedact = False,
     parsers: Parsers = None,
+    verdicts: Verdicts = None,
     fail_on: Annotated[str | None, typer.Option(metavar="LIST", help="exit with 1 if a close has one of these families or causes, as restart,auth.origin,unknown")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say how each input would be read")] = False,
 ) -> None:
@@ -56,7 +58,7 @@ def analyze(
     if dry_run:
         _dry_run(inputs, parsers)
         return
-    result = read_inputs(inputs, since, until, tz, offset, project, clock=clock, all_lines=all_lines, redact_key=redact_key, no_redact=no_redact, parsers=parsers)
+    result = read_inputs(inputs, since, until, tz, offset, project, clock=clock, all_lines=all_lines, redact_key=redact_key, no_redact=no_redact, parsers=parsers, verdicts=verdicts)
     if out is not None:
         _save(result, out)
     _answer(result, form, brief=inputs == ["-"])

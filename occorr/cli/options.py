@@ -42,10 +42,12 @@ RedactKey = Annotated[Path | None, typer.Option(metavar="FILE", help="key of the
 NoRedact = Annotated[bool, typer.Option("--no-redact", help="leave secrets in the output (a banner says so)")]
 Parsers = Annotated[Path | None, typer.Option(metavar="DIR", help="a folder with definitions of your own formats")]
 
+Verdicts = Annotated[Path | None, typer.Option("--verdicts", metavar="FILE", help="corrections by people; a verdicts.toml in a given directory counts without this")]
+
 
 def read_inputs(
     inputs: Sequence[str], since: str | None, until: str | None, tz: str | None, offset: Sequence[str] | None, project: str | None, *,
-    clock: Sequence[str] | None = None, all_lines: bool = False, redact_key: Path | None = None, no_redact: bool = False, parsers: Path | None = None,
+    clock: Sequence[str] | None = None, all_lines: bool = False, redact_key: Path | None = None, no_redact: bool = False, parsers: Path | None = None, verdicts: Path | None = None,
 ) -> Analysis:  # fmt: skip
     """Analyses the inputs with what the options say; an option that cannot be understood is an `OccorrError`."""
     from occorr import analysis  # noqa: PLC0415
@@ -59,10 +61,23 @@ def read_inputs(
             raise OccorrError(f"--redact-key {redact_key}: {error.strerror}; give a file that holds the key") from error
     if parsers is not None and not parsers.is_dir():
         raise OccorrError(f"--parsers {parsers}: no such directory; give the folder that holds your *.toml definitions")
-    return analysis.analyze(
+    result = analysis.analyze(
         list(inputs), tz=tz, offsets=dict(_offset(o) for o in offset or ()), clocks=dict(_clock(c) for c in clock or ()), since_ns=_moment("--since", since, tz), until_ns=_moment("--until", until, tz), project=project,
         all_lines=all_lines, redact_key=key, redact_secrets=not no_redact, parsers=parsers,
     )  # fmt: skip
+    return corrected(result, inputs, verdicts)
+
+
+def corrected(result: Analysis, inputs: Sequence[str], verdicts: Path | None) -> Analysis:
+    """The result with what people say in `verdicts.toml`: the file that was given, and those in the directories."""
+    from occorr import corrections  # noqa: PLC0415
+
+    files = [verdicts] if verdicts is not None else []
+    files += [p for p in (Path(i) / corrections.NAME for i in inputs if i != "-") if p.is_file()]
+    known = [c for file in files for c in corrections.load(file)]
+    for one in corrections.idle(result.closes, known):
+        note(f"{one.place}: no close is meant by this correction")
+    return corrections.apply(result, known)
 
 
 def _zone(tz: str | None) -> None:

@@ -13,6 +13,8 @@ from occorr.cli.options import (
     Inputs,
     NoRedact,
     Tz,
+    Verdicts,
+    corrected,
     read_inputs,
 )
 from occorr.errors import OccorrError
@@ -25,6 +27,7 @@ def report(
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="the file to write; its ending says the form: .html, .md, .json, .csv, .parquet. Without it Markdown goes to standard output")] = None,
     tz: Tz = None,
     no_redact: NoRedact = False,
+    verdicts: Verdicts = None,
 ) -> None:
     """Writes a report of logs, or of a result directory without reading the logs again."""
     from occorr import results  # noqa: PLC0415
@@ -32,7 +35,7 @@ def report(
 
     make = library.pick(name, out.suffix.lower().removeprefix(".") if out else "md")
     single = Path(inputs[0])
-    result = results.load(single) if len(inputs) == 1 and results.is_result(single) else read_inputs(inputs, None, None, tz, None, None, no_redact=no_redact)
+    result = corrected(results.load(single), [], verdicts) if len(inputs) == 1 and results.is_result(single) else read_inputs(inputs, None, None, tz, None, None, no_redact=no_redact, verdicts=verdicts)
     made = make(result)
     if out is None:
         sys.stdout.write(made if isinstance(made, str) else made.decode())

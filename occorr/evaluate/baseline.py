@@ -33,7 +33,7 @@ def _answered(asked: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     # an accepted cause counts for the baseline where it counts for the verdict
     right = (said == pl.col("cause")) | (said == pl.col("truth"))
     return rows.with_columns(
-        said.alias("said"), pl.when(right).then(said).otherwise("cause").alias("truth"), share.alias("probability"), pl.lit(None, pl.String).alias("runner_up"), pl.lit(None, pl.Float64).alias("runner_up_probability"), pl.lit(None, pl.String).alias("rule"),
+        said.alias("said"), pl.when(right).then(said).otherwise("cause").alias("truth"), share.alias("probability"), pl.lit(None, pl.String).alias("runner_up"), pl.lit(None, pl.Float64).alias("runner_up_probability"), pl.lit(None, pl.String).alias("rule"), pl.lit(None, pl.Boolean).alias("runner_up_right"),
         right.alias("right"), (said.str.extract(r"^([^.]+)", 1) == pl.col("cause").str.extract(r"^([^.]+)", 1)).alias("family_right"), pl.lit(value=False).alias("decisive"), pl.lit("supported").alias("verdict"),
         (right | (share <= 0.6)).alias("humble"),
     ).select(asked.columns)  # fmt: skip

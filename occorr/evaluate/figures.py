@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from occorr import schema
+from occorr import fitted, schema
 from occorr.evaluate.baseline import baseline
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ CAUSES: Final = sorted(schema.CAUSE_NAMES)
 UNKNOWN: Final = "unknown.unknown"
 COLUMNS: Final[dict[str, Any]] = {
     "incident": pl.String, "label": pl.String, "knowable": pl.Boolean, "decidable": pl.Boolean, "cause": pl.String, "truth": pl.String, "said": pl.String, "verdict": pl.String, "decisive": pl.Boolean, "probability": pl.Float64,
-    "runner_up": pl.String, "runner_up_probability": pl.Float64, "rule": pl.String, "right": pl.Boolean, "family_right": pl.Boolean, "humble": pl.Boolean, "code": pl.Int64, "status": pl.Int64,
+    "runner_up": pl.String, "runner_up_probability": pl.Float64, "runner_up_right": pl.Boolean, "rule": pl.String, "right": pl.Boolean, "family_right": pl.Boolean, "humble": pl.Boolean, "code": pl.Int64, "status": pl.Int64,
 }  # fmt: skip
 
 
@@ -46,16 +46,17 @@ def summary(scores: Sequence[Score]) -> dict[str, Any]:
     """Everything that `occorr eval` prints.
 
     `clean`, `skewed` and `all` hold the shares of the incidents with right clocks, with wrong ones, and of all; the rest is
-    over all of them.
+    over all of them. Its probabilities are those of a fit on the other incidents (`leave_one_out`).
     """
     groups = {"clean": [s for s in scores if not s.skewed], "skewed": [s for s in scores if s.skewed], "all": list(scores)}
     table = answers(scores)
+    out = leave_one_out(table)
     return {name: _shares(group) for name, group in groups.items() if group} | {
         "version": VERSION,
         "incidents": [_incident(s) for s in scores],
         "clocks": [{"incident": s.incident, **c} for s in scores for c in s.clocks],
         "wrong_decisive": [_wrong(w) for s in scores for w in s.wrong],
-        "occorr": figures(table),
+        "occorr": figures(out), "calibration_as_shipped": calibration(table.filter("knowable")),
         "baseline": figures(baseline(table)),
         "ablation": [],
         "without": [],
@@ -93,6 +94,16 @@ def figures(table: pl.DataFrame) -> dict[str, Any]:
         "calibration": calibration(asked), "calibration_of_all": calibration(table), "risk_coverage": risk_coverage(asked), "risk_coverage_of_all": risk_coverage(table),
         "causes": causes, "families": by_family(table), "confusion": confusion(table), "intervals": intervals(table, scored),
     }  # fmt: skip
+
+
+def leave_one_out(table: pl.DataFrame) -> pl.DataFrame:
+    """The answers with the probabilities that a fit on the other incidents gives: what a new incident would have got."""
+    parts = table.partition_by("incident", maintain_order=True)
+    if len(parts) < 2:
+        return table
+    missed = pl.col("said") == "missed"
+    out = [fitted.apply(part, fitted.fit(table.filter(pl.col("incident") != part.item(0, "incident")))).with_columns(pl.when(missed).then(0.0).otherwise("probability").alias("probability")) for part in parts]
+    return pl.concat(out).select(table.columns)
 
 
 def _mean(table: pl.DataFrame, what: str | pl.Expr, weights: NDArray[np.float64] | None = None) -> float | None:

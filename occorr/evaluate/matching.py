@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+import tomllib
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
@@ -11,6 +12,7 @@ from occorr import link
 from occorr.closes import assign
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SECOND: Final = 1_000_000_000
@@ -18,12 +20,41 @@ MS: Final = 1_000_000
 SLACK: Final = 1_500 * MS  # a label may stand this far outside the printed interval and still be meant
 
 
+WANT: Final = (
+    "close_id", "client", "mode", "via", "src_ip", "client_local_port", "path", "conn_id", "t_open_ms", "t_close_ms", "code", "reason", "how", "http_status", "established", "cause", "family", "accept", "fault_id", "seen_by", "visible_in",
+    "observable", "knowable", "decisive_evidence_in",
+)  # fmt: skip
+TYPES: Final[dict[str, Any]] = {
+    "accept": pl.List(pl.String), "visible_in": pl.List(pl.String), "decisive_evidence_in": pl.List(pl.String), "src_ip": pl.String, "conn_id": pl.String, "path": pl.String, "client": pl.String, "client_local_port": pl.Int64, "code": pl.Int64,
+    "http_status": pl.Int64, "t_open_ms": pl.Float64, "t_close_ms": pl.Float64, "established": pl.Boolean, "how": pl.String,
+}  # fmt: skip
+
+
+def truth_of(name: str, truth: Path) -> Path | None:
+    """The file that holds the labels of an incident: `ID.jsonl`, or `ID/expected.toml` as the sample incidents have it."""
+    return next((p for p in (truth / f"{name}.jsonl", truth / name / "expected.toml") if p.is_file()), None)
+
+
 def labels(path: Path) -> pl.DataFrame:
-    """The labels of one incident; see the truth folder's README for the fields."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    want = ("close_id", "client", "mode", "via", "src_ip", "client_local_port", "path", "conn_id", "t_open_ms", "t_close_ms", "code", "reason", "how", "http_status",
-            "established", "cause", "family", "accept", "fault_id", "seen_by", "visible_in", "observable", "knowable", "decisive_evidence_in")  # fmt: skip
-    return pl.DataFrame([{k: r.get(k) for k in want} | {"accept": r.get("accept") or []} for r in rows], infer_schema_length=None, schema_overrides={"accept": pl.List(pl.String), "visible_in": pl.List(pl.String), "decisive_evidence_in": pl.List(pl.String), "src_ip": pl.String, "conn_id": pl.String, "path": pl.String})
+    """The labels of one incident: a line of JSON a close, or the `[[close]]` tables of an `expected.toml`.
+
+    An `expected.toml` says `least` of what the logs can settle and `most` of what they cannot; which file shows a close it does
+    not say.
+    """
+    if path.suffix == ".toml":
+        rows = [_expected(number, close) for number, close in enumerate(tomllib.loads(path.read_text(encoding="utf-8")).get("close", []), 1)]
+    else:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return pl.DataFrame([{k: r.get(k) for k in WANT} | {"accept": r.get("accept") or []} for r in rows], schema_overrides=TYPES, infer_schema_length=None)
+
+
+def _expected(number: int, close: Mapping[str, Any]) -> dict[str, Any]:
+    at = close["at"].timestamp() * 1000
+    return {
+        "close_id": f"c{number:03d}", "client": f"cli/{number:02d}.out" if close.get("cli") else "client", "via": close.get("via"), "src_ip": close.get("client"), "client_local_port": close.get("port"), "conn_id": close.get("conn"),
+        "t_open_ms": at, "t_close_ms": at, "code": close.get("code"), "http_status": close.get("status"), "established": None, "cause": close["cause"], "family": close["cause"].split(".")[0], "accept": list(close.get("also", ())),
+        "observable": True, "knowable": "least" in close, "decisive_evidence_in": [],
+    }  # fmt: skip
 
 
 def match(closes: pl.DataFrame, truth: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -38,7 +69,7 @@ def match(closes: pl.DataFrame, truth: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
     ).with_columns(pl.when(pl.col("conn_id").str.contains("…", literal=True)).then("conn_id").otherwise(link.short(pl.col("conn_id"))).alias("key"))  # fmt: skip
     wanted = truth.select(
         pl.int_range(pl.len()).alias("label"), link.short(pl.col("conn_id")).alias("label_key"), "src_ip", "client_local_port", "code", "http_status", pl.col("via").alias("label_via"), "client", "how",
-        (pl.col("t_close_ms") * MS).alias("at"), (pl.col("t_open_ms") * MS).alias("from"), pl.col("established").alias("label_established"), "observable",
+        (pl.col("t_close_ms") * MS).cast(pl.Int64).alias("at"), (pl.col("t_open_ms") * MS).cast(pl.Int64).alias("from"), pl.col("established").alias("label_established"), "observable",
     )  # fmt: skip
     pairs = rows.join(wanted, how="cross")
     keyed = (pl.col("key") == pl.col("label_key")).fill_null(value=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from occorr.evaluate.matching import labels, match
+from occorr.evaluate.matching import labels, match, truth_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str
     return out
 
 
-def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: bool = False, fine: bool = False, evidence: pl.DataFrame | None = None) -> Score:
+def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: bool = False, fine: bool = False) -> Score:
     """Counts of one incident; a missed close counts as wrong.
 
     Args:
@@ -85,7 +85,6 @@ def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: b
         truth: its labels.
         skewed: whether its clocks were wrong.
         fine: whether its proxy stamps milliseconds.
-        evidence: EVIDENCE, to name the rule behind each answer.
     """
     out = Score(incident, skewed, rows=closes.height)
     pairs, candidates = match(closes, truth)
@@ -97,7 +96,6 @@ def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: b
     out.split = len(free & feasible_rows)
     out.invented = len(free - feasible_rows)
     verdicts = closes.to_dicts()
-    rules = _rules(evidence)
     out.errors += [{"incident": incident, "kind": "split" if row in feasible_rows else "invented", "row": verdicts[row]} for row in sorted(free)]
     feasible = set(candidates.get_column("label").to_list())
     for index, label in enumerate(truth.to_dicts()):
@@ -106,7 +104,7 @@ def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: b
         out.labels += 1
         row: Any = taken.get(index)
         got = verdicts[row] if row is not None else None
-        answer = _answer(incident, label, got, rules)
+        answer = _answer(incident, label, got)
         out.answers.append(answer)
         right = answer["right"]
         if got is None:
@@ -132,15 +130,7 @@ def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: b
     return out
 
 
-def _rules(evidence: pl.DataFrame | None) -> dict[str, str]:
-    """The rule that gave each close its verdict: the first that supports it."""
-    if evidence is None:
-        return {}
-    first = evidence.filter(pl.col("role") == "supports").unique("close_id", keep="first", maintain_order=True)
-    return dict(first.select("close_id", pl.col("rule").cast(pl.String)).rows())
-
-
-def _answer(incident: str, label: dict[str, Any], got: dict[str, Any] | None, rules: Mapping[str, str]) -> dict[str, Any]:
+def _answer(incident: str, label: dict[str, Any], got: dict[str, Any] | None) -> dict[str, Any]:
     """What was said of one label, and whether it is right; nothing said is wrong with probability 0."""
     meant = [label["cause"], *label["accept"]]
     right = got is not None and got["cause"] in meant
@@ -152,7 +142,7 @@ def _answer(incident: str, label: dict[str, Any], got: dict[str, Any] | None, ru
         "incident": incident, "label": label["close_id"], "knowable": bool(label["knowable"]), "decidable": bool(label["knowable"]) and bool(label["decisive_evidence_in"]), "cause": label["cause"],
         # an accepted cause is as right as the label's own: the close then counts under it
         "truth": got["cause"] if right and got is not None else label["cause"], "said": got["cause"] if got is not None else "missed", "verdict": verdict or "missed", "decisive": decisive, "probability": probability,
-        "runner_up": got["runner_up"] if got is not None else None, "runner_up_probability": got["runner_up_probability"] if got is not None else None, "rule": rules.get(got["close_id"]) if got is not None else None,
+        "runner_up": got["runner_up"] if got is not None else None, "runner_up_probability": got["runner_up_probability"] if got is not None else None, "rule": got.get("rule") if got is not None else None, "runner_up_right": got["runner_up"] in meant if got is not None and got["runner_up"] else None,
         "right": right, "family_right": got is not None and got["family"] in {c.split(".")[0] for c in meant}, "humble": humble, "code": label["code"], "status": label["http_status"],
     }  # fmt: skip
 
@@ -162,7 +152,7 @@ def _timing(out: Score, closes: pl.DataFrame, row: int, got: dict[str, Any], lab
     if got["time_earliest"] is None or got["time_latest"] is None:
         return
     out.timed += 1
-    at = label["t_close_ms"] * MS
+    at = int(label["t_close_ms"] * MS)
     low, high = (int(closes.get_column(c).cast(pl.Int64)[row]) for c in ("time_earliest", "time_latest"))
     out.inside += low <= at + MS and at <= high
     if "gateway" in got["observers"] or ("proxy" in got["observers"] and fine):
@@ -183,8 +173,8 @@ def score_all(bundles: Path, truth: Path, *, without: Sequence[str] = ()) -> lis
 
     out = []
     for folder in sorted(p for p in bundles.iterdir() if p.is_dir()):
-        path = truth / f"{folder.name}.jsonl"
-        if not path.is_file():
+        path = truth_of(folder.name, truth)
+        if path is None:
             continue
         meta, clocks = _document(truth / f"{folder.name}.meta.json"), _document(truth / f"{folder.name}.clocks.json")
         left, gone = _left(folder, without)
@@ -192,7 +182,7 @@ def score_all(bundles: Path, truth: Path, *, without: Sequence[str] = ()) -> lis
         result = _analysis(analyze, folder, left if gone else None)
         if result is None:
             continue
-        one = score(folder.name, result.closes, wanted, skewed=bool(meta.get("skewed")), fine=clocks.get("proxy.access.log", {}).get("resolution_ms", 1000) < 1000, evidence=result.evidence)
+        one = score(folder.name, result.closes, wanted, skewed=bool(meta.get("skewed")), fine=clocks.get("proxy.access.log", {}).get("resolution_ms", 1000) < 1000)
         one.clocks = alignment(result.timeline, clocks)
         out.append(one)
     return out
@@ -206,8 +196,11 @@ def score_ablated(bundles: Path, truth: Path) -> dict[str, list[Score]]:
     from occorr.analysis import analyze  # noqa: PLC0415
 
     out: dict[str, list[Score]] = {}
-    for folder in sorted(p for p in bundles.iterdir() if p.is_dir() and (truth / f"{p.name}.jsonl").is_file()):
-        wanted = labels(truth / f"{folder.name}.jsonl")
+    for folder in sorted(p for p in bundles.iterdir() if p.is_dir()):
+        path = truth_of(folder.name, truth)
+        if path is None:
+            continue
+        wanted = labels(path)
         kinds = _kinds(analyze([folder]).sources)
         for taken in [c for n in (1, 2) for c in combinations(TAKEN, n)]:
             gone = {path for path, kind in kinds.items() if kind in taken}
@@ -216,7 +209,7 @@ def score_ablated(bundles: Path, truth: Path) -> dict[str, list[Score]]:
             left = [p for p in sorted(folder.rglob("*")) if p.is_file() and str(p) not in gone]
             result = _analysis(analyze, folder, left)
             if result is not None:
-                out.setdefault(" and ".join(taken), []).append(score(folder.name, result.closes, lessened(wanted, left), evidence=result.evidence))
+                out.setdefault(" and ".join(taken), []).append(score(folder.name, result.closes, lessened(wanted, left)))
     return out
 
 
@@ -261,5 +254,22 @@ def lessened(truth: pl.DataFrame, left: Sequence[Path]) -> pl.DataFrame:
     """
     names = [p.name for p in left] + [f"{p.parent.name}/{p.name}" for p in left]
     shown, settled = (pl.col(c).list.eval(pl.element().is_in(names)).list.any().fill_null(value=False) for c in ("visible_in", "decisive_evidence_in"))
-    told = pl.col("visible_in").list.len().fill_null(0) > 0
-    return truth.with_columns((pl.col("observable") & (shown | ~told)).alias("observable"), (pl.col("knowable") & settled).alias("knowable"))
+    told, stated = (pl.col(c).list.len().fill_null(0) > 0 for c in ("visible_in", "decisive_evidence_in"))
+    return truth.with_columns((pl.col("observable") & (shown | ~told)).alias("observable"), (pl.col("knowable") & (settled | ~stated)).alias("knowable"))
+
+
+def score_corrected(bundles: Path) -> list[Score]:
+    """What people corrected as labels: answers for the closes that a `verdicts.toml` in an incident's folder speaks of."""
+    from occorr import corrections  # noqa: PLC0415
+    from occorr.analysis import analyze  # noqa: PLC0415
+
+    out = []
+    for path in sorted(bundles.glob(f"*/{corrections.NAME}")):
+        result = analyze([path.parent])
+        one = Score(path.parent.name, skewed=False)
+        known = corrections.apply(result, corrections.load(path)).closes.filter(pl.col("correction").is_not_null()).select("close_id", pl.col("cause").alias("truth"))
+        for row in result.closes.join(known, on="close_id").sort("close_id").to_dicts():
+            label = {"close_id": row["close_id"], "cause": row["truth"], "accept": [], "knowable": True, "decisive_evidence_in": [], "code": row["websocket_close_code"], "http_status": row["http_status_proxy"]}
+            one.answers.append(_answer(one.incident, label, row))
+        out.append(one)
+    return out

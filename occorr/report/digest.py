@@ -48,6 +48,8 @@ class Incident:
     services: str
     projects: str
     proof: Proof | None
+    correction: str = ""
+    original_cause: str = ""
 
     @property
     def closes(self) -> int:
@@ -193,6 +195,8 @@ def _incidents(
                 services=", ".join(shown(s) for s in row["services"] or ()),
                 projects=", ".join(shown(p) for p in row["projects"] or ()),
                 proof=proof_of(best, files, best["body"] or "") if best else None,
+                correction=shown(row.get("correction")),
+                original_cause=shown(row.get("original_cause")),
             )
         )
     made.sort(key=lambda i: (i.family == "client", -i.cut, -i.refused, -(i.down_ns or 0), i.start or 0))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from functools import cache
 from typing import Any, Final
 
 import jinja2
 import polars as pl
 
-from occorr import resources, schema
+from occorr import advice, resources, schema
 from occorr.clocks import sentence
 from occorr.report import words
 from occorr.report.digest import Digest, digest, proof_of
@@ -70,6 +71,7 @@ def context(tables: Tables) -> dict[str, Any]:
     d = digest(tables)
     return {
         "d": d, "headline": headline(d), "verdicts": _verdicts(d), "stories": _stories(d), "file": _file(d), "deed": words.deed,
+        "steps": advice.steps(tables), "settings": advice.collect(tables),
         "faults": [text for row in d.clocks.to_dicts() if (text := sentence({**row, "clock_id": _file(d)(row["clock_id"])}))],
     }  # fmt: skip
 
@@ -163,6 +165,8 @@ def json_text(tables: Tables) -> str:
         "clocks": _rows(tables.clocks),
         "sources": _rows(tables.sources),
         "facts": _rows(tables.facts),
+        "steps": [asdict(s) for s in advice.steps(tables)],
+        "advice": [asdict(a) for a in advice.collect(tables)],
     }
     if not tables.redacted:
         document["banner"] = words.NOT_REDACTED

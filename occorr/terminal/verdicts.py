@@ -8,7 +8,7 @@ import polars as pl
 from rich.table import Table
 from rich.text import Text
 
-from occorr import quotes, rules as rule_files, schema
+from occorr import advice, quotes, rules as rule_files, schema
 from occorr.clocks import sentence
 from occorr.terminal.base import clean, clock, console, label, percent, place
 
@@ -67,6 +67,7 @@ def show(result: Analysis, *, brief: bool = False) -> None:
         out.print(f"{quiet} ordinary end{'s' * (quiet != 1)} by the client (client.normal); all of them with -o DIR or --format json\n")
     if not closes.height:
         out.print("No WebSocket close was found in these logs.\n")
+    _first_steps(out, result)
     _footer(out, result)
 
 
@@ -76,6 +77,8 @@ def _incident(out: Console, result: Analysis, row: dict[str, Any], own: pl.DataF
     verdict = next((v for v in schema.VERDICTS if (main.get_column("verdict") == v).any()), "unknown")
     out.print(Text.assemble((f"{row['cause']}", "bold"), f"  {verdict}, {percent(row['probability'])}  ({row['incident_id']})"))
     out.print(clean(row["title"]))
+    if row["correction"]:
+        out.print(f"Corrected by people{', was ' + row['original_cause'] if row['original_cause'] else ''}: {clean(row['correction'])}")
     lines = result.evidence.filter(pl.col("close_id").is_in(main.filter(pl.col("verdict") == verdict).get_column("close_id").to_list()) & (pl.col("role") == "supports"))
     told = lines.join(quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(lines.get_column("event_id").to_list()))), on="event_id", how="left", maintain_order="left").with_columns(pl.col("event_name").cast(pl.String).replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int64).alias("_k"))
     for line in told.sort("_k", maintain_order=True).head(1).to_dicts():
@@ -128,8 +131,22 @@ def _brief(out: Console, result: Analysis) -> None:
         out.print(f"{row['cause']} ({row['verdict']}, {percent(row['probability'])}{rival}): {cause.title if cause else ''}.")
         out.print(f"Proof: {clean(proof.get(row['close_id'], 'none'))}"[: max(out.width - 1, 40)])
         needs = row["missing"] or ([cause.settle] if cause and cause.settle else [])
-        check = f"Check: {cause.check}" if cause and row["verdict"] == "decisive" else f"Collect: {'; '.join(needs)}" if needs else "Nothing more is needed."
+        todo, command = advice.check_of(result, row["cause"])
+        check = f"Check: {todo}" + (f"\n{command}" if command else "") if cause and row["verdict"] == "decisive" else f"Collect: {'; '.join(needs)}" if needs else "Nothing more is needed."
         out.print(clean(check), soft_wrap=True)
+
+
+def _first_steps(out: Console, result: Analysis) -> None:
+    """The first check of each cause, transport before credentials before channels."""
+    found = [s for s in advice.steps(result) if s.cause not in ("client.abort", "client.normal", "unknown.unknown")]
+    if not found:
+        return
+    out.print("What to check first:", style="bold")
+    for step in found:
+        out.print(f"  {step.layer} {step.cause}: {clean(step.check)}")
+        if step.command:
+            out.print(f"      {clean(step.command)}", soft_wrap=True)
+    out.print()
 
 
 def _footer(out: Console, result: Analysis) -> None:
@@ -146,11 +163,8 @@ def _footer(out: Console, result: Analysis) -> None:
     out.print(f"read {s.get_column('path').n_unique()} inputs, {total['lines_read']:,} lines: {total['lines_kept']:,} kept, {total['lines_skipped']:,} skipped, {total['lines_unparsed']:,} unparsed")
     for row in s.filter(pl.col("status").is_in(["failed", "partial", "unknown", "empty"])).to_dicts():
         out.print(f"  {row['status']}: {clean(row['path'])}: {clean(row['message'])}")
-    asks = result.closes.filter(pl.col("verdict") != "decisive").explode("missing").get_column("missing").drop_nulls()
-    if asks.len():
-        out.print("What would settle more:")
-        # Wishes that differ by their time only are one wish: the earliest is shown.
-        wish = pl.col("missing").str.replace(r"\d\d:\d\d:\d\d", "").alias("wish")
-        counts = asks.to_frame().group_by(wish).agg(pl.len().alias("n"), pl.col("missing").min())
-        for text, n in counts.sort("n", "missing", descending=[True, False]).head(3).select("missing", "n").rows():
-            out.print(f"  {n}×  {clean(text)}")
+    if asks := advice.collect(result):
+        out.print("\nWhat would have settled most of what is open:", style="bold")
+        for ask in asks:
+            out.print(f"  {ask.closes}×  {ask.what}")
+            out.print(f"      {clean(ask.line)}", soft_wrap=True)
