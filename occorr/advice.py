@@ -39,7 +39,7 @@ _PROXIES: Final = {
     "haproxy": ("HAProxy logs its own HTTP format, with termination states", "option httplog  (and: option logasap off, log stdout format raw local0 info)"),
     "caddy": ("Caddy logs access as JSON", "log { output file /var/log/caddy/access.log  format json }"),
     "traefik": ("Traefik logs access as JSON with all headers that matter", "--accesslog=true --accesslog.format=json --accesslog.fields.headers.names.Upgrade=keep"),
-    "envoy": ("Envoy logs response flags, durations and both ports", 'access_log json_format with %START_TIME%, %RESPONSE_CODE%, %RESPONSE_FLAGS%, %DURATION%, %DOWNSTREAM_REMOTE_ADDRESS%, %UPSTREAM_LOCAL_ADDRESS%'),
+    "envoy": ("Envoy logs response flags, durations and both ports", "access_log json_format with %START_TIME%, %RESPONSE_CODE%, %RESPONSE_FLAGS%, %DURATION%, %DOWNSTREAM_REMOTE_ADDRESS%, %UPSTREAM_LOCAL_ADDRESS%"),
     "httpd": ("Apache logs microseconds and ports", 'LogFormat "%{msec}t %h:%{remote}p \\"%r\\" %>s %D %{Upgrade}i" occorr'),
 }
 SETTINGS: Final = (
