@@ -275,10 +275,10 @@ def _restarts(seen: Seen, gate: Gate) -> list[Figure]:
     frozen = len(own) - len(again)
     lines = [p for o in again for p in o.lines]
     counted = next((int(r["value"]) for r in seen.facts.filter((pl.col("key") == "restart_count") & pl.col("subject").is_in(list(gate.subjects))).iter_rows(named=True) if (r["value"] or "").isdigit()), None)
-    policy = f"; the engine counts {counted} by the restart policy" if counted is not None else ""
+    policy = f"; the engine's own count for the container that was inspected: {counted}" if counted is not None else ""
     cost, longest = sum(o.cost_ns for o in again), max((o.cost_ns for o in own), default=0)
     return [
-        _made("restarts", sum(o.downs for o in again), len(again), gate, f"{len(again)} times without a ready gateway{policy}" + (f"; {frozen} freeze beside them" if frozen else ""), lines),
+        _made("restarts", sum(o.downs for o in again), len(again), gate, f"{len(again)} time{'s' * (len(again) != 1)} without a ready gateway{policy}" + (f"; {frozen} freeze{'s' * (frozen != 1)} beside them" if frozen else ""), lines),
         _made("restart_cost", cost / SECOND, len(again), gate, f"sum of the times without a ready gateway{tail}", lines, floor=open_end),
         _made("longest_outage", longest / SECOND, len(own), gate, "restarts and freezes" + tail, [p for o in own if o.cost_ns == longest for p in o.lines], floor=open_end),
     ]

@@ -17,7 +17,7 @@ _BEGINS: Final = {"start", "unpause"}
 _ENDS: Final = {"die", "destroy"}
 _SIGNS: Final = {
     "gateway.start", "gateway.listening", "gateway.ready", "gateway.shutdown", "gateway.restart", "gateway.crash",
-    "gateway.conflict", "proxy.reload", "proxy.worker", "proxy.start", "proxy.stop",
+    "gateway.conflict", "gateway.signal", "proxy.reload", "proxy.worker", "proxy.start", "proxy.stop",
 }  # fmt: skip
 _RELOAD: Final = r"(?i)\breload\b|-s (?:reload|quit)|\bgraceful\b|\bHUP\b|\bUSR[12]\b"  # what reloads a proxy, as a command in its container says it
 _GRACE: Final = 12_000_000_000  # ns; as long as old workers of a reload usually live on at most
@@ -258,12 +258,12 @@ def _hear(
             life.say(at, "ready")
     elif name == "gateway.start":
         life.turn("starting", at)
-    elif name in {"gateway.shutdown", "gateway.restart", "gateway.crash", "gateway.conflict"}:
+    elif name in {"gateway.shutdown", "gateway.restart", "gateway.crash", "gateway.conflict"} or (name == "gateway.signal" and {"key": "signal", "value": "SIGTERM"} in (row["attributes"] or ())):
         if life.state is None and life.since is None:
             life.state = "up"
         if life.state in {"up", "unhealthy"}:
             life.turn("down", at)
-        if name != "gateway.shutdown":
+        if name not in {"gateway.shutdown", "gateway.signal"}:
             life.say(at, name.split(".")[1])
 
 

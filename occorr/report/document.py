@@ -19,7 +19,9 @@ from occorr.report.tables import Tables, shown
 
 _ISO: Final = "%Y-%m-%dT%H:%M:%S%.9fZ"
 _EXAMPLES: Final = 3  # closes a verdict row cites; all of them stand in report.json and the page
-_MARKS: Final = re.compile(r"([\\`*_{}\[\]()#+!|~$@:])")
+# What Markdown could take for a mark. Round brackets mean something after a square one only, and those go; an underscore inside
+# a word and a colon before a blank mean nothing, and escaping them would spoil the text for whoever reads it raw.
+_MARKS: Final = re.compile(r"([\\`*{}\[\]#+!|~$@]|(?<![^\W_])_|_(?![^\W_])|:(?=\S))")
 
 
 @cache
@@ -47,9 +49,9 @@ def prose(value: Any) -> str:
     return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def code(value: Any) -> str:
-    """Text of a log as a Markdown code span, fenced by more backticks than it holds; pipes would end a table's cell."""
-    text = shown(value).replace("|", "¦")
+def code(value: Any, *, cell: bool = True) -> str:
+    """Text of a log as a Markdown code span, fenced by more backticks than it holds; in a table's cell pipes would end it."""
+    text = shown(value).replace("|", "¦") if cell else shown(value)
     if not text:
         return ""
     fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)

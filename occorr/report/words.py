@@ -122,5 +122,18 @@ def amount(value: float | None, unit: str) -> str:
     """A figure's value with its unit, to three digits or so: `46.4 s`, `3`, `no data`."""
     if value is None:
         return "no data"
+    if unit == "d" and abs(value) < 2:
+        return length(round(value * 86400 * SECOND))
     text = f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.3g}"
     return f"{text} {unit}" if unit else text
+
+
+def span(seconds: float | None) -> str:
+    """A duration given in seconds, as `length` says it; nothing for none."""
+    return "" if seconds is None else length(round(seconds * SECOND))
+
+
+def digest(text: str) -> str:
+    """An image's digest as people compare it: `sha256:046d44e8672c`."""
+    kind, colon, value = text.rpartition(":")
+    return f"{kind}{colon}{value[:12]}"
