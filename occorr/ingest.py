@@ -19,6 +19,8 @@ import polars as pl
 from occorr import decode, detect, read, schema, unwrap
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from occorr.definitions import Dialect, Envelope, Library
     from occorr.read import Blob
     from occorr.redact import Redactor
@@ -87,7 +89,7 @@ def ingest(blob: Blob, library: Library, redactor: Redactor, *, all_lines: bool 
     chosen = {plan.part: plan for plan in plans(blob, library)}
     frames: list[pl.DataFrame] = []
     counts: dict[str, dict[str, int]] = {}
-    root = hashlib.sha256(blob.root.encode()).hexdigest() if blob.root else ""
+    root = blob.root
     for chunk in read.chunks(blob):
         if not root:
             root = hashlib.sha256(str(chunk.item(0, "raw")).encode()).hexdigest()
@@ -100,8 +102,14 @@ def ingest(blob: Blob, library: Library, redactor: Redactor, *, all_lines: bool 
                 frames.append(events.with_columns(pl.lit(blob.path).alias("log_file_path"), pl.lit(part).alias("part")))
     events = pl.concat(frames, how="diagonal") if frames else pl.DataFrame()
     if events.height:
+        events = _from(events, blob.origin)
         events = _with_resolution(events.sort("log_line", maintain_order=True).with_row_index("seq"))
     return events, _sources(base, counts, chosen, events)
+
+
+def _from(events: pl.DataFrame, origin: Mapping[str, str]) -> pl.DataFrame:
+    """What is known of all lines of an input stands in each; a line that says it itself is right."""
+    return events.with_columns(pl.coalesce(pl.col(name) if name in events.columns else None, pl.lit(value)).alias(name) for name, value in origin.items())
 
 
 def _parts(chunk: pl.DataFrame, chosen: dict[str, Plan]) -> list[tuple[str, pl.DataFrame]]:

@@ -13,7 +13,8 @@ import os
 import re
 import stat
 import sys
-from dataclasses import dataclass, replace
+from collections import deque
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,11 +22,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from occorr import packed
+from occorr import packed, segments
 from occorr.errors import OccorrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 CHUNK: Final = 64 << 20
 _DOCUMENTATION: Final = frozenset({".md", ".rst", ".html", ".htm", ".toml", ".png", ".svg", ".pdf", ".parquet", ".css", ".js", ".py"})
@@ -37,7 +38,8 @@ class Blob:
     """The bytes of one input, uncompressed, and what happened while reading it.
 
     `status` is ok, partial (some bytes could not be read), failed, empty or skipped. An input that holds no bytes of its
-    own gives `lines`: frames like those of `chunks`, with numbers and offsets that it knows, and `root`, its first record.
+    own gives `lines`: frames like those of `chunks`, with numbers and offsets that it knows, and `root`, the digest of its
+    first record.
     """
 
     path: str
@@ -47,6 +49,7 @@ class Blob:
     message: str = ""
     lines: Callable[[], Iterator[pl.DataFrame]] | None = None
     root: str = ""
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 def expand(inputs: Sequence[str | Path]) -> list[tuple[Path | None, bool]]:
@@ -93,8 +96,25 @@ def _rotation(name: str) -> tuple[str, int, str]:
 
 def blobs(inputs: Sequence[str | Path]) -> Iterator[Blob]:
     """Reads every input; one that fails says so in its status and the next one is read. An archive's files are inputs of their own."""
-    for file, named in expand(inputs):
+    for given in inputs:
+        if segments.is_record(Path(given)):
+            yield from recorded(Path(given))
+    for file, named in expand([i for i in inputs if not segments.is_record(Path(i))]):
         yield from _stdin() if file is None else _file(file, named=named)
+
+
+def recorded(directory: Path) -> Iterator[Blob]:
+    """The logs and documents of a record that `occorr watch` keeps; what it could not have is said beside the events."""
+    found = segments.stored(directory)
+    notes = "; ".join(n for s in found if s.source.kind == "note" for frame in s.lines() for text in frame.get_column("raw") if (n := segments.sentence(text)))
+    for part in found:
+        path = str(directory / part.source.path)
+        if part.source.kind == "document":
+            data = "".join(deque((frame.item(-1, "raw") for frame in part.lines()), maxlen=1)).encode()
+            yield Blob(path, data, hashlib.sha256(data).hexdigest())
+        elif part.source.kind in ("log", "events"):
+            told = notes if part.source.kind == "events" else ""
+            yield Blob(path, sha256=part.sha256, status="partial" if told else "ok", message=told, lines=part.lines, root=part.source.root, origin=part.source.origin)
 
 
 def _stdin() -> Iterator[Blob]:

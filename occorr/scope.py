@@ -101,7 +101,7 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[pl.DataFrame, 
     by_service = {i.rpartition("/")[2]: i for i in by_id.values()}
     local = pl.coalesce("local_address", pl.col("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1))
     told = pl.coalesce(
-        pl.col("host_name").replace_strict(by_host, default=None, return_dtype=pl.String), local.replace_strict(by_address, default=None, return_dtype=pl.String),
+        pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String), pl.col("host_name").replace_strict(by_host, default=None, return_dtype=pl.String), local.replace_strict(by_address, default=None, return_dtype=pl.String),
         pl.coalesce("compose_service", "part").replace_strict(by_service, default=None, return_dtype=pl.String),
     )  # fmt: skip
     files = events.filter(pl.col("source_kind") == "gateway").with_columns(told.alias("_t")).group_by("log_file_path", "part").agg(pl.col("_t").drop_nulls().mode().sort().first().alias("_file"))

@@ -53,12 +53,7 @@ def read_inputs(
     from occorr import analysis  # noqa: PLC0415
 
     _zone(tz)
-    key = None
-    if redact_key is not None:
-        try:
-            key = redact_key.read_bytes()
-        except OSError as error:
-            raise OccorrError(f"--redact-key {redact_key}: {error.strerror}; give a file that holds the key") from error
+    key = redaction_key(redact_key)
     if parsers is not None and not parsers.is_dir():
         raise OccorrError(f"--parsers {parsers}: no such directory; give the folder that holds your *.toml definitions")
     result = analysis.analyze(
@@ -78,6 +73,24 @@ def corrected(result: Analysis, inputs: Sequence[str], verdicts: Path | None) ->
     for one in corrections.idle(result.closes, known):
         note(f"{one.place}: no close is meant by this correction")
     return corrections.apply(result, known)
+
+
+def redaction_key(path: Path | None) -> bytes | None:
+    """The key of the fingerprints, where one was given."""
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OccorrError(f"--redact-key {path}: {error.strerror}; give a file that holds the key") from error
+
+
+def duration_ns(option: str, text: str) -> int:
+    """`90s`, `1h30m` in nanoseconds."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|min|m|h|d)", text.replace(" ", ""))
+    if not parts or "".join(n + u for n, u in parts) != text.replace(" ", ""):
+        raise OccorrError(f"{option} {text!r} was not understood; give a duration as 30s, 10m or 1h30m")
+    return sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
 
 
 def _zone(tz: str | None) -> None:

@@ -24,7 +24,7 @@ def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
 
     rows = table("input", "envelope", "format", "zone", "share", "margin", gap=2)
     for blob in read.blobs(inputs):
-        if not len(blob.data):
+        if not len(blob.data) and blob.lines is None:
             rows.add_row(clean(blob.path), "", f"({blob.status})", "", "", blob.message)
             continue
         if document := facts.document(blob, redact.Redactor(b"")):

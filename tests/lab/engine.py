@@ -174,6 +174,19 @@ def send(pids: Sequence[int], what: signal.Signals) -> None:
             os.kill(pid, what)
 
 
+def clear(root: Path) -> None:
+    """End what a killed daemon left behind; its directory stays, and another `start` takes it over."""
+    send(processes(root), signal.SIGKILL)
+    for group in groups(root):  # its containers are in its groups and nowhere else
+        for members in group.rglob("cgroup.procs"):
+            with suppress(OSError):
+                send([int(p) for p in members.read_text().split()], signal.SIGKILL)
+    time.sleep(0.05)
+    shutil.rmtree(root / "exec", ignore_errors=True)  # the next containerd would wait for the one whose pid stands there
+    for name in ("docker.pid", "docker.sock"):
+        (root / name).unlink(missing_ok=True)
+
+
 def stop(engine: Engine) -> None:
     """End everything that `start` began, containers too, and remove the engine's directory."""
     root = engine.root
@@ -187,11 +200,7 @@ def stop(engine: Engine) -> None:
         if not left:
             break
     engine.process.wait(5)
-    for group in groups(root):  # containers that a killed daemon left behind are in its groups and nowhere else
-        for members in group.rglob("cgroup.procs"):
-            with suppress(OSError):
-                send([int(p) for p in members.read_text().split()], signal.SIGKILL)
-    time.sleep(0.05)
+    clear(root)
     for group in groups(root):
         for folder in sorted((p for p in group.rglob("*") if p.is_dir()), reverse=True):
             with suppress(OSError):

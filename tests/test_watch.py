@@ -1,0 +1,275 @@
+"""`occorr watch` against a real engine: every fault is told, with its cause, within two seconds of its last evidence."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+
+import polars as pl
+import pytest
+
+from lab import engine as engines, gateway as gateways, watching as watches
+from occorr import analysis, segments
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def watch(engine):
+    """One watch over everything that the tests of this module start."""
+    gateways.prepare(engine)
+    with watches.watching(engine) as running:
+        yield running
+
+
+@pytest.fixture
+def project(engine):
+    name = f"p{uuid.uuid4().hex[:6]}"
+    yield name
+    for ident in engine.docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={name}").split():
+        engine.docker("rm", "--force", ident)
+
+
+@pytest.fixture
+def gateway():
+    with gateways.speaking() as one:
+        yield one
+
+
+def told(watch, project, ids, cause, *, verdict="decisive"):
+    """The closes were told with their cause, in time, and nothing else was told first."""
+    rows = watch.closes(set(ids))
+    assert {r["cause"] for r in rows.values()} == {cause}
+    assert {r["verdict"] for r in rows.values()} == {verdict}
+    assert {r["compose_project"] for r in rows.values()} == {project}
+    assert max(r["lag_ms"] for r in rows.values()) <= watches.limit_ms()
+    return rows
+
+
+def test_a_refusal(engine, watch, project, gateway):
+    gateways.run(engine, gateway, project)
+    rows = told(watch, project, [gateway.refuse()], "auth.token_mismatch")
+    (row,) = rows.values()
+    assert (row["websocket_close_code"], row["client_address"], row["client_port"]) == (1008, "192.0.2.106", 50825)
+
+
+def test_a_kill(engine, watch, project, gateway):
+    ident = gateways.run(engine, gateway, project)
+    conns = [gateway.connect(), gateway.connect()]
+    time.sleep(0.5)
+    engine.docker("kill", ident)
+    told(watch, project, conns, "restart.killed")
+    died = watch.until(lambda r: r["type"] == "container" and r["action"] == "die" and r["container_id"] == ident)
+    assert died[0]["exit_code"] == 137
+
+
+def test_a_restart_by_hand(engine, watch, project, gateway):
+    ident = gateways.run(engine, gateway, project)
+    conn = gateway.connect()
+    time.sleep(0.5)
+    engine.docker("restart", ident)
+    rows = told(watch, project, [conn], "restart.manual")
+    assert rows[conn]["code_gateway"] == 1012
+
+
+def test_a_crash_under_a_restart_policy(engine, watch, project, gateway):
+    gateways.run(engine, gateway, project, "--restart", "on-failure")
+    conn = gateway.connect()
+    time.sleep(0.5)
+    gateway.crash()
+    told(watch, project, [conn], "restart.crash")
+    assert gateway.booted.wait(10)
+
+
+def test_out_of_memory(engine, watch, project, gateway):
+    gateways.run(engine, gateway, project, "--memory", "16m", "--memory-swap", "16m")
+    conn = gateway.connect()
+    time.sleep(0.5)
+    gateway.send("OOM")
+    told(watch, project, [conn], "restart.oom")
+
+
+def test_unhealthy_and_then_restarted(engine, watch, project, gateway):
+    ident = gateways.run(engine, gateway, project, "--health-cmd", "test ! -e /ctl/sick", "--health-interval", "300ms", "--health-retries", "1")
+    conn = gateway.connect()
+    watch.until(lambda r: r["type"] == "container" and r.get("health") == "healthy" and r["container_id"] == ident)
+    (gateway.folder / "sick").touch()
+    watch.until(lambda r: r["type"] == "container" and r.get("health") == "unhealthy" and r["container_id"] == ident)
+    engine.docker("restart", ident)
+    told(watch, project, [conn], "restart.unhealthy")
+
+
+def test_a_new_container_in_its_place(engine, watch, project, gateway):
+    ident = gateways.run(engine, gateway, project)
+    conn = gateway.connect()
+    time.sleep(0.5)
+    engine.docker("rm", "--force", ident)
+    gateways.run(engine, gateway, project)
+    watch.until(lambda r: r.get("close_id") == conn and r["cause"] == "restart.deploy")
+    told_last = [r for r in watch.rows if r.get("close_id") == conn][-1]
+    assert told_last["lag_ms"] <= watches.limit_ms()
+    again = gateway.connect()  # the new container's log is followed too
+    time.sleep(0.3)
+    gateway.say(f"[ws] webchat disconnected code=1001 reason=n/a conn={again}")
+    assert watch.closes({again})[again]["family"] == "client"
+
+
+def test_a_gateway_in_the_network_of_another_service(engine, watch, project, gateway):
+    """`network_mode: service:proxy` emits no network events."""
+    engine.docker("run", "--detach", "--name", f"{project}-proxy-1", "--label", f"com.docker.compose.project={project}", "--label", "com.docker.compose.service=proxy", engines.IMAGE, "sleep", "1000")
+    ident = gateways.run(engine, gateway, project, "--network", f"container:{project}-proxy-1")
+    conn = gateway.connect()
+    time.sleep(0.5)
+    engine.docker("kill", ident)
+    told(watch, project, [conn], "restart.killed")
+
+
+def test_two_projects_do_not_blame_each_other(engine, watch, project, gateway):
+    """The kill of one gateway is no reason for what happens at another at that moment."""
+    with gateways.speaking() as bystander:
+        other = f"{project}b"
+        mine, theirs = gateways.run(engine, gateway, project), gateways.run(engine, bystander, other)
+        try:
+            cut, kept = gateway.connect(), bystander.connect()
+            time.sleep(0.5)
+            engine.docker("kill", mine)
+            bystander.say(f"[ws] webchat disconnected code=1001 reason=n/a conn={kept}")
+            told(watch, project, [cut], "restart.killed")
+            assert watch.closes({kept})[kept]["family"] == "client"
+        finally:
+            engine.docker("rm", "--force", theirs)
+
+
+def numbered(engine, project, script, *options):
+    """A container that prints lines; its id."""
+    return engine.docker("run", "--detach", "--name", f"{project}-talker-1", "--label", f"com.docker.compose.project={project}", "--label", "com.docker.compose.service=talker", *options, engines.IMAGE, "sh", "-c", script)
+
+
+def recorded(folder, ident):
+    """The lines of a container's log in a record, without the engine's stamps."""
+    (source,) = [s for s in segments.stored(folder) if s.source.kind == "log" and s.source.origin["container_id"] == ident]
+    lines = pl.concat(source.lines())
+    assert lines.get_column("line").to_list() == list(range(1, lines.height + 1))
+    return lines.get_column("raw").str.replace(r"^\S+ ", "")
+
+
+def follow_to_the_end(engine, project, ident, folder, count, patience):
+    """Lets a watch follow until the container has ended and so many of its lines are there."""
+    with watches.watching(engine, "--project", project, "--record", folder) as watch:
+        engine.docker("exec", ident, "touch", "/tmp/go")
+        watch.until(lambda r: r["type"] == "container" and r["action"] == "die" and r["container_id"] == ident, patience)
+        deadline = time.monotonic() + patience
+        while len(recorded(folder, ident)) < count and time.monotonic() < deadline:
+            time.sleep(0.3)
+        assert watch.end() == ""
+        assert watch.process.returncode == 130
+    return watch.rows[-1]
+
+
+WAIT = "while [ ! -e /tmp/go ]; do sleep 0.05; done; "
+
+
+def counting(rounds, each, pause):
+    """Numbered lines, `each` of them at a time."""
+    return WAIT + f"""i=0; while [ $i -lt {rounds} ]; do awk -v a=$((i * {each} + 1)) -v b=$((i * {each} + {each})) 'BEGIN {{ for (; a <= b; a++) print a, "the quick brown fox jumps over the lazy dog and back again" }}'; i=$((i + 1)); sleep {pause}; done"""
+
+
+@pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=pytest.mark.long)])
+def test_ten_thousand_lines_a_second_are_all_recorded(engine, project, tmp_path, seconds):
+    ident = numbered(engine, project, counting(10 * seconds, 1000, 0.09))
+    end = follow_to_the_end(engine, project, ident, tmp_path / "record", 10_000 * seconds, 60 + 4 * seconds)
+    lines = recorded(tmp_path / "record", ident)
+    assert lines.str.extract(r"^(\d+) ", 1).cast(pl.Int64).to_list() == list(range(1, 10_000 * seconds + 1))
+    assert end["lines"] == 10_000 * seconds
+
+
+def test_rotated_logs_are_followed_through(engine, project, tmp_path):
+    """The engine turns the log over about ten times while it is read."""
+    ident = numbered(engine, project, counting(60, 100, 0.05), "--log-opt", "max-size=64k", "--log-opt", "max-file=3")
+    follow_to_the_end(engine, project, ident, tmp_path / "record", 6000, 60)
+    assert recorded(tmp_path / "record", ident).str.extract(r"^(\d+) ", 1).cast(pl.Int64).to_list() == list(range(1, 6001))
+
+
+def test_the_engine_is_killed_and_started_again(tmp_path):
+    """What it delivered is recorded, the gap is told with its bounds, and what inspect knows of it is filled in."""
+    if reason := engines.missing():
+        pytest.skip(reason)
+    with engines.running() as engine, gateways.speaking() as gateway:
+        gateways.prepare(engine)
+        ident = gateways.run(engine, gateway, "g", "--restart", "always")
+        other = open(tmp_path / "delivered.jsonl", "wb")
+        listener = subprocess.Popen([shutil.which("docker", path="/usr/bin") or "docker", "events", "--format", "{{json .}}"], env=engine.environment, stdout=other, stderr=subprocess.DEVNULL)
+        with watches.watching(engine, "--project", "g", "--record", tmp_path / "record") as watch:
+            conn = gateway.connect()
+            engine.docker("exec", ident, "true")
+            time.sleep(0.5)
+            gateway.booted.clear()
+            killed_at = time.time_ns()
+            os.kill(engine.pid, signal.SIGKILL)
+            listener.wait(10)
+            watch.until(lambda r: r["type"] == "lost")
+            engine.process.wait()
+            engines.clear(engine.root)
+            again = engines.start(engine.root, image=False)
+            back_at = time.time_ns()
+            try:
+                (gap,) = watch.until(lambda r: r["type"] == "gap", 40)
+                assert gateway.booted.wait(20)
+                late = gateway.refuse()
+                watch.closes({late})
+                watch.until(lambda r: r["type"] in ("close", "revised") and r["close_id"] == conn)
+                watch.end()
+            finally:
+                engines.stop(again)
+        delivered = {line.strip() for line in (tmp_path / "delivered.jsonl").read_text().splitlines()}
+        other.close()
+    begin, end = (pl.Series([gap[k]]).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns").cast(pl.Int64).item() for k in ("begin", "end"))
+    assert abs(begin - killed_at) < 2e9 and end <= back_at + 5e9
+    assert any("died at" in t for t in gap["reconciled"])
+    (events,) = [s for s in segments.stored(tmp_path / "record") if s.source.kind == "events"]
+    raws = set(pl.concat(events.lines()).get_column("raw").to_list())
+    mine = {line for line in delivered if ident in line}
+    assert mine and mine <= raws
+    (row,) = [r for r in watch.rows if r.get("close_id") == conn]
+    assert row["verdict"] != "decisive"  # inspect knows that it died, and nobody why
+    result = analysis.analyze(tmp_path / "record")
+    (source,) = result.sources.filter(pl.col("path").str.ends_with("events.jsonl")).to_dicts()
+    assert source["status"] == "partial" and gap["begin"] in source["message"]
+    assert late in result.closes.get_column("close_id").to_list()
+
+
+# ---------------------------------------------------------------- mistakes
+def fails(environment, *options):
+    done = subprocess.run([*watches.COMMAND, *options], env={**os.environ, "PYTHONPATH": str(watches.ROOT), **environment}, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+    return done.returncode, done.stderr
+
+
+def test_no_engine(tmp_path):
+    code, said = fails({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
+    assert code == 3 and "no Docker engine" in said
+
+
+def test_no_such_project_and_no_such_container(engine, watch, project, gateway):
+    gateways.run(engine, gateway, project)
+    code, said = fails(engine.environment, "--project", project[:-1])
+    assert code == 2 and project in said  # the nearest name
+    code, said = fails(engine.environment, "--container", "nobody")
+    assert code == 2 and "no such container" in said
+
+
+def test_a_directory_that_is_no_record(engine, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    code, said = fails(engine.environment, "--record", str(tmp_path))
+    assert code == 2 and "is no record" in said
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--for", "soon"], "--for 'soon'"), (["--metrics", "host"], "--metrics 'host'"), (["--on-close", "no-such-program-here x"], "no-such-program-here"), (["--record-size", "much"], "--record-size 'much'"), (["--metrics", "70000"], "70000"),
+])  # fmt: skip
+def test_what_cannot_be_understood(tmp_path, options, words):
+    code, said = fails({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, *options)
+    assert code == 2 and words in said
