@@ -46,6 +46,9 @@ FAR_ENOUGH: Final = 6  # … for an offset of more than NEARBY
 NEARBY: Final = 5 * SECOND
 STEP: Final = 400 * MS  # the least step of a clock that is told from lags
 NEAR: Final = 20 * MS  # what drift moves a place by in the usual span
+HOST_ERROR: Final = 50 * MS
+PRINTED: Final = 1_500 * MS  # how long after the gateway's line the CLI prints of a close and ends
+STARTED: Final = 50 * MS  # … and how long before it, since the gateway's line comes late
 TICKS: Final = (SECOND, 100 * MS, 10 * MS)  # resolutions that stamps may have although they are written with more digits
 UNMOVED: Final = 8  # moments whose further digits are all zero: by chance once in 10^8 for the least of them
 THIN: Final = 300
@@ -263,8 +266,8 @@ def align(
         if overrides and clock in overrides:
             offset, error = overrides[clock]
             found[clock] = Estimate(offset, error, 0, 0.0, "override", "aligned")
-        elif clock == "host":
-            found[clock] = Estimate(0, 50 * MS, 0, 0.0, "the recorder is taken to run on the engine's host", "assumed")
+        elif clock in ("host", "recorder"):
+            found[clock] = _client(events, clock, found) or Estimate(0, HOST_ERROR if clock == "host" else ASSUMED_ERROR, 0, 0.0, "the recorder is taken to run on the engine's host" if clock == "host" else "nothing ties this clock to the reference", "assumed")
         elif clock.startswith("gateway"):
             found[clock] = _gateway(events, clock)
         else:
@@ -483,6 +486,28 @@ def _proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
     windows = _refusals(events, access, found)
     extra = int(np.median(bound)) if len(bound) else 0
     return _settle(pairs, windows, "the same connections and refusals at the gateway", extra) or _plausible(windows) or none
+
+
+def _client(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Estimate | None:
+    """A recorder of the CLI against the gateway: what the CLI printed of a close, with its code and reason, came just after it."""
+    gateways = {k: v for k, v in found.items() if k.startswith("gateway") and v.status in ("reference", "aligned")}
+    said = ["websocket_close_code", "websocket_close_reason"]
+    spoken = pl.all_horizontal(pl.col(said).is_not_null())
+    printed = events.filter((pl.col("source_kind") == "cli") & (pl.col("clock_id") == clock) & spoken).select(*said, pl.coalesce(pl.col("timestamp_raw").cast(pl.Int64), pl.col("recorded_end") * MS).alias("c")).drop_nulls()
+    closed = events.filter(pl.col("clock_id").is_in(list(gateways)) & (pl.col("event_name") == "websocket.close") & spoken & pl.col("timestamp_raw").is_not_null())
+    if printed.is_empty() or closed.is_empty():
+        return None
+    moment, bound = aligned(gateways, closed.get_column("clock_id"), closed.get_column("timestamp_raw"))
+    pairs = _thin(printed).join(_thin(closed.select(*said, pl.Series("g", moment))), on=said)
+    if pairs.height < ENOUGH:
+        return None
+    diff = (pairs.get_column("c") - pairs.get_column("g")).to_numpy()
+    start, end, support = vote(diff - PRINTED, diff + STARTED)
+    far = (diff + STARTED < start) | (diff - PRINTED > end)
+    rival = vote((diff - PRINTED)[far], (diff + STARTED)[far])[2] if far.any() else 0
+    if support < ENOUGH or rival > MARGIN * support or pairs.filter(pl.Series(~far)).get_column("c").n_unique() < ENOUGH:
+        return None
+    return Estimate((start + end) // 2, (end - start) // 2 + int(np.median(bound)), support, round(float(far.mean()), 4), "the same closes at the CLI and the gateway", "aligned")
 
 
 def _thin(frame: pl.DataFrame) -> pl.DataFrame:

@@ -17,6 +17,11 @@ class OccorrError(Exception):
 
     exit_code = EXIT_USAGE
 
+    def __init__(self, message: str, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        if exit_code is not None:
+            self.exit_code = exit_code
+
 
 class NothingParsableError(OccorrError):
     """No input held a line of a known format."""

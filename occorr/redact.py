@@ -7,10 +7,10 @@ import hmac
 import re
 from typing import TYPE_CHECKING, Final
 
-import polars as pl
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import polars as pl
 
 # Each pattern's group `secret` is what must go. The names before it are the field's own, not the lab's.
 _KEY = r"[\w.-]*(?:token|secret|passw(?:or)?d|api[_-]?key|authorization|cookie|credential)[\w.-]*"
@@ -99,6 +99,8 @@ class Redactor:
 
     def hints(self, texts: pl.Series) -> pl.Series:
         """The places of texts that hold a hint of a secret; only those are looked at singly."""
+        import polars as pl  # noqa: PLC0415 - whoever redacts single lines, as a recorder does, need not wait for it
+
         if not self.enabled:
             return pl.Series([], dtype=pl.UInt32)
         hit = texts.str.contains(_HINT)

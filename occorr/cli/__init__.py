@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from occorr.cli import analyze, check, evaluate, export, formats, report, rules, watch  # noqa: F401 - a command joins when its module is imported
+from occorr.cli import (  # noqa: F401 - a command joins when its module is imported
+    analyze,
+    check,
+    evaluate,
+    export,
+    formats,
+    record,
+    report,
+    rules,
+    watch,
+)
 from occorr.cli.base import app, note
 from occorr.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, DefinitionError, OccorrError
 
