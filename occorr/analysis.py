@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import causes, closes, customs, definitions, episodes, facts, ingest, link, lookalikes, place, read, redact, resources, rules, schema, scope
+from occorr import anonymize, causes, closes, customs, definitions, episodes, facts, ingest, link, lookalikes, place, read, redact, resources, rules, schema, scope
 from occorr.clocks import align
 from occorr.errors import NothingParsableError
 from occorr.zones import years
@@ -99,6 +99,12 @@ def analyze(
     redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
     result = attribute([take(blob, library, redactor, all_lines=all_lines) for blob in inputs], library=library, tz=tz, offsets=offsets, clocks=clocks, redacted=redact_secrets)
     return _window(result, since_ns, until_ns, project)
+
+
+def anonymized(result: Analysis, key: bytes | None = None) -> Analysis:
+    """The result with addresses and host names replaced by fingerprints that keep joins; `anonymize.frames` says how."""
+    told = anonymize.frames({name: getattr(result, name) for name in schema.TABLES}, key)
+    return replace(result, timeline=told["timeline"], closes=told["closes"], evidence=told["evidence"], incidents=told["incidents"], facts=told["facts"], clocks=told["clocks"], sources=told["sources"])
 
 
 def take(blob: read.Blob, library: definitions.Library, redactor: redact.Redactor, *, all_lines: bool = False) -> Taken:

@@ -1,4 +1,4 @@
-"""Replaces secrets by fingerprints: equal secrets keep equal fingerprints, and no secret can be had back."""
+"""Replaces secrets, cookies, query values and mail addresses by fingerprints: equal secrets keep equal fingerprints, and no secret can be had back."""
 
 from __future__ import annotations
 
@@ -30,9 +30,14 @@ _PATTERNS: Final = (
     re.compile(r"\b(?P<secret>eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
     re.compile(r"(?<=//)[^/\s:@]*:(?P<secret>[^/\s@]+)@"),
 )
+# A query string may hold anything that an application passes: names stay, values go. `\u0026` is an ampersand in JSON.
+_QUERY: Final = re.compile(r"(?<=[\w/)~%.:-])\?(?P<query>[\w.~%+\[\]-]+=(?:[^\s\"'<>\\|`]|\\u0026)*)")
+_PARTED: Final = re.compile(r"(&amp;|&|;|\\u0026)")
+# Not a mail: units of systemd (name@instance.service), the user of a URL, a digest or version behind an @.
+_MAIL: Final = re.compile(r"(?<!fp:)(?<![\w.+%/-])[A-Za-z0-9_][\w.+%-]*@(?:[A-Za-z0-9-]+\.)+(?!(?:service|socket|timer|mount|target|slice|scope|path|device|js|mjs|ts)\b)[A-Za-z]{2,24}(?![\w-])")
 # What a line must hold to be looked at singly; polars' engine runs this over all kept lines.
 _HINT: Final = (
-    r"(?i)bearer |basic |token|secret|passw|api[_-]?key|authorization|cookie|credential|\beyJ|\b(?:sk|ghp|gho|xox[abp]|glpat)[-_]|//[^/\s:@]*:[^/\s@]+@"
+    r"(?i)bearer |basic |token|secret|passw|api[_-]?key|authorization|cookie|credential|\beyJ|\b(?:sk|ghp|gho|xox[abp]|glpat)[-_]|//[^/\s:@]*:[^/\s@]+@|[\w/)~%.:-]\?[\w.~%+\[\]-]+=|\w@[\w-]+\."
 )
 # The same in plain words, for one line at a time.
 _WORDS: Final = ("bearer ", "basic ", "token", "secret", "passw", "api_key", "api-key", "apikey", "authorization", "cookie", "credential", "eyj", "sk-", "sk_", "ghp", "gho", "xox", "glpat")
@@ -88,7 +93,15 @@ class Redactor:
                 text = text.replace(secret, self.fingerprint(secret))
         for pattern in _PATTERNS:
             text = pattern.sub(self._replace, text)
-        return text
+        return _MAIL.sub(lambda m: self.fingerprint(m[0]), _QUERY.sub(self._query, text))
+
+    def _query(self, found: re.Match[str]) -> str:
+        """A query string with a fingerprint in place of each value that is none yet."""
+        told = []
+        for part in _PARTED.split(found["query"]):
+            name, equals, value = part.partition("=")
+            told.append(f"{name}={self.fingerprint(value)}" if equals and value and not _HARMLESS.match(value) else part)
+        return "?" + "".join(told)
 
     def _replace(self, found: re.Match[str]) -> str:
         secret = found["secret"]

@@ -12,6 +12,7 @@ import typer
 from occorr.cli.base import app, note
 from occorr.cli.options import (
     AllLines,
+    Anonymize,
     Clock,
     Form,
     Inputs,
@@ -27,6 +28,7 @@ from occorr.cli.options import (
     read_inputs,
 )
 from occorr.errors import EXIT_FINDINGS, EXIT_OK, EXIT_PARTIAL, OccorrError, nearest
+from occorr.visible import json_escaped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +50,7 @@ def analyze(
     all_lines: AllLines = False,
     redact_key: RedactKey = None,
     no_redact: NoRedact = False,
+    anonymize: Anonymize = False,
     parsers: Parsers = None,
     verdicts: Verdicts = None,
     fail_on: Annotated[str | None, typer.Option(metavar="LIST", help="exit with 1 if a close has one of these families or causes, as restart,auth.origin,unknown")] = None,
@@ -58,7 +61,7 @@ def analyze(
     if dry_run:
         _dry_run(inputs, parsers)
         return
-    result = read_inputs(inputs, since, until, tz, offset, project, clock=clock, all_lines=all_lines, redact_key=redact_key, no_redact=no_redact, parsers=parsers, verdicts=verdicts)
+    result = read_inputs(inputs, since, until, tz, offset, project, clock=clock, all_lines=all_lines, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, parsers=parsers, verdicts=verdicts)
     if out is not None:
         _save(result, out)
     _answer(result, form, brief=inputs == ["-"])
@@ -108,7 +111,7 @@ def _answer(result: Analysis, form: Form, *, brief: bool) -> None:
     else:
         data = json.loads(report.json_text(result))
         for row in data["closes"]:
-            print(json.dumps({"schema_version": data["schema_version"], **row}, ensure_ascii=False, sort_keys=True))
+            print(json_escaped(json.dumps({"schema_version": data["schema_version"], "redacted": data["redacted"], **row}, ensure_ascii=False, sort_keys=True)))
 
 
 def _dry_run(paths: Sequence[str], parsers: Path | None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from occorr.errors import OccorrError
+from occorr.visible import plain
 
 app = typer.Typer(
     name="occorr", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -19,7 +20,7 @@ app = typer.Typer(
 
 def note(text: str) -> None:
     """Tells people something beside the answer."""
-    print(text, file=sys.stderr)
+    print(plain(text), file=sys.stderr)  # names of files and closes stand in messages too
 
 
 def write(path: Path, data: bytes, *, folder: bool = False) -> None:

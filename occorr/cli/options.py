@@ -40,6 +40,7 @@ Project = Annotated[str | None, typer.Option(help="only closes of this Compose p
 AllLines = Annotated[bool, typer.Option("--all-lines", help="keep every line in the timeline, not only those that can matter")]
 RedactKey = Annotated[Path | None, typer.Option(metavar="FILE", help="key of the fingerprints, to compare them across runs")]
 NoRedact = Annotated[bool, typer.Option("--no-redact", help="leave secrets in the output (a banner says so)")]
+Anonymize = Annotated[bool, typer.Option("--anonymize", help="replace addresses and host names by fingerprints too")]
 Parsers = Annotated[Path | None, typer.Option(metavar="DIR", help="a folder with definitions of your own formats")]
 
 Verdicts = Annotated[Path | None, typer.Option("--verdicts", metavar="FILE", help="corrections by people; a verdicts.toml in a given directory counts without this")]
@@ -47,7 +48,7 @@ Verdicts = Annotated[Path | None, typer.Option("--verdicts", metavar="FILE", hel
 
 def read_inputs(
     inputs: Sequence[str], since: str | None, until: str | None, tz: str | None, offset: Sequence[str] | None, project: str | None, *,
-    clock: Sequence[str] | None = None, all_lines: bool = False, redact_key: Path | None = None, no_redact: bool = False, parsers: Path | None = None, verdicts: Path | None = None,
+    clock: Sequence[str] | None = None, all_lines: bool = False, redact_key: Path | None = None, no_redact: bool = False, anonymize: bool = False, parsers: Path | None = None, verdicts: Path | None = None,
 ) -> Analysis:  # fmt: skip
     """Analyses the inputs with what the options say; an option that cannot be understood is an `OccorrError`."""
     from occorr import analysis  # noqa: PLC0415
@@ -60,7 +61,8 @@ def read_inputs(
         list(inputs), tz=tz, offsets=dict(_offset(o) for o in offset or ()), clocks=dict(_clock(c) for c in clock or ()), since_ns=_moment("--since", since, tz), until_ns=_moment("--until", until, tz), project=project,
         all_lines=all_lines, redact_key=key, redact_secrets=not no_redact, parsers=parsers,
     )  # fmt: skip
-    return corrected(result, inputs, verdicts)
+    result = corrected(result, inputs, verdicts)
+    return analysis.anonymized(result, key) if anonymize else result
 
 
 def corrected(result: Analysis, inputs: Sequence[str], verdicts: Path | None) -> Analysis:
@@ -75,14 +77,17 @@ def corrected(result: Analysis, inputs: Sequence[str], verdicts: Path | None) ->
     return corrections.apply(result, known)
 
 
-def redaction_key(path: Path | None) -> bytes | None:
-    """The key of the fingerprints, where one was given."""
-    if path is None:
+def redaction_key(file: Path | None) -> bytes | None:
+    """What --redact-key names; an empty file would protect nothing."""
+    if file is None:
         return None
     try:
-        return path.read_bytes()
+        key = file.read_bytes()
     except OSError as error:
-        raise OccorrError(f"--redact-key {path}: {error.strerror}; give a file that holds the key") from error
+        raise OccorrError(f"--redact-key {file}: {error.strerror}; give a file that holds the key") from error
+    if not key.strip():
+        raise OccorrError(f"--redact-key {file}: the file is empty; give one that holds the key, as made by: head -c 32 /dev/urandom > {file}")
+    return key
 
 
 def duration_ns(option: str, text: str) -> int:

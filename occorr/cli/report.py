@@ -10,12 +10,15 @@ import typer
 
 from occorr.cli.base import app, note
 from occorr.cli.options import (
+    Anonymize,
     Inputs,
     NoRedact,
+    RedactKey,
     Tz,
     Verdicts,
     corrected,
     read_inputs,
+    redaction_key,
 )
 from occorr.errors import OccorrError
 
@@ -26,16 +29,23 @@ def report(
     inputs: Inputs,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="the file to write; its ending says the form: .html, .md, .json, .csv, .parquet. Without it Markdown goes to standard output")] = None,
     tz: Tz = None,
+    redact_key: RedactKey = None,
     no_redact: NoRedact = False,
+    anonymize: Anonymize = False,
     verdicts: Verdicts = None,
 ) -> None:
     """Writes a report of logs, or of a result directory without reading the logs again."""
-    from occorr import results  # noqa: PLC0415
+    from occorr import analysis, results  # noqa: PLC0415
     from occorr.report import library  # noqa: PLC0415
 
     make = library.pick(name, out.suffix.lower().removeprefix(".") if out else "md")
     single = Path(inputs[0])
-    result = corrected(results.load(single), [], verdicts) if len(inputs) == 1 and results.is_result(single) else read_inputs(inputs, None, None, tz, None, None, no_redact=no_redact, verdicts=verdicts)
+    if len(inputs) == 1 and results.is_result(single):
+        result = corrected(results.load(single), [], verdicts)
+        if anonymize:
+            result = analysis.anonymized(result, redaction_key(redact_key))
+    else:
+        result = read_inputs(inputs, None, None, tz, None, None, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, verdicts=verdicts)
     made = make(result)
     if out is None:
         sys.stdout.write(made if isinstance(made, str) else made.decode())

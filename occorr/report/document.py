@@ -16,6 +16,7 @@ from occorr.clocks import sentence
 from occorr.report import words
 from occorr.report.digest import Digest, digest, proof_of
 from occorr.report.tables import Tables, shown
+from occorr.visible import NOT_REDACTED, json_escaped
 
 _ISO: Final = "%Y-%m-%dT%H:%M:%S%.9fZ"
 _EXAMPLES: Final = 3  # closes a verdict row cites; all of them stand in report.json and the page
@@ -39,7 +40,7 @@ def environment() -> jinja2.Environment:
         "text": prose, "code": code, "shown": shown, "percent": words.percent, "moment": words.moment,
         "duration": words.length, "counted": words.count, "emphasis": emphasis, "cause_title": words.title,
     }  # fmt: skip
-    env.globals |= {"SURE": words.SURE, "NOT_REDACTED": words.NOT_REDACTED}
+    env.globals |= {"SURE": words.SURE, "NOT_REDACTED": NOT_REDACTED}
     return env
 
 
@@ -171,8 +172,8 @@ def json_text(tables: Tables) -> str:
         "advice": [asdict(a) for a in advice.collect(tables)],
     }
     if not tables.redacted:
-        document["banner"] = words.NOT_REDACTED
-    return json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False) + "\n"
+        document["banner"] = NOT_REDACTED
+    return json_escaped(json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False)) + "\n"
 
 
 def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ import plotly.offline
 from occorr import __version__, resources
 from occorr.report import words
 from occorr.report.document import environment
+from occorr.visible import NOT_REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def page(template: str, *, styles: Sequence[str] = (), scripts: Sequence[str] = 
     hashes = [h for h in (_sha256(app) if app else "", bundle_hash) if h]
     packed = "" if data is None else _pack(json_text(data))
     return environment().get_template(template).render(
-        policy=_policy(hashes), style=style, app=app, plotly=bundle, data=packed, banner="" if redacted else words.NOT_REDACTED, version=__version__, FAMILIES=words.FAMILIES, **context
+        policy=_policy(hashes), style=style, app=app, plotly=bundle, data=packed, banner="" if redacted else NOT_REDACTED, version=__version__, FAMILIES=words.FAMILIES, **context
     )  # fmt: skip
 
 

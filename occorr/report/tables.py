@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from occorr.schema import Tables, plain
+from occorr.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["SECOND", "Tables", "plain", "shorten", "shown", "visible"]
 SECOND: Final = 1_000_000_000
-# C0 and C1 controls, zero-width characters, line separators and bidirectional controls: they move, hide or reorder what
-# a reader sees, and a log line may hold them on purpose. Private-use and lone surrogates cannot be drawn at all.
-_INVISIBLE: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-    "|[\U000e0000-\U000e007f]"
-)
-
-
-def visible(text: str) -> str:
-    """The text with every character that hides or reorders others written out, as a backslash, `u` and its number in braces."""
-    return _INVISIBLE.sub(lambda m: f"\\u{{{ord(m[0]):x}}}", text)
 
 
 def shown(value: Any) -> str:

@@ -54,8 +54,6 @@ SURE: Final = {
     "circumstantial": "fits, not proven",
     "unknown": "not known",
 }
-# Stands in every output that was made with --no-redact.
-NOT_REDACTED: Final = "Not redacted: this holds secrets as the logs had them. Do not attach it to a ticket."
 FAMILIES: Final = ("restart", "timeout", "auth", "protocol", "network", "overload", "unreachable", "unknown", "client")
 
 

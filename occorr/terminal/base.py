@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
+from dataclasses import dataclass
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable
+from rich.segment import Segment, Segments
 from rich.table import Table
 
+from occorr.visible import plain
+
 WIDTH: Final = 80  # off a terminal
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cleaner:
+    """The last stop before the screen: log text that slipped through cannot move the cursor, set colours or open links."""
+
+    console: Console
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Every renderable as its segments, without control characters of their own."""
+        return [Segments([s if s.control else Segment(plain(s.text), s.style) for s in self.console.render(r)]) for r in renderables]
 
 
 def console() -> Console:
     """Standard output: colours and the window's width on a terminal, plain text of 80 columns elsewhere."""
     tty = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    return Console(width=None if tty else WIDTH, force_terminal=None if tty else False, no_color=None if tty else True, highlight=False, markup=False, soft_wrap=False)
+    made = Console(width=None if tty else WIDTH, force_terminal=None if tty else False, no_color=None if tty else True, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    made.push_render_hook(_Cleaner(made))  # type: ignore[arg-type]  # rich asks for its own base class, and uses this one method of it
+    return made
 
 
 def clean(text: object) -> str:
-    """Log text without control characters, which could move the cursor or hide what stands there."""
-    return _CONTROL.sub("�", str(text)).replace("\t", " ")
+    """Log text on one line without control characters, which could move the cursor or hide what stands there."""
+    return plain(text).replace("\n", "␤")
 
 
 def clock(value: Any) -> str:

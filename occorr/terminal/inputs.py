@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from occorr import definitions, detect, ingest, read, resources
+from occorr import definitions, detect, ingest, read, redact, resources
 from occorr.errors import OccorrError, nearest
 from occorr.terminal.base import clean, console, table
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
     """File → envelope → format → margin over the runner-up, without reading on."""
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
-    from occorr import facts, redact  # noqa: PLC0415
+    from occorr import facts  # noqa: PLC0415
 
     rows = table("input", "envelope", "format", "zone", "share", "margin", gap=2)
     for blob in read.blobs(inputs):
@@ -89,6 +89,7 @@ def format_test(path: str, parsers: Path | None) -> None:
     """For the first lines of a file: what claims each, or how far the nearest dialect matches."""
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
     out = console()
+    redactor = redact.Redactor(path.encode())
     for blob in read.blobs([path]):
         if not len(blob.data):
             out.print(f"{blob.path}: {blob.status}: {blob.message}")
@@ -111,7 +112,8 @@ def format_test(path: str, parsers: Path | None) -> None:
             else:
                 near, stop = _nearest_stop(row["text"], library)
                 out.print(Text(f"{row['line']}: no format. Nearest: {near}, which matches {stop} characters:"))
-                out.print(Text("    " + clean(row["text"])[:stop] + " ⟂ " + clean(row["text"])[stop : stop + 60]))
+                told = clean(redactor.text(row["text"]))  # a secret before the stop moves it; where it stops is a hint, not a count
+                out.print(Text("    " + told[:stop] + " ⟂ " + told[stop : stop + 60]))
 
 
 def _nearest_stop(text: str, library: definitions.Library) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from rich.text import Text
 from occorr import advice, quotes, rules as rule_files
 from occorr.errors import OccorrError, nearest
 from occorr.terminal.base import bound, clean, clock, console, delta, percent
+from occorr.visible import NOT_REDACTED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +39,8 @@ def explain(result: Analysis, close_id: str) -> None:
     title = causes[row["cause"]].title if row["cause"] in causes else ""
     lines = result.evidence.filter(pl.col("close_id") == row["close_id"])
     words = dict(quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(lines.get_column("event_id").to_list()))).select("event_id", "said").rows())
+    if not result.redacted:
+        out.print(NOT_REDACTED, style="bold")
     out.print(f"Close {clean(row['close_id'])}", style="bold")
     out.print(f"{row['cause']}: {title}", style="bold")
     if row["correction"]:

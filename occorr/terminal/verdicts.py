@@ -11,6 +11,7 @@ from rich.text import Text
 from occorr import advice, quotes, rules as rule_files, schema
 from occorr.clocks import sentence
 from occorr.terminal.base import clean, clock, console, label, percent, place
+from occorr.visible import NOT_REDACTED
 
 if TYPE_CHECKING:
 
@@ -28,7 +29,7 @@ def show(result: Analysis, *, brief: bool = False) -> None:
     """The verdicts: incidents first, then the closes, then what was read and what is missing."""
     out = console()
     if not result.redacted:
-        out.print("NOT REDACTED: this output holds the secrets that the logs hold.", style="bold")
+        out.print(NOT_REDACTED, style="bold")
     if brief and result.closes.height <= 3:
         _brief(out, result)
         return
