@@ -23,7 +23,7 @@ _V4: Final = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)")
 _V6: Final = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![\w:])")
 _MAC: Final = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}(?![\w:])")
 # Only texts that hold one of these are looked at singly.
-_HINT: Final = r"\d\.\d{1,3}\.\d{1,3}\.\d|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]"
+_HINT: Final = r"\d\.\d{1,3}\.\d{1,3}\.\d|::|(?:[0-9A-Fa-f]{1,4}:){4}"
 # Where log lines name hosts: fields, headers, URLs, the registry of an image.
 _FIELD: Final = re.compile(r"(?i)(?<![\w-])(?:host|hostname|origin|server|server_name|upstream|authority|sni|fwd|remote_host|domain)\\?[\"']?\s*[=:]\s*\[?\\?[\"']?(?:\w+://)?([A-Za-z0-9][\w-]*(?:\.[\w-]+)+)")
 _URL: Final = re.compile(r"\w://(?:[^/@\s\"']*@)?([A-Za-z0-9][\w-]*(?:\.[\w-]+)+)")

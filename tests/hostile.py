@@ -72,6 +72,8 @@ def logs(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for file, lines in (("gateway.log", gateway), ("gateway.file.log", structured), ("access.log", access), ("cli.out", cli), ("docker.events.jsonl", engine)):
         (folder / file).write_bytes(("\n".join(lines) + "\n").encode())
+    inspected = [{"Id": f"{n:064x}", "Name": f"/{text}", "Image": "sha256:" + "a" * 64, "Config": {"Image": text, "Hostname": text, "Env": [f"OPENCLAW_VERSION={text}", f"TZ={text}"], "Labels": {"com.docker.compose.project": text, "com.docker.compose.service": text}}, "State": {"Status": text, "StartedAt": text, "FinishedAt": text, "OOMKilled": True}, "NetworkSettings": {"Networks": {text: {"IPAddress": text}}}} for n, text in enumerate(PAYLOADS.values())]
+    (folder / "docker.inspect.json").write_text(json.dumps(inspected, indent=1), encoding="utf-8")
     # Names of files are a stranger's too: an attachment, a downloaded bundle.
     for n, text in enumerate(PAYLOADS.values()):
         name = text.replace("/", "∕").replace("\x00", "")[:80]
@@ -98,7 +100,7 @@ OUTPUTS: dict[str, tuple[list[str], str]] = {
     "export timesketch csv": (["export", "{result}", "--to", "timesketch", "-o", "{out}.csv"], "csv"),
     "export timesketch jsonl": (["export", "{result}", "--to", "timesketch", "-o", "{out}.jsonl"], "jsonl"),
     "export perfetto": (["export", "{result}", "--to", "perfetto", "-o", "{out}.json"], "json"),
-    "export otlp": (["export", "{result}", "--to", "otlp", "-o", "{out}.json"], "json"),
+    "export otlp": (["export", "{result}", "--to", "otlp", "-o", "{out}.jsonl"], "jsonl"),
     "check": (["check", "{result}"], "txt"),
     "check json": (["check", "{result}", "--format", "json"], "json"),
     "check junit": (["check", "{result}", "--junit", "{out}.xml"], "xml"),

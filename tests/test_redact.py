@@ -194,3 +194,50 @@ def test_reports_hold_no_secret(result):
         texts.append((gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8", "replace"))
     assert any("fp:" in text for text in texts)
     assert [i for i, text in enumerate(texts) if SECRET in text or JWT in text] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "gone", "stays"),
+    [
+        ("GET /ws?sid=12345678&room=kitchen HTTP/1.1", ["12345678", "kitchen"], ["/ws?sid=", "&room=", "HTTP/1.1"]),
+        ('"url":"/ws?x=first\\u0026y=second"', ["first", "second"], ["\\u0026y="]),
+        ("GET https://gw.example.org/cb?code=4%2F0A&state=xyz9", ["4%2F0A", "xyz9"], ["gw.example.org/cb?code="]),
+        ("sent to jane.doe+ops@example.com: ok", ["jane", "example.com"], ["sent to ", ": ok"]),
+        ("user=<ops@mail.example.org>", ["ops", "mail.example.org"], ["user="]),
+    ],
+)
+def test_query_values_and_mail_addresses_go(text, gone, stays):
+    told = redact.Redactor(KEY).text(text)
+    assert [g for g in gone if g in told] == [] and [s for s in stays if s not in told] == []
+    assert told.count("fp:") == (1 if "@" in text else 2)
+    assert redact.Redactor(KEY).text(told) == told
+
+
+@pytest.mark.parametrize("text", ["openclaw@1.service: started", "getty@tty1.service", "openclaw/gateway@sha256:0123abcd", "npm openclaw@2026.9.6", "ws://ops@gw.example.org:18789/", "really?yes", "at run (file.js:3:10)", "WHERE a=b?"])
+def test_what_is_no_query_and_no_mail_stays(text):
+    assert redact.Redactor(KEY).text(text) == text
+
+
+def test_without_redaction_every_output_says_so(tmp_path):
+    from typer.testing import CliRunner
+
+    import hostile
+    from occorr.cli.base import app
+
+    (tmp_path / "logs").mkdir()
+    planted(tmp_path / "logs")
+    runner = CliRunner()
+    places = {"logs": str(tmp_path / "logs"), "result": str(tmp_path / "result"), "out": str(tmp_path / "out")}
+    assert runner.invoke(app, ["analyze", places["logs"], "--no-redact", "-o", places["result"]]).exit_code == 0
+    places["close"] = pl.read_parquet(tmp_path / "result" / "closes.parquet").item(0, "close_id")
+    silent = []
+    for name, (command, form) in hostile.OUTPUTS.items():
+        # Asking for tables, or whether a format fits, is no report; what check says holds figures and no line of a log.
+        if name.startswith(("query", "export", "check", "formats")) or "--dry-run" in command or "--anonymize" in command:
+            continue
+        done = runner.invoke(app, [w.format(**places) for w in command] + (["--no-redact"] if command[0] == "analyze" else []))
+        assert done.exit_code == 0, (name, done.output[-300:])
+        text = Path(f"{places['out']}.{form}").read_text(encoding="utf-8") if "{out}" in "".join(command) else done.stdout
+        if "ot redacted" not in " ".join(text.split()) and '"redacted": false' not in text:
+            silent.append(name)
+    assert silent == []

@@ -170,3 +170,21 @@ def test_paths_lose_what_they_share():
     assert shorten(["/a/b/c.log", "/a/b/d/e.log"]) == {"/a/b/c.log": "c.log", "/a/b/d/e.log": "d/e.log"}
     assert shorten(["/a/b/c.log"]) == {"/a/b/c.log": "c.log"}
     assert visible("a\u202eb") == "a\\u{202e}b"
+
+
+def test_reports_depend_on_their_tables_alone(tables, tmp_path):
+    """Neither the clock, the zone, the locale, the order of hashes nor SOURCE_DATE_EPOCH enters: the same tables, the same bytes."""
+    import os
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).parent
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from hashlib import sha256; from occorr.report import library; from report_tables import made; t = made()\n"
+    code += "for r in library.reports().values():\n    for f in r.makers:\n        d = library.pick(r.name, f)(t); print(r.name, f, sha256(d if isinstance(d, bytes) else d.encode()).hexdigest())"
+    base = {k: v for k, v in os.environ.items() if k not in {"SOURCE_DATE_EPOCH", "TZ", "LC_ALL", "PYTHONHASHSEED"}} | {"PYTHONPATH": os.pathsep.join([str(here.parent), os.environ.get("PYTHONPATH", "")])}
+    told = [
+        subprocess.run([sys.executable, "-c", code, str(here)], env=base | more, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        for more in ({"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "0", "TZ": "Pacific/Kiritimati"}, {"PYTHONHASHSEED": "2", "SOURCE_DATE_EPOCH": "1700000000", "LC_ALL": "C", "POLARS_MAX_THREADS": "1"})
+    ]
+    assert told[0] == told[1] and told[0].count("\n") >= 5
