@@ -48,6 +48,7 @@ PAYLOADS = {
     "path": "../../../../etc/passwd",
     "shell": "$(touch fired) `touch fired`; touch fired",
 }
+NAMING = ("script", "image", "colour", "bidi", "rich", "md-link", "formula", "csv", "braces", "shell")  # a file is named after each of these
 
 
 def logs(folder: Path) -> Path:
@@ -75,7 +76,9 @@ def logs(folder: Path) -> Path:
     inspected = [{"Id": f"{n:064x}", "Name": f"/{text}", "Image": "sha256:" + "a" * 64, "Config": {"Image": text, "Hostname": text, "Env": [f"OPENCLAW_VERSION={text}", f"TZ={text}"], "Labels": {"com.docker.compose.project": text, "com.docker.compose.service": text}}, "State": {"Status": text, "StartedAt": text, "FinishedAt": text, "OOMKilled": True}, "NetworkSettings": {"Networks": {text: {"IPAddress": text}}}} for n, text in enumerate(PAYLOADS.values())]
     (folder / "docker.inspect.json").write_text(json.dumps(inspected, indent=1), encoding="utf-8")
     # Names of files are a stranger's too: an attachment, a downloaded bundle.
-    for n, text in enumerate(PAYLOADS.values()):
+    for n, (kind, text) in enumerate(PAYLOADS.items()):
+        if kind not in NAMING:
+            continue
         name = text.replace("/", "∕").replace("\x00", "")[:80]
         (folder / f"{name}.log").write_bytes((gateway[n].replace("-77ab-", "-99ab-") + "\n").encode())
     return folder
@@ -84,8 +87,6 @@ def logs(folder: Path) -> Path:
 # name → (command line, ending of what it writes). {logs}, {result} (a directory of analyze -o), {close} and {out} are filled in.
 OUTPUTS: dict[str, tuple[list[str], str]] = {
     "analyze": (["analyze", "{logs}"], "txt"),
-    "analyze md": (["analyze", "{logs}", "--format", "md"], "md"),
-    "analyze json": (["analyze", "{logs}", "--format", "json"], "json"),
     "analyze ndjson": (["analyze", "{logs}", "--format", "ndjson"], "jsonl"),
     "analyze dry run": (["analyze", "{logs}", "--dry-run"], "txt"),
     "analyze anonymized": (["analyze", "{logs}", "--anonymize", "--format", "json"], "json"),
