@@ -134,9 +134,9 @@ def gates(facts: pl.DataFrame, lanes: Iterable[Lane], closes: pl.DataFrame) -> l
         known = {(by_subject[f"service:{name}"].get("compose.project", ""), name): set() for name in named[:1]} or {("", ""): set()}
     for subject, said in by_subject.items():  # a Compose file speaks of the service of that name, in its project where it says so
         if subject.startswith("service:"):
-            for project, service in known:
-                if service == subject.removeprefix("service:") and said.get("compose.project", project) in (project, ""):
-                    known[project, service].add(subject)
+            alike = [key for key in known if key[1] == subject.removeprefix("service:") and said.get("compose.project", key[0]) in (key[0], "")]
+            if len(alike) == 1:  # of two projects with a service of that name nothing says which one the file describes
+                known[alike[0]].add(subject)
         elif subject.startswith("container:") and (key := (said.get("compose.project", ""), said.get("compose.service") or said.get("name", ""))) in known:
             known[key].add(subject)
     return [Gate(project, service, frozenset(subjects)) for (project, service), subjects in sorted(known.items())]
@@ -270,12 +270,11 @@ def ports(facts: pl.DataFrame) -> list[Port]:
             continue
         made = Port(owner(row["subject"], said), port.removesuffix("/tcp"), published, Place(row["log_file_path"] or "", row["log_line"]))
         # the same port of the same service, once more in the Compose file
-        known = [p for p in found.values() if p.port == made.port and p.published == made.published and p.owner.rpartition("/")[2] == made.owner.rpartition("/")[2]]
-        if not known:
-            found[made.owner, made.port, made.published] = made
-        elif "/" in made.owner and "/" not in known[0].owner:
-            found = {k: made if p is known[0] else p for k, p in found.items()}
-    return sorted(found.values(), key=lambda p: (p.owner, p.port, p.published))
+        found.setdefault((made.owner, made.port, made.published), made)
+    owners = {p.owner for p in found.values() if "/" in p.owner}
+    # a Compose file says the same of a service once more, without its project
+    repeated = {k for k, p in found.items() if "/" not in p.owner and any((o, p.port, p.published) in found for o in owners if o.endswith(f"/{p.owner}"))}
+    return sorted((p for k, p in found.items() if k not in repeated), key=lambda p: (p.owner, p.port, p.published))
 
 
 def deploys(timeline: pl.DataFrame, facts: pl.DataFrame) -> list[Deploy]:

@@ -238,8 +238,10 @@ def _hear(
     all_lives: dict[tuple[str, str], _Life], known: set[tuple[str, str]], project: str, row: dict[str, Any]
 ) -> None:
     """One line of a gateway about itself; it belongs to its project's only gateway, or to the service it names."""
+    # Of several gateways the analysis knows whose line it is, where anything tells it.
+    instance = next((a["value"] for a in row["attributes"] or () if a["key"] == "instance"), "") or ""
+    project, service = instance.split("/", 1) if "/" in instance else (project, row["compose_service"] or row["service_name"] or instance)
     own = [life for (of, _), life in all_lives.items() if of == project and life.lane.gateway]
-    service = row["compose_service"] or row["service_name"]
     named = [life for life in own if life.lane.name == service]
     if not own:
         name = service or next((s for p, s in sorted(known) if p == project), "gateway")

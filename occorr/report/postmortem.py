@@ -60,7 +60,7 @@ def gather(tables: Tables) -> dict[str, Any]:
     judged = policy.judge(given := figures.figures(tables, seen), policy.default())
     verdicts = {(j.figure.id, j.figure.scope): j for j in judged}
     answers = review.questions(d, seen)
-    wanted = review.wanted(d, seen, answers)
+    wanted = review.wanted(d, tables, seen, answers)
     head = headline(d)
     incidents = [_incident(i, d) for i in d.incidents if i.family != "client"]
     outages = figures.outages(seen)
@@ -74,12 +74,12 @@ def gather(tables: Tables) -> dict[str, Any]:
         "blast_radius": _blast(d),
         "span": {"first": d.first, "last": d.last},
         "incidents": incidents,
-        "actions": review.actions(d, judged, wanted),
+        "actions": review.actions(d, tables, judged, wanted),
         "questions": answers,
         "figures": [_figure(f, verdicts.get((f.id, f.scope))) for f in given],
         "outages": [{"gateway": o.scope, "kind": o.kind, "start": o.start, "end": o.end, "seconds": o.cost_ns / SECOND, "downs": o.downs, "lines": o.lines} for o in outages],
         "health_checks": _health(seen),
-        "ports": [{"owner": p.owner, "port": p.port, "published": p.published, "line": p.place} for p in inventory.ports(seen.facts)],
+        "ports": _ports(seen),
         "deploys": _deploys(seen),
         "versions": _versions(seen),
         "layers": review.layers(d, seen),
@@ -173,6 +173,15 @@ def _health(seen: figures.Seen) -> list[dict[str, Any]]:
             judged = {"none": "there is none: nothing restarts a gateway that hangs", "disabled": "switched off", "not declared": "not declared here; the image may bring one"}.get(check.state) or (f"aggressive: {', '.join(wrong)}" if wrong else "sound")
             rows.append({"gateway": gate.label, "subject": check.subject.partition(":")[0], "settings": check.settings, "defaults": sorted(set(check.settings) - check.stated), "judged": judged, "aggressive": bool(wrong), "line": check.place})
     return rows
+
+
+def _ports(seen: figures.Seen) -> list[dict[str, Any]]:
+    """Who owns which port, and who else claims the same address of the host."""
+    found = inventory.ports(seen.facts)
+    return [
+        {"owner": p.owner, "port": p.port, "published": p.published, "also": sorted({o.owner for o in found if o.published == p.published and o.owner != p.owner} if p.published else ()), "line": p.place}
+        for p in found
+    ]  # fmt: skip
 
 
 def _deploys(seen: figures.Seen) -> list[dict[str, Any]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import polars as pl
 
-from occorr import inventory, rules
+from occorr import advice, inventory
 from occorr.inventory import Place
 from occorr.report import words
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from occorr.figures import Seen
     from occorr.policy import Judgement
     from occorr.report.digest import Digest, Incident
+    from occorr.schema import Tables
 
 _CLI: Final = pl.col("client_mode").eq("cli").fill_null(value=False) | pl.col("client_id").eq("cli").fill_null(value=False)
 _MOST: Final = 4  # values that one answer lists
@@ -236,9 +238,8 @@ def layers(d: Digest, seen: Seen) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def actions(d: Digest, judged: list[Judgement], wanted: list[Said]) -> list[Said]:
+def actions(d: Digest, tables: Tables, judged: list[Judgement], wanted: list[Said]) -> list[Said]:
     """What to do next, in order: the network, what restarts the gateway, other transport causes, auth, thresholds, then what to collect."""
-    checks = {c.cause: c.check for c in rules.builtin()}
     steps: list[tuple[tuple[int, int], Said]] = []
     failed = [j for j in judged if j.status == "fail"]
     for j in failed:
@@ -253,18 +254,28 @@ def actions(d: Digest, judged: list[Judgement], wanted: list[Said]) -> list[Said
     for cause, own in by_cause.items():
         numbers = ", ".join(str(i.number) for i in own[:6]) + (" …" if len(own) > 6 else "")
         which = f"incident{'s' if len(own) > 1 else ''} {numbers}"
-        if cause in checks and own[0].family != "unknown":
-            steps.append(((_PHASES.get(own[0].family, 5), own[0].number), say(f"{words.title(cause)} ({which}): {{}}.", told(checks[cause]))))
+        check, command = advice.check_of(_scoped(tables, own), cause)
+        if check and own[0].family != "unknown":
+            steps.append(((_PHASES.get(own[0].family, 5), own[0].number), say(f"{words.title(cause)} ({which}): {{}}{'' if check.endswith('?') else '.'}{' {}' if command else ''}", told(check.rstrip(".")), *([command] if command else []))))
     ordered = [text for _, text in sorted(steps, key=lambda s: s[0])]
     unknown = sum(i.closes for i in d.incidents if i.family == "unknown")
     if unknown:
         ordered.append(say(f"{words.count(unknown, 'close')} {'has' if unknown == 1 else 'have'} no known cause: collect what is missing before guessing."))
     if wanted:
-        ordered.append(say("Before the next time, see to it that this is kept: {}", together(wanted[:3], "; ")))
+        ordered.append(say("Before the next time, see to it that what is missing is kept; the most useful first: {}", wanted[0]))
     return ordered or [say("Nothing to do: all closes were ordinary and no threshold is broken.")]
 
 
-def wanted(d: Digest, seen: Seen, answers: list[Answer]) -> list[Said]:
+def _scoped(tables: Tables, incidents: list[Incident]) -> Tables:
+    """The tables as far as they speak of these incidents and their projects, so that a command names the right container."""
+    projects = {p for i in incidents for p in i.projects.split(", ") if p}
+    facts = tables.facts
+    others = facts.filter((pl.col("key") == "compose.project") & ~pl.col("value").is_in(list(projects)))["subject"].implode()
+    closes = tables.closes.filter(pl.col("incident_id").is_in([i.incident_id for i in incidents]))
+    return cast("Tables", SimpleNamespace(facts=facts.filter(~pl.col("subject").is_in(others)) if projects else facts, closes=closes, timeline=tables.timeline))
+
+
+def wanted(d: Digest, tables: Tables, seen: Seen, answers: list[Answer]) -> list[Said]:
     """What to collect next time: sources that were not there, then what single closes lack."""
     kinds = set(seen.timeline["source_kind"].drop_nulls().unique())
     formats = {str(f) for f in seen.sources["format"].drop_nulls()}
@@ -283,6 +294,6 @@ def wanted(d: Digest, seen: Seen, answers: list[Answer]) -> list[Said]:
         (died and "kernel" not in kinds, "the kernel's log of the same minutes: journalctl -k, or dmesg -T"),
     ]
     absent = [say("{}", told(text)) for lacks, text in sources if lacks]
-    single = [say(f"{{}} ({words.count(n, 'close')})", told(text)) for text, n in d.missing[:6]]
+    single = [say(f"{{}}: {{}} (would have settled {words.count(a.closes, 'close')})", told(a.what), a.line) for a in advice.collect(tables)]
     asked = [say(f"{{}} (for: {a.question[0].lower()}{a.question[1:].rstrip('?')})", told(a.missing)) for a in answers if a.missing and a.answer]
-    return [*absent, *single, *asked]
+    return [*single, *absent, *asked]
