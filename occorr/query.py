@@ -43,7 +43,7 @@ def query(directory: Path, sql: str) -> pl.DataFrame:
     context = pl.SQLContext(results.scan(directory))
     try:
         answer = context.execute(sql, eager=True)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise OccorrError(f"SQL: {visible(_explained(str(error)))}") from error
     if word not in ("explain", "show") and _SHUFFLES.search(bare) and not _ORDERED.search(bare):
         sortable = [name for name, dtype in answer.schema.items() if not dtype.is_nested()]

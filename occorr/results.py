@@ -86,7 +86,7 @@ def load(source: Path) -> Analysis:
         OccorrError: the directory holds no result.
     """
     _marked(source)
-    tables = {name: schema.conform(pl.read_parquet(_table(source, name)), table) for name, table in schema.TABLES.items()}
+    tables = {name: schema.conform(pl.read_parquet(_table(source, name)).rechunk(), table) for name, table in schema.TABLES.items()}
     text = (source / MARK).read_text(encoding="utf-8")
     return Analysis(**tables, partial='"partial": true' in text, redacted='"redacted": false' not in text)
 
@@ -108,6 +108,19 @@ def scan(source: Path, names: Iterable[str] = schema.TABLES) -> dict[str, pl.Laz
         coded = [c for c, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Categorical | pl.Enum)]
         frames[name] = frame.with_columns(pl.col(coded).cast(pl.String))
     return frames
+
+
+def redacted(source: Path) -> bool:
+    """Whether the result was written with its secrets replaced."""
+    _marked(source)
+    return '"redacted": false' not in (source / MARK).read_text(encoding="utf-8")
+
+
+def within(path: Path) -> list[Path]:
+    """The result directories that a path stands for: itself, or those right in it, by name; none if it holds logs."""
+    if is_result(path):
+        return [path]
+    return sorted(p for p in path.iterdir() if is_result(p)) if path.is_dir() else []
 
 
 def _marked(source: Path) -> None:

@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 
 from occorr import analysis, results, schema
 from occorr.cli import app
-from occorr.export import encode, otlp, perfetto, tabular, timesketch
+from occorr import encode
+from occorr.export import otlp, perfetto, timesketch
+from occorr.report import tabular
 from occorr.report.tables import visible
 
 

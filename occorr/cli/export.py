@@ -89,7 +89,7 @@ def query(
 ) -> None:
     """Asks the tables of a result in SQL, as: occorr query DIR "SELECT cause, sum(count) AS closes FROM closes GROUP BY cause"."""
     from occorr import query as asked  # noqa: PLC0415
-    from occorr.export import tabular  # noqa: PLC0415
+    from occorr.report import tabular  # noqa: PLC0415
 
     ending = out.suffix.lower().removeprefix(".").replace("jsonl", "ndjson") if out else ""
     if form is None and ending not in {"", *(r.value for r in Rows if r is not Rows.table)}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from occorr.analysis import Analysis
+    from occorr.history import History
 
 _UNITS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 
@@ -53,7 +55,7 @@ def read_inputs(
     """Analyses the inputs with what the options say; an option that cannot be understood is an `OccorrError`."""
     from occorr import analysis  # noqa: PLC0415
 
-    _zone(tz)
+    zone_or_error(tz)
     key = redaction_key(redact_key)
     if parsers is not None and not parsers.is_dir():
         raise OccorrError(f"--parsers {parsers}: no such directory; give the folder that holds your *.toml definitions")
@@ -98,7 +100,52 @@ def duration_ns(option: str, text: str) -> int:
     return sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
 
 
-def _zone(tz: str | None) -> None:
+def past(inputs: Sequence[str], tz: str | None, *, redact_key: Path | None = None, no_redact: bool = False, anonymize: bool = False, verdicts: Path | None = None) -> History:
+    """Many results as one: result directories, folders that hold some, and logs, which are read.
+
+    Args:
+        inputs: paths and patterns.
+        tz: zone of the logs' stamps that carry none.
+        redact_key: key of the fingerprints.
+        no_redact: leave secrets in what is read from logs.
+        anonymize: replace addresses and host names by fingerprints that keep joins between the results too.
+        verdicts: corrections of verdicts.
+    """
+    from occorr import corrections, history, results  # noqa: PLC0415
+
+    zone_or_error(tz)
+    directories, logs = [], []
+    for given in (path for text in inputs for path in (sorted(glob(text)) or [text])):  # noqa: PTH207 - a pattern may be absolute
+        found = results.within(Path(given))
+        directories += found
+        if not found:
+            logs.append(given)
+        elif found != [Path(given)]:
+            note(f"{given}: its {len(found)} results are counted; what else it holds is not read")
+    own = [read_inputs(logs, None, None, tz, None, None, redact_key=redact_key, no_redact=no_redact)] if logs else []
+    if not anonymize and verdicts is None:
+        return history.gather([*directories, *own])
+    loaded = [*map(results.load, directories), *own]
+    known = corrections.load(verdicts) if verdicts else ()
+    # A correction may be about any of the results.
+    for one in set(known).intersection(*(corrections.idle(part.closes, known) for part in loaded)):
+        note(f"{one.place}: no close is meant by this correction")
+    loaded = [corrections.apply(part, known) for part in loaded]
+    return history.gather(_anonymous(loaded, redaction_key(redact_key)) if anonymize else loaded)
+
+
+def _anonymous(parts: Sequence[Analysis], key: bytes | None) -> list[Analysis]:
+    """All results under one key, by default the digest of what they were made of: the same name gets the same fingerprint in each."""
+    from hashlib import sha256  # noqa: PLC0415
+
+    from occorr import analysis  # noqa: PLC0415
+
+    one = key or sha256("".join(sorted({str(digest) for part in parts for digest in part.sources["sha256"].drop_nulls()})).encode()).digest()
+    return [analysis.anonymized(part, one) for part in parts]
+
+
+def zone_or_error(tz: str | None) -> None:
+    """Says what is wrong with a zone's name."""
     if tz is None:
         return
     from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from occorr import schema
 from occorr.errors import OccorrError, nearest
-from occorr.export import otlp, perfetto, tabular, timesketch
+from occorr.export import otlp, perfetto, timesketch
+from occorr.report import tabular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

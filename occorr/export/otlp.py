@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from occorr import __version__, schema
-from occorr.export.encode import ascii_only, members, value
+from occorr.encode import ascii_only, members, value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

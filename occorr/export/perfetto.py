@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from occorr import lives, quotes
-from occorr.export.encode import ascii_only, members, members_of, value
+from occorr.encode import ascii_only, members, members_of, value
 from occorr.report import tables as safe
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def trace(tables: Tables) -> str:
         _closes(closes, only),
         *_connections(closes, only),
         *_incidents(incidents, only),
-    ])  # fmt: skip
+    ], rechunk=True)  # fmt: skip
     pids = {name: i for i, name in enumerate(events["project"].unique().sort().to_list(), 1)}
     tids = {pair: i for i, pair in enumerate(events.select("project", "thread").unique().drop_nulls("thread").sort("project", "thread").rows(), 1)}
     numbers = pl.DataFrame([(p, t, i) for (p, t), i in tids.items()], schema={"project": pl.String, "thread": pl.String, "tid": pl.Int64}, orient="row")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from occorr import quotes
-from occorr.export import tabular
-from occorr.export.encode import ascii_only, iso, members_of, value
+from occorr.encode import ascii_only, iso, members_of, value
+from occorr.report import tabular
 
 if TYPE_CHECKING:
     from occorr.report.tables import Tables
@@ -48,7 +48,7 @@ def timeline(tables: Tables) -> pl.DataFrame:
     ended = tables.incidents.with_columns(timestamp=pl.col("end"), message=pl.format("Incident ended: {}", pl.coalesce("title", "incident_id")), timestamp_desc=pl.lit("Incident ended"))
     parts = [(lines, "occorr:line", _LINE), (closes, "occorr:close", _CLOSE), (began, "occorr:incident", _INCIDENT), (ended, "occorr:incident", _INCIDENT)]
     return (
-        pl.concat([_rows(frame, kind, columns) for frame, kind, columns in parts], how="diagonal_relaxed")
+        pl.concat([_rows(frame, kind, columns) for frame, kind, columns in parts], how="diagonal_relaxed", rechunk=True)
         .sort("timestamp", "data_type", "event_id", "close_id", "incident_id", "timestamp_desc", nulls_last=True, maintain_order=True)
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
     about = "what a reader finds in it"
     md = "page.md.j2"                            # a template of the folder, rendered over `document.context`
     html = "postmortem:html"                     # or a function of a module of occorr.report: tables in, text or bytes out
+    over = "weeks"                               # for functions of many results: they take `occorr.weekly.Weekly` in place of tables
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from occorr import resources
 from occorr.definitions import _File as File
@@ -24,16 +25,18 @@ if TYPE_CHECKING:
 
 FILE: Final = "report.toml"
 FORMS: Final = ("html", "md", "json", "csv", "parquet")
-_SHAPE: Final = {"about": str, **dict.fromkeys(FORMS, str)}
+OVERS: Final = ("result", "weeks")
+_SHAPE: Final = {"about": str, "over": str, **dict.fromkeys(FORMS, str)}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report: its folder's name, what it is about, and who makes which form (ending without a dot → maker)."""
+    """A report: its folder's name, what it is about, who makes which form (ending without a dot → maker), and from what: one result, or the weeks of many."""
 
     name: str
     about: str
     makers: Mapping[str, str]
+    over: str = "result"
 
 
 def reports(folder: Path | None = None) -> dict[str, Report]:
@@ -60,15 +63,23 @@ def reports(folder: Path | None = None) -> dict[str, Report]:
                 file.wrong(f"{data[form]!r} is no file of this folder; {nearest(data[form], [p.name for p in path.parent.glob('*.j2')])}", key=form)
             elif not data[form].endswith(".j2") and data[form].count(":") != 1:
                 file.wrong(f"{data[form]!r} is neither a template (NAME.j2) nor a function (module:function)", key=form)
+        if data.get("over", "result") not in OVERS:
+            file.wrong(f"{data['over']!r} is nothing that a report is made of; {nearest(str(data['over']), OVERS)}", key="over")
         problems += file.problems
-        found[path.parent.name] = Report(path.parent.name, str(data.get("about", "")), {f: data[f] for f in FORMS if f in data})
+        found[path.parent.name] = Report(path.parent.name, str(data.get("about", "")), {f: data[f] for f in FORMS if f in data}, str(data.get("over", "result")))
     if problems:
         raise DefinitionError(problems)
     return found
 
 
-def pick(name: str, form: str) -> Callable[[Tables], str | bytes]:
-    """The function that makes a report in a form.
+def over(name: str) -> str:
+    """What a report is made of: `result`, or `weeks`; see `Report.over`."""
+    known = reports()
+    return known[name].over if name in known else "result"
+
+
+def pick(name: str, form: str) -> Callable[[Any], str | bytes]:
+    """The function that makes a report in a form, of what `over` says.
 
     Args:
         name: of the report.
@@ -87,7 +98,7 @@ def pick(name: str, form: str) -> Callable[[Tables], str | bytes]:
     if maker.endswith(".j2"):
         return lambda tables: _rendered(f"{name}/{maker}", tables)
     module, _, function = maker.partition(":")
-    made: Callable[[Tables], str | bytes] = getattr(import_module(f"occorr.report.{module}"), function)
+    made: Callable[[Any], str | bytes] = getattr(import_module(f"occorr.report.{module}"), function)
     return made
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from occorr.export import tabular
+from occorr.report import tabular
 from occorr.terminal.base import clean, console, table
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from occorr import schema
-from occorr.export.encode import ascii_only, iso, value
+from occorr.encode import ascii_only, iso, value
 from occorr.report.tables import visible
 
 Unit = Literal["ns", "us", "ms"]
