@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TRAILING: Final = 4  # weeks
 WHOLE: Final = 0.95  # share of a week's hours that must be covered for it to count as whole
+LEAST_H: Final = 24.0  # hours that logs must cover for a report to be about a week
 NO_WEEK: Final = "no week"
 _MOST: Final = 530  # weeks: a decade; more is a stray stamp
 _TOP: Final = 8
@@ -93,8 +94,8 @@ class Weekly:
 
     @property
     def last(self) -> Week | None:
-        """The last week."""
-        return self.weeks[-1] if self.weeks else None
+        """The week that the report is about: the last one that logs cover for a day at least, since one that began an hour ago says nothing."""
+        return self.weeks[_focus(self.weeks)] if self.weeks else None
 
 
 def weekly(past: History, zone: str = "UTC") -> Weekly:
@@ -105,7 +106,7 @@ def weekly(past: History, zone: str = "UTC") -> Weekly:
         zone: IANA name of the zone whose Mondays part the weeks.
     """
     found = weeks(past, zone)
-    final = len(found) - 1
+    final = _focus(found)
     calls = callouts()
     closes = _placed(_labelled(past.closes), found)
     inside = closes.filter(pl.col("index").is_not_null())
@@ -116,9 +117,14 @@ def weekly(past: History, zone: str = "UTC") -> Weekly:
     return Weekly(
         zone=zone, weeks=found, levels=levels,
         buckets=outside.group_by("bucket", *KEYS["mix"]).agg(closes=pl.col("weight").sum()).sort("bucket", *KEYS["mix"], nulls_last=True),
-        keywords=_keywords(last), offenders=_offenders(inside, final), by_hour=_by_hour(last, zone), beats=_beats(inside.filter(pl.col("index") >= final - TRAILING), zone), callouts=calls,
+        keywords=_keywords(last), offenders=_offenders(inside, final), by_hour=_by_hour(last, zone), beats=_beats(inside.filter(pl.col("index").is_between(final - TRAILING, final)), zone), callouts=calls,
         totals={"closes": int(closes["weight"].sum()), "results": past.results, "doubled": past.doubled}, redacted=past.redacted,
     )  # fmt: skip
+
+
+def _focus(found: Sequence[Week]) -> int:
+    """The index of the week that the report is about; -1 where there is none."""
+    return next((i for i in range(len(found) - 1, -1, -1) if found[i].covered >= LEAST_H), len(found) - 1)
 
 
 def callouts() -> tuple[Callout, ...]:
@@ -135,7 +141,7 @@ def stop_words() -> frozenset[str]:
 
 def weeks(past: History, zone: str) -> tuple[Week, ...]:
     """All weeks from the first line or close to the last, the gaps between them too."""
-    moments = pl.concat([past.cover["start"], past.cover["end"], past.closes["timestamp"].cast(pl.Int64), past.closes["time_latest"].cast(pl.Int64)]).drop_nulls()
+    moments = pl.concat([past.cover["start"], (past.cover["end"] - 1).clip(past.cover["start"]), past.closes["timestamp"].cast(pl.Int64), past.closes["time_latest"].cast(pl.Int64)]).drop_nulls()
     if moments.is_empty():
         return ()
     place = ZoneInfo(zone)
@@ -219,7 +225,7 @@ def _before(values: Any, width: int) -> Any:
 
 def _said(compared: rates.Ratios, past_hours: Any, exposure: Any) -> Any:
     """More, fewer or same, week by week; `no data` where one side has no hours."""
-    out = np.full(compared.p.shape, "same", dtype=object)
+    out = np.full(compared.p.shape, "same", dtype="<U7")
     for week, p in enumerate(compared.p.T):
         moved = rates.real(p)
         up = moved & ~(compared.ratio[:, week] < 1)

@@ -101,17 +101,28 @@ def _context(w: Weekly) -> dict[str, Any]:
     last = w.last
     now = {level: frame.filter(pl.col("week") == (last.name if last else "")) for level, frame in w.levels.items()}
     mix = now["mix"].filter(pl.col("closes") > 0).sort("closes", "code", "code_observer", "cause", "project", "service", descending=[True, *[False] * 5], nulls_last=True)
-    recent = w.weeks[-_SHOWN_WEEKS:]
+    recent = _recent(w)
     by_word: dict[str, list[dict[str, Any]]] = {}
     for row in w.keywords.iter_rows(named=True):
         by_word.setdefault(row["group"], []).append(row)
     return {
         "w": w, "last": last, "total": next(now["total"].iter_rows(named=True), None), "changes": _changes(w, now),
         "called": [(call, next(now["callout"].filter(pl.col("callout") == call.name).iter_rows(named=True), None)) for call in w.callouts],
-        "mix": mix.to_dicts(), "mix_rows": _ROWS, "recent": recent, "matrix": _matrix(w, recent), "words": by_word, "offenders": w.offenders.to_dicts(), "beats": [dict(beat) | {"told": _beat(beat)} for beat in w.beats],
+        "mix": mix.to_dicts(), "mix_rows": _ROWS, "recent": recent, "begun": _begun(w), "matrix": _matrix(w, recent), "words": by_word, "offenders": w.offenders.to_dicts(), "beats": [dict(beat) | {"told": _beat(beat)} for beat in w.beats],
         "buckets": w.buckets.group_by("bucket").agg(pl.col("closes").sum(), causes=pl.col("cause").unique().sort()).sort("bucket").to_dicts(), "kinds": sorted({kind for week in w.weeks for kind in week.kinds}),
         "lacking": _lacking(w), "share": _share, "ratio": _ratio, "said": _SAID, "busiest": _busiest(w),
     }  # fmt: skip
+
+
+def _recent(w: Weekly) -> tuple[Week, ...]:
+    """The weeks to show, up to the one that the report is about."""
+    return w.weeks[: w.weeks.index(w.last) + 1][-_SHOWN_WEEKS:] if w.last else ()
+
+
+def _begun(w: Weekly) -> list[tuple[Week, int]]:
+    """Weeks after the one that the report is about, with their closes so far."""
+    counts = dict(w.levels["total"].select("week", "closes").rows())
+    return [(week, int(counts.get(week.name, 0))) for week in w.weeks[w.weeks.index(w.last) + 1 :]] if w.last else []
 
 
 def _share(week: Week, kind: str = "") -> str:
@@ -192,9 +203,10 @@ def _matrix(w: Weekly, recent: tuple[Week, ...]) -> tuple[list[str], dict[str, d
 
 def _lacking(w: Weekly) -> list[str]:
     """Kinds of sources that the weeks before had and the last lacks, or the reverse: their closes compare badly."""
-    if len(w.weeks) < 2:
+    shown_weeks = _recent(w)
+    if len(shown_weeks) < 2:
         return []
-    last, before = w.weeks[-1], w.weeks[-2]
+    last, before = shown_weeks[-1], shown_weeks[-2]
     notes = []
     for kind in sorted({*last.kinds, *before.kinds} - {"other"}):
         now, then = last.kinds.get(kind, 0.0), before.kinds.get(kind, 0.0)
@@ -221,7 +233,7 @@ def _beat(beat: Mapping[str, Any]) -> str:
 
 def _panels(w: Weekly, level: str) -> list[Panel]:
     """Small pictures of a level, most closes first, ordinary ones last."""
-    recent = w.weeks[-_SHOWN_WEEKS:]
+    recent = _recent(w)
     last = w.last
     frame = w.levels[level].filter(pl.col("week").is_in([week.name for week in recent]))
     if last is None or frame.is_empty():
