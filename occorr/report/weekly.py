@@ -12,6 +12,7 @@ from occorr import rates, schema
 from occorr.report import tabular, words
 from occorr.report.document import environment
 from occorr.report.tables import shown
+from occorr.visible import NOT_REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +65,7 @@ def html(w: Weekly) -> str:
 
 def markdown(w: Weekly) -> str:
     """weekly.md: for a ticket."""
-    return environment().get_template("weekly/page.md.j2").render(**_context(w), banner="" if w.redacted else words.NOT_REDACTED)
+    return environment().get_template("weekly/page.md.j2").render(**_context(w), banner="" if w.redacted else NOT_REDACTED)
 
 
 def json_text(w: Weekly) -> str:
