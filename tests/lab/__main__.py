@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -71,7 +72,11 @@ def main(words: list[str] | None = None) -> int:
         for one in started:
             hosts.put(one)
         with ThreadPoolExecutor(len(started)) as pool:
-            failed = sum(not good for good in pool.map(work, wanted))
+            try:
+                failed = sum(not good for good in pool.map(work, wanted))
+            except KeyboardInterrupt:  # those under way are finished
+                pool.shutdown(cancel_futures=True)
+                raise
     finally:
         for one in started:
             engine.stop(one)
@@ -80,4 +85,5 @@ def main(words: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     os.umask(0o022)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the engines end, too
     sys.exit(main())

@@ -25,7 +25,7 @@ NAMES = {  # what a source is called in a bundle
     "gateway": "gateway.docker.log", "stdout": "gateway.stdout.log", "stderr": "gateway.stderr.log", "json": "gateway-json.log", "file": "gateway.file.log", "access": "proxy.access.log", "error": "proxy.error.log", "events": "docker.events.jsonl",
     "inspect": "docker.inspect.json", "compose": "compose.yml",
 }  # fmt: skip
-KINDS = {"stdout": "gateway", "stderr": "gateway", "json": "gateway", "file": "gateway"}
+KINDS = {"second": "gateway", "stdout": "gateway", "stderr": "gateway", "json": "gateway", "file": "gateway"}
 
 
 def gather(run: Run, names: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -47,6 +47,7 @@ def gather(run: Run, names: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         out[names["access"]] = ("access", console.stdout if place.proxy.stdout else access.read_text(errors="replace") if access.is_file() else "")
         out[names["error"]] = ("error", error.read_text(errors="replace") if place.proxy.own_error_log and error.is_file() else console.stderr if place.proxy.stdout else console.stderr + console.stdout)
         out[place.proxy.config] = ("config", (folder / "conf" / place.proxy.config).read_text())
+    out |= {name: ("second", text) for name, text in place.other_logs.items()}
     for path in sorted((folder / "cli").iterdir()):
         out[f"cli/{path.name}"] = ("cli", path.read_text(errors="replace"))
     return out
@@ -114,7 +115,7 @@ def write(run: Run, bundles: Path, truth: Path) -> dict[str, Any]:
         kept[name] = (source, text)
     sources = evidence.Sources(
         {n: KINDS.get(k, k) for n, (k, _) in kept.items()}, {n: t.replace("\\u003e", ">").replace("\\u001b", "") for n, (_, t) in kept.items()}, whole_engine_log, offsets(s.clocks.get("proxy"))[0], "UTC" if s.proxy == "traefik" else s.zones.get("proxy", "UTC"),
-        starts=s.proxy in ("traefik", "apache", "haproxy") and s.format != "json",
+        starts=s.proxy in ("traefik", "apache", "haproxy", "envoy") and s.format != "json",
     )  # fmt: skip
     records = sorted(run.records, key=lambda r: r.t_close_ms)
     evidence.find_conns(records, sources)
@@ -132,7 +133,7 @@ def write(run: Run, bundles: Path, truth: Path) -> dict[str, Any]:
         row |= {"cause": got.cause, "family": got.cause.split(".")[0], "accept": [c for c in got.accept if c != got.cause], "fault_id": got.fault_id, **{k: plain[k] for k in ("http_status", "how", "ended_by", "established", "mode", "src_ip", "path", "kind")}}
         if record.t_close_window_ms:
             row["t_close_window_ms"] = record.t_close_window_ms
-        row |= {"decisive_evidence_in": decisive, "knowable": bool(decisive), "visible_in": visible, "seen_by": seen, "observable": bool(seen)}
+        row |= {"decisive_evidence_in": decisive, "knowable": bool(decisive), "visible_in": visible, "gateway_conn": sources.conns.get(record.close_id), "seen_by": seen, "observable": bool(seen)}
         rows.append(row)
     for fault in run.faults:
         fault.t_end_ms = fault.t_end_ms or run.end

@@ -189,17 +189,20 @@ def clear(root: Path) -> None:
 
 def stop(engine: Engine) -> None:
     """End everything that `start` began, containers too, and remove the engine's directory."""
-    root = engine.root
-    for patience, what in ((20.0, signal.SIGTERM), (5.0, signal.SIGKILL)):
-        send([engine.pid] if engine.pid in processes(root) else processes(root), what)
+    engine.process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        engine.process.wait(20)
+    sweep(engine.root)
+    engine.process.wait(5)
+
+
+def sweep(root: Path) -> None:
+    """Remove an engine's remains, also one whose starter was killed: `python -m tests.lab.engine --sweep DIR`."""
+    for patience, what in ((10.0, signal.SIGTERM), (5.0, signal.SIGKILL)):
         deadline = time.monotonic() + patience
         while (left := processes(root)) and time.monotonic() < deadline:
-            if engine.process.poll() is not None:
-                send(left, what)
-            time.sleep(0.05)
-        if not left:
-            break
-    engine.process.wait(5)
+            send(left, what)
+            time.sleep(0.1)
     clear(root)
     for group in groups(root):
         for folder in sorted((p for p in group.rglob("*") if p.is_dir()), reverse=True):
@@ -223,6 +226,8 @@ def running(root: Path | None = None, *options: str, image: bool = True) -> Iter
 if __name__ == "__main__":
     if reason := missing():
         sys.exit(reason)
+    if sys.argv[1:2] == ["--sweep"]:
+        sys.exit(sweep(Path(sys.argv[2]).absolute()))
     with running(Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else None) as engine, suppress(KeyboardInterrupt):
         print(f"DOCKER_HOST={engine.host}\n{' '.join(engine.inside())} COMMAND…   # in its network", flush=True)
         signal.pause()

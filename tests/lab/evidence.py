@@ -27,7 +27,7 @@ ANYWHERE = {
     "restart.manual": {"gateway": r"SIGTERM", "events": r'"(?:Action|status)":"(?:kill|die|restart)"'}, "restart.in_process": {"gateway": r"SIGUSR[12]|in-process restart"},
     "restart.crash": {"gateway": r"TypeError|fatal: state store|heap limit|Aborted|[Uu]ncaught|FATAL|Native stack trace|unhandled rejection|Unhandled promise", "events": r'"exitCode":"(?:1|134|139|6|7)"'},
     "restart.oom": {"events": r'"(?:Action|status)":"oom"', "inspect": r'"OOMKilled": true'}, "restart.killed": {"events": r'"exitCode":"137"|"signal":"9"'}, "restart.deploy": {"events": r'"(?:Action|status)":"(?:destroy|rename)"'},
-    "restart.unhealthy": {"events": r"health_status: unhealthy"}, "restart.conflict": {"gateway": r"Contention|already (?:running|listening)|EADDRINUSE|lock timeout|another OpenClaw", "events": r'"exitCode":"78"'},
+    "restart.unhealthy": {"events": r"health_status: unhealthy"}, "restart.conflict": {"gateway": r"Contention|already (?:running|listening)|EADDRINUSE|lock timeout|another OpenClaw|owner lease|Another Gateway", "events": r'"exitCode":"78"'},
     "restart.proxy": {"events": r'(?:kill|die|restart|exec_create)[^\n]*"com.docker.compose.service":"FRONT"', "error": r"signal process started|gracefully shutting|exiting|Loading success|Stopping|admin|reload|New worker|Former worker|caught SIG"},
     "timeout.upstream": {"error": r"timed out|timeout|context deadline|AH01102", "access": r"\b504\b|\"status\":504|sC--|sH--"}, "timeout.proxy_idle": {"error": r"timed out.*upgraded|\(70007\)", "access": r" sD--| cD--|101 \d+ - - [cs]D"},
     "auth.proxy_denied": {"access": r"\b40[13]\b|PR--", "error": r"access forbidden|no user/password|AH01630|AH01617"}, "unreachable.refused": {"error": r"refused|111", "access": r"SC--|\b50[23]\b"},
@@ -43,6 +43,7 @@ CLI = {
 STAMPS = (
     (re.compile(r"\[(\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [-+]\d{4})\]"), "%d/%b/%Y:%H:%M:%S %z"),
     (re.compile(r"\[(\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d\.\d{3})\]"), "%d/%b/%Y:%H:%M:%S.%f"),
+    (re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)\]"), "%Y-%m-%dT%H:%M:%S.%f%z"),
 )
 
 
@@ -82,14 +83,16 @@ def find_conns(records: Sequence[Record], sources: Sources) -> None:
         if record.conn_id:
             sources.conns[record.close_id] = record.conn_id
             continue
-        if not record.src_ip or record.http_status:
+        if not record.src_ip or record.http_status and record.http_status not in (502, 503, 504):
             continue
+        # a proxy that gave up may have left the gateway with an upgrade that it only answers, and logs, when it gets to it
+        patience = 15000 if record.http_status == 504 or record.how == "no_answer" else 2500
         best = None
         for at, line, conn in named:
             by_port = record.client_local_port and f":{record.client_local_port}->" in line
             by_address = f"fwd={record.src_ip} " in line or f"remote={record.src_ip} " in line or f'"forwardedFor":"{record.src_ip}"' in line or f'"remoteAddr":"{record.src_ip}"' in line
             late = at - record.t_close_ms
-            if conn not in taken and (by_port or by_address and "peer=" not in line or by_address and record.via == "proxy") and -500 < late < (25000 if by_port else 2500) and (best is None or abs(late) < best[0]):
+            if conn not in taken and (by_port or by_address and "peer=" not in line or by_address and record.via == "proxy") and -500 < late < (25000 if by_port else patience) and (best is None or abs(late) < best[0]):
                 best = (abs(late), conn)
         if best:
             taken.add(best[1])

@@ -79,7 +79,7 @@ def cli(run: Run, planned: str = "normal", via: str = "direct", cause: str | Non
 
 
 # ---- what happens to the gateway
-def cut(run: Run, cause: str, command: str, act: Callable[[], object], after: Callable[[], object] | None = None, eager: int = 3, ready: int = 1, seconds: float = 150) -> Fault:
+def cut(run: Run, cause: str, command: str, act: Callable[[], object], after: Callable[[], object] | None = None, eager: int = 3, ready: int = 1, seconds: float = 300) -> Fault:
     """Take the gateway down and wait until it is ready again; eager clients knock while it starts.
 
     Args:
@@ -97,7 +97,7 @@ def cut(run: Run, cause: str, command: str, act: Callable[[], object], after: Ca
         listened = was_ready = 0
 
     def knock() -> None:
-        place.wait_ready(listened, 120, 0)
+        place.wait_ready(listened, 300, 0)
         for i in range(eager):
             run.attempt(name=f"eager{i}", via=run.ways[i % len(run.ways)], source=run.source(25 + i % 3), hold=1.5)
             time.sleep(0.15)
@@ -153,7 +153,7 @@ def crash_loop(run: Run, how: str = "throw", times: int = 3, life: float = 3) ->
         trigger(run, f"{life} {how}", "loop")
         _, was = place.marks()
         for i in range(times):
-            place.wait_ready(was + i, 120)
+            place.wait_ready(was + i, 300)
         (place.folder / "run-gateway/hooks/loop").unlink()
 
     cut(run, "restart.crash", f"inside the process: {how}, {life} s after each start, {times} times", act, eager=0, ready=times)
@@ -271,6 +271,7 @@ def conflict_loop(run: Run, seconds: float = 25) -> None:
         place.docker("start", name)
         time.sleep(seconds)
         place.docker("stop", second)
+        keep_log(run, second)
         place.docker("rm", second)
         place.docker("start", name)
 
@@ -288,14 +289,21 @@ def conflict_second(run: Run, seconds: float = 30, n: int = 4) -> None:
     """A second gateway on the first one's state loops; its clients are refused."""
     place, s = run.stage, run.setting
     second = s.container(f"{s.gateway}-2")
-    fault = run.fault("restart.conflict", "client", f"a second service on the state of {s.gateway}: {second}")
+    fault = run.fault("restart.conflict", "client", f"a second service on the state of {s.gateway}: {second}", also=("unreachable.refused",))
     place.engine.docker("run", "--detach", "--name", second, *place.gateway_options(service=f"{s.gateway}-2", address=s.address(3), port=18790, state=place.folder / "state"))
     time.sleep(6)
     for i in range(n):
         time.sleep(seconds / n)
         run.command("ws://127.0.0.1:18790", planned="cli_second", via="direct", fault=fault.fault_id) if i % 2 else run.attempt("second", name=f"second{i}", via="second", source=run.source(21 + i), fault=fault.fault_id)
     fault.t_end_ms = now()
+    keep_log(run, second)
     place.docker("rm", "--force", second)
+
+
+def keep_log(run: Run, container: str) -> None:
+    """What a second gateway wrote, before its container goes."""
+    done = subprocess.run(f"docker logs -t {container} 2>&1", shell=True, capture_output=True, text=True, errors="replace", env=run.stage.engine.environment, check=False)
+    run.stage.other_logs[f"{run.setting.gateway}-2.docker.log"] = done.stdout
 
 
 def proxy(run: Run, how: str = "reload") -> None:

@@ -55,6 +55,9 @@ def said(record: Record, faults: Sequence[Fault], active: Sequence[Fault]) -> La
         return None
     text = (record.reason or "") if record.how == "close_frame" else f"{record.reason or ''} {record.error}" if record.how.startswith("cli_") and record.how != "cli_timeout" else ""
     cause = next((cause for words, cause in SAID if words in text), None) or {1013: "restart.startup", 4001: "auth.rotated"}.get(record.code if record.how == "close_frame" else None)
+    if cause is None and record.how == "close_frame" and record.code == 1000 and not record.reason and not record.established and record.kind != "invalid":
+        # nothing else makes the gateway close so before it said hello; what kept it from listening to the client counts as right, too
+        return Label("timeout.handshake", tuple(dict.fromkeys(c for f in active for c in (f.cause, *f.also) if f.reach != "proxy" and c != "timeout.handshake")), record.fault_id)
     if cause is None:
         return None
     if cause == "restart.startup":
@@ -97,7 +100,7 @@ def expected(record: Record, planned: Fault | None, active: Sequence[Fault], set
     if kind in ("closed_port", "cli_closed_port", "cli_loopback") and how == "refused" or kind == "cli_dns" and how == "dns":
         return Label(planned.cause if planned else "unreachable.refused", planned.also if planned else (), record.fault_id)
     if kind in ("second", "cli_second") and how in LOST and planned:
-        return Label(planned.cause, (), record.fault_id)
+        return Label(planned.cause, planned.also, record.fault_id)
     route = setting.routes.get(f"/{record.path.split('/')[1]}/") if record.path != "/" else setting.main_route if record.via == "proxy" and setting.main_route != "gateway" else None
     if kind == "cli_denied":
         route = "deny"
@@ -139,6 +142,6 @@ def by_fault(record: Record, active: Sequence[Fault]) -> Label:
     if last.reach == "rotation":
         return Label("auth.rotated", (), last.fault_id)
     also = [c for f in others for c in (f.cause, *f.also)]
-    if last.cause == "network.partition" and record.http_status in (502, 503, 504):
-        also.append("timeout.upstream")
+    if record.http_status == 504 or last.cause == "network.partition" and record.http_status in (502, 503):
+        also.append("timeout.upstream")  # what the proxy said is true as well
     return Label(last.cause, tuple(dict.fromkeys([*also, *(last.also if last.reach != "network" else ())])), last.fault_id)

@@ -88,7 +88,7 @@ STORIES: Mapping[str, Story] = {
     "deaf": Story(one("burst", at=4, kind=("deaf",), n=(2, 3), hold=(75,)), {"version": install.NEW}, seconds=70),
     "tick": Story(twice(Step(3, "burst", {"kind": "tick", "n": 3, "hold": 120, "mode": "webchat"}), Step(14, "freeze", {"seconds": 72, "proxied": 2})), extras=0, seconds=100),
     "silent": Story(one("burst", at=5, kind=("silent",), n=(3, 4)), seconds=40),
-    "idle": Story(one("burst", at=4, kind=("idle",), n=(3, 4), hold=(90,), via=("proxy",), mode=("webchat", "cli")), proxies=("nginx", "haproxy", "apache"), holders=2, seconds=60),
+    "idle": Story(one("burst", at=4, kind=("idle",), n=(3, 4), hold=(90,), via=("proxy",), mode=("webchat", "cli")), proxies=("nginx", "haproxy", "apache", "envoy"), holders=2, seconds=60),
     "untrusted": Story(one("unrelated"), {"trusted": False, "version": install.NEW}, proxies=("nginx", "haproxy", "caddy", "apache", "traefik"), seconds=40),
     "refusals": Story(refusals, extras=0, seconds=45),
     "routes": Story(along_routes, proxies=tuple(proxies.PROXIES), extras=1, seconds=30),

@@ -203,6 +203,35 @@ def traefik_files(layout: Layout) -> dict[str, str]:
     return {"traefik.yml": json.dumps(static, indent=1), "routes.yml": json.dumps({"http": {"routers": routers, "services": services, "middlewares": middlewares}}, indent=1)}
 
 
+# ---- Envoy
+def envoy_files(layout: Layout) -> dict[str, str]:
+    kinds = "type.googleapis.com/envoy.extensions"
+    routes, clusters = [], []
+    for path, kind in [*layout.routes.items(), ("/", layout.main)]:
+        name = path.strip("/") or "gateway"
+        match = {"prefix": path}
+        if kind in ("auth", "deny"):
+            routes.append({"match": match, "direct_response": {"status": 401 if kind == "auth" else 403}})
+            continue
+        action: dict[str, object] = {"cluster": name, "timeout": "0s", "idle_timeout": f"{layout.idle}s"}
+        if kind == "plain":
+            action["upgrade_configs"] = [{"upgrade_type": "websocket", "enabled": False}]
+        if path != "/":
+            action["prefix_rewrite"] = "/"
+        routes.append({"match": match, "route": action})
+        host, _, port = target(layout, kind).rpartition(":")
+        address = {"pipe": {"path": layout.socket}} if kind == "socket" else {"socket_address": {"address": host, "port_value": int(port)}}
+        clusters.append({"name": name, "type": "STRICT_DNS" if kind == "dns" else "STATIC", "connect_timeout": "2s", "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}})
+    manager = {
+        "@type": f"{kinds}.filters.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "web", "upgrade_configs": [{"upgrade_type": "websocket"}], "use_remote_address": True,
+        "access_log": [{"name": "file", "typed_config": {"@type": f"{kinds}.access_loggers.file.v3.FileAccessLog", "path": "/logs/access.log"}}],
+        "http_filters": [{"name": "router", "typed_config": {"@type": f"{kinds}.filters.http.router.v3.Router"}}],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+    }  # fmt: skip
+    listener = {"name": "web", "address": {"socket_address": {"address": "0.0.0.0", "port_value": 80}}, "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}]}
+    return {"envoy.json": json.dumps({"static_resources": {"listeners": [listener], "clusters": clusters}}, indent=1)}
+
+
 PROXIES: Mapping[str, Proxy] = {
     "nginx": Proxy("nginx:1.22", {"combined": 1000, "main": 1000, "timed": 1000, "json": 1, "upstreaminfo": 1000}, lambda _: 'nginx -c /conf/nginx.conf -g "daemon off;"', nginx_files, "nginx.conf", ("exec", "{}", "nginx", "-c", "/conf/nginx.conf", "-s", "reload")),
     "haproxy": Proxy("haproxy:2.6", {"httplog": 1, "ports": 1}, lambda _: "haproxy -W -f /conf/haproxy.cfg", haproxy_files, "haproxy.cfg", ("kill", "-s", "USR2", "{}"), stdout=True, own_error_log=False, down=(503,), late=(503, 504)),
@@ -210,5 +239,6 @@ PROXIES: Mapping[str, Proxy] = {
     "caddy-2.11": Proxy("caddy:2.11", {"json": 1}, lambda layout: f"{layout.program} run --config /conf/Caddyfile --adapter caddyfile", lambda layout: caddy_files(layout, new=True), "Caddyfile", ("exec", "{}", "/opt/proxy", "reload", "--force", "--config", "/conf/Caddyfile", "--adapter", "caddyfile"), own_error_log=False, faketime=False, has_idle=False, late=(502, 504), pypi="caddy-2.11"),
     "apache": Proxy("httpd:2.4", {"combined": 1000, "timed": 1}, lambda _: "apache2 -f /conf/httpd.conf -D FOREGROUND", apache_files, "httpd.conf", (), faketime=True, down=(503,), late=(502, 503, 504)),
     "traefik": Proxy("traefik:v3.7", {"json": 1, "common": 1000}, lambda layout: f"{layout.program} --configfile=/conf/traefik.yml", traefik_files, "traefik.yml", (), faketime=False, has_idle=False, down=(502,), late=(504,), pypi="traefik"),
+    "envoy": Proxy("envoyproxy/envoy:v1.40", {"default": 1}, lambda layout: f"{layout.program} -c /conf/envoy.json --log-path /logs/error.log --drain-time-s {layout.cut} --disable-hot-restart", envoy_files, "envoy.json", (), faketime=False, down=(503,), late=(503, 504), pypi="envoy"),
 }  # fmt: skip
 FAILING = ("closed", "hole", "plain", "loopback", "dns", "socket")

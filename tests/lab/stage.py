@@ -106,6 +106,7 @@ class Stage:
         self.events: subprocess.Popen[bytes] | None = None
         self.dns: subprocess.Popen[bytes] | None = None
         self.release = 1
+        self.other_logs: dict[str, str] = {}  # file name → what a second gateway wrote
         self.first: clients.Record | None = None  # the connection that paired the device, if it had to be made
         self.engine_log: list[tuple[float, str]] = []  # of containers that are gone
         for name in ("state", "conf", "logs", "run-gateway/hooks", "run-proxy", "gateway-logs", "cli", "home"):
@@ -223,7 +224,7 @@ class Stage:
         docker("run", "--detach", "--name", s.container(s.bystander), *self.labels(s.bystander), "--network", f"{s.project}_default", "--ip", s.address(2), *bystander)
         self.addresses()
         self.netns(s.bystander, "iptables", "-A", "INPUT", "-p", "tcp", "--dport", "9000", "-j", "DROP")
-        self.wait_ready(0, 150)
+        self.wait_ready(0, 300)
         key = self.folder / "state/lab-device"
         if not key.is_file():  # no template: the device pairs now, from the loopback, where the gateway approves by itself
             device = Ed25519PrivateKey.generate()
