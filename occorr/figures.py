@@ -7,7 +7,7 @@ value that is only known to be at least that large.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -26,6 +26,7 @@ SECOND: Final = 1_000_000_000
 PAIRING_WINDOW: Final = 300 * SECOND
 COARSE: Final = 50 * MS  # stamps coarser than this cannot time a handshake
 ROTATION_REACH: Final = 3600 * SECOND  # a client that offers the old token later than this is another story
+_TRIED: Final = ("connected", "answered", "refused", "timeout", "dns", "closed", "tls", "silent", "unreachable")
 _LINES: Final = 5  # lines that a figure cites
 _SUBAGENT: Final = r"(?i)sub-?agent|sessions_spawn|childSessionKey"
 
@@ -344,12 +345,25 @@ def _handshakes(seen: Seen) -> list[Figure]:
     opened = told.filter((pl.col("event_name") == "websocket.open") & fine).drop_nulls("short").select("short", "clock_id", "log_file_path", "log_line", since="timestamp_raw")
     ready = told.filter(pl.col("event_name").is_in(["websocket.hello", "websocket.connected"]) & fine).drop_nulls("short").group_by("short", "clock_id").agg(pl.col("timestamp_raw").min().alias("until"))
     pairs = opened.join(ready, on=["short", "clock_id"], nulls_equal=True).with_columns(ms=(pl.col("until") - pl.col("since")) / MS).filter(pl.col("ms") >= 0).sort("ms", descending=True)
+    probed = _probed(seen)
+    if pairs.is_empty() and probed:
+        return probed
     if pairs.is_empty():
         coarse = told.filter(pl.col("event_name") == "websocket.open").height
         why = "the stamps are too coarse to time a handshake" if coarse else "only a gateway with --verbose writes when a connection opened; or measure with: occorr probe URL"
         return [_made(name, None, 0, None, why) for name in ("handshake_p50", "handshake_p95")]
     times = pairs["ms"].to_list()
-    return [_made(name, _rank(times, share), len(times), None, "from the open connection to hello, on the gateway's clock", _places(pairs)) for name, share in (("handshake_p50", 0.5), ("handshake_p95", 0.95))]
+    return [_made(name, _rank(times, share), len(times), None, "from the open connection to hello, on the gateway's clock", _places(pairs)) for name, share in (("handshake_p50", 0.5), ("handshake_p95", 0.95))] + probed
+
+
+def _probed(seen: Seen) -> list[Figure]:
+    """Handshakes that probes timed, from the connect to the 101, by where they were made."""
+    done = seen.timeline.filter((pl.col("probe_tool") == "occorr") & (pl.col("http_response_status_code") == 101)).with_columns(ms=pl.sum_horizontal(pl.col("probe_connect_ns", "probe_tls_ns", "probe_upgrade_ns").cast(pl.Int64)) / MS)
+    made = []
+    for (name,), own in done.sort("probe_vantage", "ms", descending=[False, True]).group_by("probe_vantage", maintain_order=True):
+        times = own["ms"].to_list()
+        made += [replace(_made(figure, _rank(times, share), len(times), None, "from the connect to the 101, as the probe saw it", _places(own)), scope=str(name)) for figure, share in (("handshake_p50", 0.5), ("handshake_p95", 0.95))]
+    return made
 
 
 def _subagents(seen: Seen) -> list[Figure]:
@@ -375,12 +389,30 @@ def _proxy(seen: Seen) -> list[Figure]:
 
 
 def _probes(seen: Seen) -> list[Figure]:
-    tried = seen.timeline.filter(pl.col("probe_result").is_in(["connected", "refused", "timeout", "dns", "closed"]))
-    apart = [_made(name, None, 0, None, "no probe that says from where it was made was read") for name in ("probe_interval_outside", "probe_interval_inside")]
+    """TCP connects and intervals of probes, by where they were made; those by hand do not say where."""
+    ours = pl.col("probe_tool") == "occorr"  # by hand, an answer stands on a line of its own below the connect's
+    tried = seen.timeline.filter(pl.col("probe_result").is_in(_TRIED) & (ours | (pl.col("probe_result") != "answered"))).with_columns(
+        good=pl.when(ours).then(pl.col("probe_connect_ns").is_not_null()).otherwise(pl.col("probe_result") == "connected"), vantage=pl.col("probe_vantage").fill_null(""))  # fmt: skip
     if tried.is_empty():
-        return [_made("tcp_connect", None, 0, None, "no probe was read; measure from the CLI's namespace with: occorr probe URL"), *apart]
-    good = tried.filter(pl.col("probe_result") == "connected").height
-    return [_made("tcp_connect", 100 * good / tried.height, tried.height, None, f"{good} of {tried.height} probes", _places(tried.filter(pl.col("probe_result") != "connected"))), *apart]
+        return [_made("tcp_connect", None, 0, None, "no probe was read; measure from the CLI's namespace with: occorr probe URL"), *_apart(tried)]
+    made, shares = [], {name: float(own.get_column("good").sum()) / own.height for (name,), own in tried.group_by("vantage")}
+    best = max(shares.values())
+    for (name,), own in tried.sort("vantage", "timestamp", nulls_last=True).group_by("vantage", maintain_order=True):
+        bad = own.filter(~pl.col("good"))
+        fine = sorted(n or "by hand" for n, share in shares.items() if share == best and share > shares[name])
+        note = f"{own.height - bad.height} of {own.height} probes" + (f"; {', '.join(fine)} reaches it: the proxy or the route between" if fine else "")
+        made.append(replace(_made("tcp_connect", 100 * shares[name], own.height, None, note, _places(bad)), scope=str(name)))
+    return [*made, *_apart(tried)]
+
+
+def _apart(tried: pl.DataFrame) -> list[Figure]:
+    """How far probes of the vantages inside and outside lie apart: the longest time between two."""
+    made = []
+    for name, where in (("probe_interval_outside", "outside"), ("probe_interval_inside", "inside")):
+        times = tried.filter(pl.col("probe_vantage").str.to_lowercase() == where).get_column("timestamp").drop_nulls().sort() if tried.height else pl.Series([], dtype=pl.Int64)
+        gap = times.diff().max()
+        made.append(_made(name, gap / SECOND, times.len(), None, f"the longest time between two probes of the vantage {where}") if isinstance(gap, int) else _made(name, None, 0, None, f"no two probes with --vantage {where} were read"))
+    return made
 
 
 def _coverage(seen: Seen) -> list[Figure]:

@@ -320,6 +320,7 @@ def _stamp(text: str) -> int | None:
 ATTRIBUTES: Final = (
     "role", "instance", "client_version", "client_mode", "client_id", "config_hash", "image_id", "device_id", "conn_short", "elapsed_ms", "probe_result", "cli_target",
     "cli_source", "cli_command", "auth_reason", "method", "rpc_status", "pairing_request_id", "local_address", "local_port", "forwarded_for", "remote_address", "also_at",
+    "probe_tool", "probe_vantage", "probe_connect_ns", "probe_tls_ns", "probe_upgrade_ns",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from occorr.cli import (  # noqa: F401 - a command joins when its module is impo
     evaluate,
     export,
     formats,
+    probe,
     record,
     report,
     rules,
