@@ -143,6 +143,7 @@ class Envelope:
     """A wrapper around lines of any format, such as the stamps of `docker logs -t`.
 
     It is taken where at least `min_share` of at least `min_lines` lines fit; where several fit as many, the lowest `rank` wins.
+    One that is `doubtful`, since its beginning may be the line's own, is taken only where what is inside is understood better without it.
     A line that does not match `whole` and holds at least `split_at` bytes goes on in the next line of the same stream.
     """
 
@@ -158,6 +159,7 @@ class Envelope:
     rank: int
     whole: str
     split_at: int
+    doubtful: bool
     samples: tuple[Sample, ...]
 
 
@@ -200,7 +202,7 @@ _TOP_FORMAT: Final[Mapping[str, type | tuple[type, ...]]] = {
     "event": list, "sample": list, "refuse": list, "record": dict,
 }  # fmt: skip
 _TOP_ENVELOPE: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "kind": str, "title": str, "line": str, "time": dict, "clock": str, "min_share": (int, float), "min_lines": int, "rank": int, "whole": str, "split_at": int, "sample": list,
+    "kind": str, "title": str, "line": str, "time": dict, "clock": str, "min_share": (int, float), "min_lines": int, "rank": int, "whole": str, "split_at": int, "doubtful": bool, "sample": list,
     "refuse": list, **_EXTRACT,
 }  # fmt: skip
 _DIALECT: Final[Mapping[str, type | tuple[type, ...]]] = {
@@ -403,7 +405,7 @@ def _envelope(file: _File, data: Mapping[str, Any], name: str) -> Envelope:
         file.wrong("an envelope must capture 'rest', the line inside it")
     return Envelope(
         name, data.get("title", ""), file.path, data.get("line", ""), extract, _time(file, data, names, "", 0),
-        data.get("clock", ""), float(data.get("min_share", 0.5)), int(data.get("min_lines", 1)), int(data.get("rank", 50)), data.get("whole", ""), int(data.get("split_at", 0)), _samples(file, data, set(), set()),
+        data.get("clock", ""), float(data.get("min_share", 0.5)), int(data.get("min_lines", 1)), int(data.get("rank", 50)), data.get("whole", ""), int(data.get("split_at", 0)), bool(data.get("doubtful", False)), _samples(file, data, set(), set()),
     )  # fmt: skip
 
 

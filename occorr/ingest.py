@@ -37,6 +37,11 @@ PASTED: Final = ("openclaw",)  # formats whose lines people paste
 BROKEN: Final = ("gateway connect failed: ", "Gateway call failed: ", "Health check failed: ", "Subagent announce failed: ", "[openclaw] Failed to start CLI: ")  # named alone, but the code follows
 INNER: Final = ("gateway closed (", "gateway timeout after ")
 WRAPS: Final = 3  # a line is broken into at most so many more
+JSON: Final = "wrapped_json"
+TRIED: Final = 60  # lines on which further envelopes are tried …
+CLEAR: Final = 0.75  # … where fewer than so many are understood as they are
+BETTER: Final = 0.15  # what one more envelope must gain
+UNSTAMPED: Final = 0.4  # how much a line without a stamp is known, for that
 UNPARSED: Final = 10_000  # so many unparsed lines of a chunk are kept to be shown; all are counted
 
 
@@ -58,7 +63,11 @@ def plans(blob: Blob, library: Library) -> list[Plan]:
     envelopes, _ = unwrap.chain(sample.get_column("text"), library.envelopes)
     peeled = unwrap.peel(sample, envelopes)
     if "compose_service" not in peeled.columns:
-        return [Plan("", tuple(envelopes), detect.recognise(peeled.get_column("text"), library, blob.path))]
+        plan = _best(Plan("", tuple(envelopes), detect.recognise(peeled.get_column("text"), library, blob.path)), peeled.get_column("text"), library, blob.path)
+        again = unwrap.peel(sample, plan.envelopes)
+        if "compose_service" not in again.columns:
+            return [plan]
+        envelopes, peeled = list(plan.envelopes), again
     parts = peeled.get_column("compose_service").fill_null("").unique(maintain_order=True).sort()
     return [_service(part, peeled, envelopes, library, blob.path) for part in parts]
 
@@ -67,7 +76,39 @@ def _service(part: str, peeled: pl.DataFrame, envelopes: list[Envelope], library
     """A service's lines may be in one more envelope of their own, such as the stamps of `logs -t`."""
     own = peeled.filter(pl.col("compose_service").fill_null("") == part).get_column("text")
     more, inner = unwrap.chain(own, {n: e for n, e in library.envelopes.items() if e not in envelopes})
-    return Plan(part, (*envelopes, *more), detect.recognise(inner, library, path))
+    return _best(Plan(part, (*envelopes, *more), detect.recognise(inner, library, path)), inner, library, path)
+
+
+def _best(plan: Plan, texts: pl.Series, library: Library, path: str) -> Plan:
+    """The plan, with one more envelope where that makes lines known that are not: a doubtful one, or some words that nobody has defined."""
+    few = texts.filter(texts.str.len_bytes() > 0).head(TRIED)
+    known = _understood(few, plan.recognition, library)
+    if few.is_empty() or known >= CLEAR:
+        return plan
+    best, most = plan, known
+    for envelope in [*sorted((e for e in library.envelopes.values() if e.doubtful), key=lambda e: (e.rank, e.name)), *unwrap.prefixes(few)]:
+        if float(str(few.str.contains(envelope.line).mean() or 0.0)) < envelope.min_share:
+            continue
+        inner = unwrap.peel(pl.DataFrame({"text": few}), [envelope]).get_column("text")
+        more, inmost = unwrap.chain(inner, library.envelopes)
+        score = _understood(inmost, detect.recognise(inmost, library, path), library)
+        if score < CLEAR and bool(inmost.str.starts_with('{"').mean()) and envelope.name != JSON:  # a collector's JSON behind its stamp
+            deeper, bottom = unwrap.chain(unwrap.peel(pl.DataFrame({"text": inmost}), [library.envelopes[JSON]]).get_column("text"), library.envelopes) if JSON in library.envelopes else ([], inmost)
+            told = _understood(bottom, detect.recognise(bottom, library, path), library)
+            more, score = ([*more, library.envelopes[JSON], *deeper], told) if told > score else (more, score)
+        if score > most + BETTER:
+            whole = unwrap.peel(pl.DataFrame({"text": texts}), [envelope, *more]).get_column("text")
+            best, most = Plan(plan.part, (*plan.envelopes, envelope, *more), detect.recognise(whole, library, path)), score
+    return best
+
+
+def _understood(texts: pl.Series, recognition: detect.Recognition, library: Library) -> float:
+    """The share of lines that are of a known format; one without a stamp of its own says less."""
+    if texts.is_empty() or not recognition.dialects:
+        return 0.0
+    order = detect.order(recognition.dialects, library)
+    found = detect.assign(pl.DataFrame({"text": texts}), recognition.dialects, library).get_column("_dialect")
+    return sum((1.0 if order[i].time is not None else UNSTAMPED) for i in found if i >= 0) / len(found)
 
 
 def ingest(blob: Blob, library: Library, redactor: Redactor, *, all_lines: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:

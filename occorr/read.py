@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from occorr import packed, segments
+from occorr import multiline, packed, segments
 from occorr.errors import OccorrError
 
 if TYPE_CHECKING:
@@ -190,6 +190,10 @@ def _unpacked(blob: Blob, allowance: packed.Allowance) -> Blob:
     for bom, encoding in _UTF16:
         if bytes(blob.data[:2]) == bom:
             return replace(blob, data=bytes(blob.data).decode(encoding, "replace").lstrip("\ufeff").encode())
+    rows = multiline.rewritten(bytes(blob.data)) if len(blob.data) <= multiline.LIMIT else None
+    if rows is not None:
+        frames = list(rows)
+        return replace(blob, lines=lambda: iter(frames), root=frames[0].item(0, "raw"))
     if b"\x00" in bytes(blob.data[:8192]):
         return replace(blob, data=b"", status="failed", message="a binary file, no text log; leave it out, or convert it to text first")
     if not bytes(blob.data[:8192]).strip() and not bytes(blob.data[:]).strip():

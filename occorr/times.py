@@ -10,6 +10,11 @@ import polars as pl
 from occorr.schema import TS
 
 _UNITS: Final = {"epoch_s": 9, "epoch_ms": 6, "epoch_us": 3, "epoch_ns": 0}
+# Names of zones that stand for one offset only, in seconds; BST, CST or IST may be one of several and are no knowledge.
+ZONES: Final = {
+    "UTC": 0, "GMT": 0, "WET": 0, "WEST": 3600, "CET": 3600, "CEST": 7200, "EET": 7200, "EEST": 10800, "MSK": 10800, "EST": -18000, "EDT": -14400, "CDT": -18000, "MST": -25200, "MDT": -21600, "PST": -28800,
+    "PDT": -25200, "AKST": -32400, "AKDT": -28800, "HST": -36000, "JST": 32400, "KST": 32400, "AEST": 36000, "AEDT": 39600, "NZST": 43200, "NZDT": 46800,
+}  # fmt: skip
 YEARLESS: Final = 1972  # a leap year, so that 29 February can be read, and before any log
 _SAMPLE: Final = datetime(2026, 11, 21, 5, 6, 7, tzinfo=UTC)
 
@@ -33,7 +38,9 @@ def parse(text: pl.Expr, form: str, zone: str) -> tuple[pl.Expr, pl.Expr, pl.Exp
     width = len(_SAMPLE.strftime(form))
     core = text.str.slice(0, width)
     if dated and "%Y" not in form and "%y" not in form:
-        core, form = pl.lit(f"{YEARLESS} ") + core.str.replace("  ", " 0", literal=True), f"%Y {form}"
+        core, form = pl.lit(f"{YEARLESS} ") + core, f"%Y {form}"
+    if "%b %d" in form:
+        core = core.str.replace("  ", " 0", literal=True)
     if dated:
         seconds = core.str.strptime(pl.Datetime("us"), form, strict=False, cache=True).dt.epoch("s")
     else:
@@ -48,7 +55,9 @@ def parse(text: pl.Expr, form: str, zone: str) -> tuple[pl.Expr, pl.Expr, pl.Exp
         rest.str.extract(r"[+-](\d{2}):?\d{2}$", 1).cast(pl.Int64) * 3600
         + rest.str.extract(r"[+-]\d{2}:?(\d{2})$", 1).cast(pl.Int64) * 60
     ) * pl.when(sign == "-").then(-1).otherwise(1)
-    known = sign.is_not_null() | rest.str.ends_with("Z") if zone == "inline" else pl.lit(zone == "UTC")
+    word = rest.str.extract(r" ?([A-Z]{3,4})$", 1).replace_strict(ZONES, default=None, return_dtype=pl.Int64)
+    offset = pl.coalesce(offset, word)
+    known = sign.is_not_null() | rest.str.ends_with("Z") | word.is_not_null() if zone == "inline" else pl.lit(zone == "UTC")
     shift = offset.fill_null(0) if zone == "inline" else pl.lit(0, pl.Int64)
     instant = ((seconds - shift) * 1_000_000_000 + nanos).cast(TS)
     return instant, digits, known

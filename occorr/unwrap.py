@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from occorr import decode
+from occorr.definitions import Envelope, Extract
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from occorr.definitions import Envelope
-
 DEPTH: Final = 4
+WORDS: Final = 7
+LIKELY: Final = 0.4  # so many lines must begin anew behind the words: the others belong to the ones before them
+_BEGINS: Final = r"(?:\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d|\d\d:\d\d:\d\d |\S+ \S+ \S+ \[\d\d/[A-Z][a-z]{2}/\d{4}:|\S+:\d+ \[\d\d/[A-Z][a-z]{2}/|\{\")"
 # CSI and OSC sequences and single-character escapes (ECMA-48).
 _ANSI: Final = r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
 CARRIED: Final = ("log_iostream", "compose_service", "container_name", "container_id", "host_name", "process_pid", "systemd_unit", "syslog_program")
@@ -37,13 +39,23 @@ def chain(texts: pl.Series, envelopes: Mapping[str, Envelope]) -> tuple[list[Env
         filled = texts.filter(texts.str.len_bytes() > 0)
         if filled.is_empty():
             break
-        fits = [(float(str(filled.str.contains(e.line).mean() or 0.0)), e) for e in envelopes.values() if len(filled) >= e.min_lines]
+        fits = [(float(str(filled.str.contains(e.line).mean() or 0.0)), e) for e in envelopes.values() if len(filled) >= e.min_lines and not e.doubtful]
         share, envelope = max(fits, key=lambda pair: (pair[0], -pair[1].rank), default=(0.0, None))
         if envelope is None or share < envelope.min_share:
             break
         found.append(envelope)
         texts = peel(pl.DataFrame({"text": texts}), [envelope]).get_column("text")
     return found, texts
+
+
+def prefixes(texts: pl.Series) -> list[Envelope]:
+    """Envelopes that nobody has defined: so many words before what looks like the beginning of a line of a log."""
+    found = []
+    for words in range(1, WORDS + 1):
+        line = rf"^(?:(?:[^\s{{\"]|\{{[^\s\"])\S*[ \t]+){{{words}}}"
+        if float(str(texts.str.contains(line + _BEGINS).mean() or 0.0)) >= LIKELY:
+            found.append(Envelope(f"prefix_{words}", f"{words} words before each line", "", line, Extract(regex=line + r"(?P<rest>[\s\S]*)$"), None, "", LIKELY, 1, 90, "", 0, True, ()))
+    return found
 
 
 def peel(lines: pl.DataFrame, envelopes: Sequence[Envelope]) -> pl.DataFrame:
@@ -66,7 +78,7 @@ def peel(lines: pl.DataFrame, envelopes: Sequence[Envelope]) -> pl.DataFrame:
             out = _from_bytes(out)
         inner = pl.coalesce(pl.col("rest").str.strip_chars_end("\r\n"), pl.col("_whole"))
         # what looks like the envelope but holds no readable stamp is none
-        updates = [(pl.when(pl.col("_observed").is_not_null()).then(inner).otherwise("_whole") if stamped else inner).alias("text")]
+        updates = [(pl.when(pl.col("_observed").is_not_null()).then(inner).otherwise("_whole") if stamped and envelope.extract.regex else inner).alias("text")]
         if stamped:
             # the innermost envelope stands nearest to the event: its stamp wins over an outer one
             hit = pl.col("_observed").is_not_null()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SECOND: Final = 1_000_000_000
 NO_YEAR: Final = datetime(2000, 12, 31, tzinfo=UTC)  # a leap year, so that every date exists
+NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 QUARTER: Final = 900 * SECOND
 HALF_YEAR: Final = 182 * 86_400 * SECOND
 RECORDERS: Final = ("host", "recorder", "runner", "desktop", "kubelet")  # clocks of envelopes: no container's TZ says theirs
@@ -163,11 +164,16 @@ def _dated(events: pl.DataFrame) -> pl.DataFrame:
         return events
     day = 86_400 * SECOND
     first = events.filter(~undated).get_column("timestamp_raw").min()
-    context = pl.coalesce(pl.col("observed_timestamp"), pl.lit(first, schema.TS))
+    if first is None:  # no stamp of any source has a date: a day stands for it, so that the lines keep their order and distance
+        told = pl.lit(f"assumed: no stamp has a date, {NO_DATE:%Y-%m-%d} stands for it")
+        events = events.with_columns(pl.when(undated).then(told).alias("year_origin"), (undated | pl.col("zone_assumed")).alias("zone_assumed"))
+        first = NO_DATE
+    observed = pl.when(pl.col("observed_timestamp").dt.year() > 1971).then("observed_timestamp")  # an envelope's stamp may lack its date too
+    context = pl.coalesce(observed, pl.lit(first, schema.TS))
     clock = pl.col("timestamp_raw").cast(pl.Int64)
     wrapped = (clock.diff().over("log_file_path", "part", order_by="seq").fill_null(0) < -day // 2).cast(pl.Int64).cum_sum().over("log_file_path", "part", order_by="seq")
     near = ((context.cast(pl.Int64) - clock + day // 2) // day) * day
-    base = pl.when(pl.col("observed_timestamp").is_not_null()).then(near).otherwise((context.cast(pl.Int64) // day + wrapped) * day)
+    base = pl.when(observed.is_not_null()).then(near).otherwise((context.cast(pl.Int64) // day + wrapped) * day)
     return events.with_columns(pl.when(undated).then((clock + base).cast(schema.TS)).otherwise("timestamp_raw").alias("timestamp_raw"))
 
 

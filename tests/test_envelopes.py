@@ -44,6 +44,16 @@ WRAPS = {
     "cri": lambda t, s: f"{nanos(t, 9)}Z stdout F {s}",
     "github_actions": lambda t, s: f"{nanos(t, 7)}Z {s}",
     "ts": lambda t, s: f"{short(t)} {s}",
+    "journal_full": lambda t, s: f"{t:%a %Y-%m-%d %H:%M:%S} UTC claw openclaw-gateway.service[812]: {s}",
+    "journal_monotonic": lambda t, s: f"[12345.{t.microsecond:06d}] claw node[812]: {s}",
+    "syslog_year": lambda t, s: f"{t:%Y} {short(t)} claw node[812]: {s}",
+    "syslog_year_behind": lambda t, s: f"{short(t)[:6]} {t:%Y %H:%M:%S} claw node[812]: {s}",
+    "occorr_record": lambda t, s: json.dumps({"record": f"{s}\n", "stream": "stderr", "time": f"{nanos(t, 9)}Z", "mono": 1}, separators=(",", ":")),
+    "kubectl_prefix": lambda t, s: f"[pod/gw-7c9f78e368-x2x4q/gateway] {s}",
+    "stamp_iso": lambda t, s: f"[{t:%Y-%m-%dT%H:%M:%S}+0000] {s}",
+    "stamp_space": lambda t, s: f"{t:%Y-%m-%d %H:%M:%S}.{t.microsecond:06d} {s}",
+    "stamp_clock": lambda t, s: f"{t:%H:%M:%S}.{t.microsecond:06d} {s}",
+    "wrapped_json": lambda t, s: json.dumps({"@timestamp": f"{nanos(t, 6)}Z", "message": s, "container": {"name": "gateway"}}),
     "ts_epoch": lambda t, s: f"{t.timestamp():.6f} {s}",
     "desktop_wrapper": lambda t, s: f"[{t:%Y-%m-%dT%H:%M:%S}.{t.microsecond // 1000:03d}Z] [INFO ] [Gateway stdout] {s}",
     "docker_timestamps": lambda t, s: f"{nanos(t, 9)}Z {s}",
@@ -95,10 +105,59 @@ def test_lines_without_a_stamp_take_the_envelopes(tmp_path, name):
     plain = PLAIN.timeline.filter(pl.col("conn_id").is_not_null()).sort("log_line")
     assert rows.height == plain.height
     width = rows.get_column("time_resolution_ns").max()
-    assert width == {"syslog_rfc3164": 10**9, "ts": 10**9}.get(name, width)
+    assert width == dict.fromkeys(("syslog_rfc3164", "ts", "journal_full", "syslog_year", "syslog_year_behind", "stamp_iso"), 10**9).get(name, width)
     assert width <= 10**9
     late = plain.get_column("observed_timestamp").cast(pl.Int64) - rows.get_column("timestamp_raw").cast(pl.Int64)
     assert late.is_between(-1_000, width + 1_000_000).all()
+
+
+UNDEFINED = {
+    "stern": lambda t, s: f"gw-7c9f78e368 gateway {s}",
+    "pm2": lambda t, s: f"0|gateway  | {s}",
+    "fly": lambda t, s: f"{t:%Y-%m-%dT%H:%M:%S}Z app[148e2] ams [info] {s}",
+    "heroku": lambda t, s: f"{nanos(t, 6)}+00:00 app[web.1]: {s}",
+    "supervisord": lambda t, s: f"{t:%Y-%m-%d %H:%M:%S},{t.microsecond // 1000:03d} DEBG 'gateway' stdout output: {s}",
+    "logcli": lambda t, s: f"{t:%Y-%m-%dT%H:%M:%S}Z {{container=gateway}} {s}",
+    "fluentd": lambda t, s: f"{t:%Y-%m-%d %H:%M:%S}.000000000 +0000 docker.gateway: " + json.dumps({"container_name": "/demo-gateway-1", "source": "stderr", "log": s}),
+    "journal_export": lambda t, s: f"__CURSOR=s=1\n__REALTIME_TIMESTAMP={round(t.timestamp() * 1e6)}\n_HOSTNAME=claw\n_PID=812\nMESSAGE={s}\n",
+    "json_laid_out": lambda t, s: json.dumps({"__REALTIME_TIMESTAMP": str(round(t.timestamp() * 1e6)), "_HOSTNAME": "claw", "MESSAGE": s}, indent=4),
+}
+
+
+@pytest.mark.parametrize("name", UNDEFINED)
+def test_the_same_lines_in_what_nobody_defined(tmp_path, name):
+    """Some words before each line, a collector's stamp and JSON, records that run over several lines."""
+    (tmp_path / "gateway.log").write_text("".join(UNDEFINED[name](t, line) + "\n" for t, line in zip(TIMES, INNER, strict=True)))
+    result = occorr.analyze(tmp_path / "gateway.log")
+    assert result.sources.item(0, "lines_unparsed") == 0
+    assert verdicts(result) == verdicts(PLAIN)
+    ours, plain = (r.timeline.filter(pl.col("conn_id").is_not_null()).sort("log_line").get_column("timestamp").cast(pl.Int64) for r in (result, PLAIN))
+    assert ((ours - plain).abs() <= 50_000_000).all()
+
+
+@pytest.mark.parametrize(("word", "zone"), [("UTC", 0), ("CET", 1), ("EDT", -4), ("JST", 9)])
+def test_a_zone_by_its_name(tmp_path, word, zone):
+    local = [t + timedelta(hours=zone) for t in TIMES]
+    (tmp_path / "gateway.log").write_text("".join(f"{t:%a %Y-%m-%d %H:%M:%S} {word} claw node[812]: {line.partition(' ')[2]}\n" for t, line in zip(local, INNER, strict=True)))
+    rows = occorr.analyze(tmp_path).timeline.filter(pl.col("conn_id").is_not_null())
+    first = PLAIN.timeline.filter(pl.col("conn_id").is_not_null()).get_column("timestamp").min()
+    assert abs((rows.get_column("timestamp").min() - first).total_seconds()) <= 1
+
+
+def test_an_export_with_a_field_of_bytes(tmp_path):
+    text = b"__REALTIME_TIMESTAMP=1795240417449000\nMESSAGE\n" + len(INNER[0].encode() + b"\nmore").to_bytes(8, "little") + INNER[0].encode() + b"\nmore\n_PID=1\n\n"
+    frame = next(iter(read.chunks(read._unpacked(read.Blob("x", text * 2), read.packed.Allowance()))))
+    assert [json.loads(r)["MESSAGE"] for r in frame.get_column("raw")] == [INNER[0] + "\nmore"] * 2
+    assert frame.get_column("line").to_list() == [1, 7]
+    assert [text[o : o + 22] for o in frame.get_column("offset")][0] == b"__REALTIME_TIMESTAMP=1"
+    assert frame.get_column("offset").to_list() == [0, len(text)]
+
+
+def test_json_laid_out_keeps_its_places():
+    text = b'[\n  {\n    "a": 1\n  },\n  {"b": "x\xc3\xa9"},\n\n {"c":\n 2}]\n'
+    frame = next(iter(read.chunks(read._unpacked(read.Blob("x", text), read.packed.Allowance()))))
+    assert frame.select("line", "raw").rows() == [(2, '{"a":1}'), (5, '{"b":"xé"}'), (7, '{"c":2}')]
+    assert [text[o : o + 1] for o in frame.get_column("offset")] == [b"{"] * 3
 
 
 EVENT = '{"Type":"container","Action":"create","Actor":{"ID":"' + "7c" * 32 + '","Attributes":{"image":"x","name":"other"}},"scope":"local","time":1795240700,"timeNano":1795240700000000000}\n'
