@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import anonymize, causes, closes, customs, definitions, episodes, facts, ingest, link, lookalikes, place, read, redact, resources, rules, schema, scope
+from occorr import anonymize, bundle, causes, closes, customs, definitions, episodes, facts, ingest, link, lookalikes, place, read, redact, resources, rules, schema, scope
 from occorr.clocks import align
 from occorr.errors import NothingParsableError
 from occorr.zones import years
@@ -94,7 +94,7 @@ def analyze(
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
-    inputs = list(read.blobs(given))
+    inputs = bundle.checked(list(read.blobs(given)))
     library = customs.extended(library, facts.texts(inputs))
     redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
     result = attribute([take(blob, library, redactor, all_lines=all_lines) for blob in inputs], library=library, tz=tz, offsets=offsets, clocks=clocks, redacted=redact_secrets)
@@ -133,7 +133,7 @@ def attribute(taken: Sequence[Taken], *, library: definitions.Library | None = N
     together, doubled = link.once(decoded)
     table = _doubled(table, doubled)
     events = link.link(years(together))
-    events = scope.roles(events, fact_table)
+    events = scope.roles(scope.owned(events, fact_table), fact_table)
     events, clock_table = align(events, fact_table, tz=tz, overrides=offsets, given=clocks)
     events = place.place(events, clock_table)
     events, addresses = scope.instances(events, fact_table)

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from occorr import fitted, intervals, schema
+from occorr.episodes import coverage
 from occorr.incidents import incidents
 from occorr.rules import EPISODE, EPISODE_FEATURES, FEATURES, RANK
 
@@ -89,8 +90,8 @@ def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame,
     rows = closes.with_columns(pl.lit(None, pl.String).alias(c) for c in _COLUMN_OF.values() if c not in closes.columns)
     t = pl.col("timestamp").cast(pl.Int64)
     gateway_times = events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null()).select(pl.col("timestamp").cast(pl.Int64).alias("line")).sort("line")
-    docker = events.filter((pl.col("source_kind") == "docker") & pl.col("timestamp").is_not_null()).get_column("timestamp").cast(pl.Int64)
-    first_docker = docker.min() if docker.len() else None
+    covered = coverage(events, facts)
+    first_docker = covered[0] if covered is not None else None
     untrusted = events.filter(pl.col("event_name") == "proxy.untrusted")
     tunnels = closes.filter(pl.col("p_established").fill_null(value=False)) if "p_established" in closes.columns else closes.clear()
     own = _gateway_upstreams(tunnels, events, facts)

@@ -122,7 +122,11 @@ def _gateway(events: pl.DataFrame) -> pl.DataFrame:
         pl.coalesce("g_duration", pl.col("g_t") - pl.col("g_opened")).alias("g_duration"),
     ).drop("_structured", "_stated", "_suppressed")  # fmt: skip
     deaths = _deaths(own, events)
-    rows = rows.sort("g_last").join_asof(deaths.sort("dead"), left_on="g_last", right_on="dead", strategy="forward", check_sortedness=False)
+    # a gateway's connections die with it and with no other; where nobody says whose they are, any death may be theirs
+    rows, deaths = rows.sort("g_last"), deaths.sort("dead")
+    theirs = rows.filter(pl.col("g_instance").is_not_null()).join_asof(deaths, left_on="g_last", right_on="dead", by_left="g_instance", by_right="instance", strategy="forward", check_sortedness=False)
+    anyones = rows.filter(pl.col("g_instance").is_null()).join_asof(deaths.drop("instance"), left_on="g_last", right_on="dead", strategy="forward", check_sortedness=False)
+    rows = pl.concat([theirs, anyones.select(theirs.columns)]).sort("g_last")
     inferred = ~pl.col("g_closed") & pl.col("g_opened").is_not_null() & pl.col("dead").is_not_null()
     rows = rows.filter(pl.col("g_closed") | inferred).with_columns(
         pl.when(inferred).then("g_last").otherwise("g_low").alias("g_low"), pl.when(inferred).then("dead").otherwise("g_high").alias("g_high"),
@@ -139,10 +143,10 @@ def _gateway(events: pl.DataFrame) -> pl.DataFrame:
 
 def _deaths(own: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """When a gateway process was gone for certain: its container died, or another one starts in its place."""
-    starts = own.filter(pl.col("event_name") == "gateway.start").select(pl.col("t").alias("dead"), pl.col("event_id").alias("dead_event"))
+    starts = own.filter(pl.col("event_name") == "gateway.start").select(pl.col("t").alias("dead"), pl.col("event_id").alias("dead_event"), "instance")
     containers = gateway_containers(events)
     dies = events.filter((pl.col("event_name") == "container.die") & pl.col("container_id").is_in(containers)).select(
-        pl.col("timestamp").cast(pl.Int64).alias("dead"), pl.col("event_id").alias("dead_event"))  # fmt: skip
+        pl.col("timestamp").cast(pl.Int64).alias("dead"), pl.col("event_id").alias("dead_event"), "instance")  # fmt: skip
     return pl.concat([starts, dies]).drop_nulls()
 
 

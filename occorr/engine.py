@@ -267,18 +267,18 @@ def _short(error: BaseException) -> str:
     return (inner[-1] if inner else words or type(error).__name__)[:200]
 
 
-def _get(engine: Engine, path: str, *, stream: bool = False, idle: bool = False, **params: Any) -> requests.Response:
+def _get(engine: Engine, where: str, *, stream: bool = False, idle: bool = False, **params: Any) -> requests.Response:
     """One request; an error of the engine becomes an `EngineError`.
 
     Args:
         engine: the connection.
-        path: below the API's version.
+        where: the path below the API's version.
         stream: the answer is read piece by piece.
         idle: the answer may pause for any time.
         params: of the query; None is left out.
     """
     try:
-        response = engine.api.get(f"{engine.api.base_url}/v{engine.api_version}{path}", params={k: v for k, v in params.items() if v is not None}, stream=stream, timeout=(_CONNECT, None if idle else _ANSWER))
+        response = engine.api.get(f"{engine.api.base_url}/v{engine.api_version}{where}", params={k: v for k, v in params.items() if v is not None}, stream=stream, headers={"Accept-Encoding": "identity"}, timeout=(_CONNECT, None if idle else _ANSWER))
     except _BROKEN as error:
         raise EngineLostError(_unreachable(engine.address, error)) from error
     if response.status_code >= 400:
@@ -287,7 +287,7 @@ def _get(engine: Engine, path: str, *, stream: bool = False, idle: bool = False,
         except _BROKEN:
             words = response.reason
         response.close()
-        raise EngineError(f"the engine refuses {path}: {' '.join(words.split())[:200]} (HTTP {response.status_code})")
+        raise EngineError(f"the engine refuses {where}: {' '.join(words.split())[:200]} (HTTP {response.status_code})")
     return response
 
 
@@ -495,6 +495,17 @@ def stamp_ns(text: str) -> int:
     if found is None:
         raise EngineError(f"the engine wrote {text[:60]!r} where a stamp was expected")
     return _whole_seconds(found[1], found[3]) * SECOND + int((found[2] or "0").ljust(9, "0"))
+
+
+# ---------------------------------------------------------------- files
+def archive(engine: Engine, container_id: str, path: str) -> Stream[bytes]:
+    """A file or folder of a container, running or not, as the pieces of a tar archive, whose secrets are still in it.
+
+    Raises:
+        EngineError: there is no such path, or the container is gone.
+    """
+    response = _get(engine, f"/containers/{container_id}/archive", stream=True, path=path)
+    return Stream(response, (chunk for chunk in _chunks(response)))
 
 
 # ---------------------------------------------------------------- events

@@ -47,7 +47,7 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         events: placed events with `role`.
         facts: FACTS.
     """
-    covered = _coverage(events)
+    covered = coverage(events, facts)
     events = events if "instance" in events.columns else events.with_columns(pl.lit("").alias("instance"))
     found = [*_proxy(events, covered), *_interruptions(events)]
     for name in events.get_column("instance").drop_nulls().unique().sort().to_list():
@@ -56,13 +56,16 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     return rows.sort("cut_low", "kind").with_columns(pl.format("e{}", pl.int_range(pl.len())).alias("episode"))
 
 
-def _coverage(events: pl.DataFrame) -> tuple[int, int] | None:
-    """From when to when the engine's events were collected, as far as the events themselves show."""
+def coverage(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[int, int] | None:
+    """From when to when the engine's events were collected, ns: as a bundle says, else as far as the events themselves show."""
     docker = events.filter((pl.col("source_kind") == "docker") & pl.col("timestamp").is_not_null()).get_column("timestamp").cast(pl.Int64)
-    if docker.is_empty():
-        return None
-    first, last = docker.min(), docker.max()
-    return (int(str(first)), int(str(last)))
+    told = facts.filter((pl.col("subject") == "engine") & pl.col("key").is_in(["events.covered_from", "events.covered_to"])).select("key", pl.col("value").str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False).cast(pl.Int64))
+    low, high = (told.filter(pl.col("key") == f"events.covered_{end}").get_column("value").drop_nulls().to_list() for end in ("from", "to"))
+    first, last = [*low], [*high]
+    if docker.len():
+        first.append(int(str(docker.min())))
+        last.append(int(str(docker.max())))
+    return (min(first), max(last)) if first and last else None
 
 
 def _row(**values: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import json5
 import polars as pl
 import yaml
 
-from occorr import configs, schema
+from occorr import bundle, configs, schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,6 +54,8 @@ def document(blob: Blob, redactor: Redactor) -> tuple[str, list[Fact]] | None:
         return None
     text = bytes(blob.data).decode("utf-8", "replace").lstrip("\ufeff")
     head = text[:4000].lstrip()
+    if found := bundle.manifest(blob):
+        return "occorr bundle", list(_bundle(found, text))
     if head.startswith(("[", "{")):
         return _from_json(text, redactor)
     if re.match(r"CONTAINER ID +IMAGE +", head):
@@ -66,6 +68,12 @@ def document(blob: Blob, redactor: Redactor) -> tuple[str, list[Fact]] | None:
         if isinstance(data, dict) and isinstance(data.get("services"), dict):
             return "compose", list(_compose(data, text, redactor))
     return _proxy_config(text)
+
+
+def proxy_kind(image: str) -> str:
+    """The proxy that an image's name says it is, or an empty string."""
+    found = _PROXY_IMAGE.search(f"{image} ")
+    return found[1].lower() if found else ""
 
 
 def _proxy_config(text: str) -> tuple[str, list[Fact]] | None:
@@ -92,6 +100,10 @@ def _from_json(text: str, redactor: Redactor) -> tuple[str, list[Fact]] | None:
         return None
     if all("State" in i and "Config" in i for i in items):
         return "docker inspect", [f for i in items for f in _container(i, text, redactor)]
+    if all("RepoDigests" in i and "RootFS" in i for i in items):
+        return "docker image inspect", [f for i in items for f in _image(i, text)]
+    if isinstance(data, dict) and isinstance(data.get("Server"), dict) and "ApiVersion" in data["Server"]:
+        return "docker version", list(_engine(data, text))
     if all("IPAM" in i for i in items):
         return "docker network inspect", [f for i in items for f in _network(i, text)]
     if isinstance(data, dict) and isinstance(data.get("services"), dict):
@@ -161,10 +173,55 @@ def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[
         for key in ("Interval", "Timeout", "StartPeriod", "Retries"):
             if health.get(key):
                 yield Fact(subject, f"healthcheck.{key.lower()}", str(health[key]), _line(text, '"Healthcheck"', at))
+    if health := state.get("Health"):
+        yield Fact(subject, "state.health", str(health.get("Status", "")), _line(text, '"Health"', at))
+        yield Fact(subject, "health.failing_streak", str(health.get("FailingStreak", 0)), _line(text, '"FailingStreak"', at))
+        for entry in health.get("Log") or []:
+            if entry.get("ExitCode"):
+                shown = " ".join(str(entry.get("Output", "")).split())[:200]
+                yield Fact(subject, "health.failed", redactor.text(f"{entry.get('Start')} exit {entry['ExitCode']}: {shown}"), _line(text, str(entry.get("Start")), at))
     if match := _PROXY_IMAGE.search(f"{image} ") or _PROXY_IMAGE.search(f" {command.split(' ')[0]}"):
         yield Fact(subject, "role", f"proxy.{match[1].lower()}", _line(text, image, at))
     if re.search(r"(?i)openclaw|clawdbot|moltbot", f"{image} {command}") and "gateway" in command:
         yield Fact(subject, "role", "gateway", _line(text, image, at))
+
+
+def _image(item: dict[str, Any], text: str) -> Iterator[Fact]:
+    """An image of `docker image inspect`; the subject is `image:<id>`."""
+    subject, at = f"image:{item.get('Id', '')}", text.find(str(item.get("Id", "")))
+    found = {"digest": item.get("RepoDigests") or [], "tag": item.get("RepoTags") or [], "created": [item.get("Created")], "version": [((item.get("Config") or {}).get("Labels") or {}).get("org.opencontainers.image.version")]}
+    for key, values in found.items():
+        for value in values:
+            if value:
+                yield Fact(subject, key, str(value), _line(text, str(value), at))
+
+
+def _engine(data: dict[str, Any], text: str) -> Iterator[Fact]:
+    """`docker version`, with what `docker info` says beside it; the subject is `engine`."""
+    server, info = data["Server"], data.get("Info") or {}
+    found = {
+        "version": server.get("Version"), "api_version": server.get("ApiVersion"), "kernel": server.get("KernelVersion"), "os": info.get("OperatingSystem"), "log_driver": info.get("LoggingDriver"), "memory": info.get("MemTotal"),
+        "cgroup_version": info.get("CgroupVersion"), "live_restore": info.get("LiveRestoreEnabled"),
+    }  # fmt: skip
+    for key, value in found.items():
+        if value not in (None, ""):
+            yield Fact("engine", key, str(value), _line(text, json.dumps(value)))
+
+
+def _bundle(found: dict[str, Any], text: str) -> Iterator[Fact]:
+    """A bundle's manifest: from when to when its events reach, and what could not be had."""
+    events, collected = found.get("events") or {}, found.get("collected") or {}
+    for key, value in (("events.covered_from", events.get("covered_from")), ("events.covered_to", events.get("covered_to"))):
+        if value:
+            yield Fact("engine", key, str(value), _line(text, str(value)))
+    for key in ("from", "to"):
+        if collected.get(key):
+            yield Fact("bundle", f"collected.{key}", str(collected[key]), _line(text, f'"{key}"'))
+    for row in found.get("containers") or []:
+        for path in row.get("paths") or []:
+            yield Fact(f"container:{row.get('id')}", "log", str(path), _line(text, json.dumps(path)))
+    for row in found.get("missing") or []:
+        yield Fact("bundle", "missing", f"{row.get('what')}: {row.get('why')}", _line(text, json.dumps(row.get("what"), ensure_ascii=False)))
 
 
 def _ps(text: str, redactor: Redactor) -> Iterator[Fact]:

@@ -53,7 +53,7 @@ def kind(head: bytes) -> str:
 
 def unpack(data: bytes, how: str, allowance: Allowance | None = None) -> tuple[bytes, str]:
     """Everything that can be had, and what stopped it."""
-    source = _Source(_pieces(data, how, allowance or Allowance()), how)
+    source = Source(_pieces(data, how, allowance or Allowance()), how)
     out: list[bytes] = []
     while piece := source.read(_PIECE):
         out.append(piece)
@@ -107,7 +107,7 @@ def _step(machine: Any, how: str, piece: bytes) -> Iterator[bytes]:
             yield machine.decompress(b"", _PIECE)
 
 
-class _Source:
+class Source:
     """What tarfile reads from: `read` over pieces. Damage ends it like the end of a file and stays told in `trouble`."""
 
     __slots__ = ("held", "how", "pieces", "trouble")
@@ -141,13 +141,13 @@ class _Source:
 
 def is_tar(data: bytes | mmap.mmap, how: str) -> bool:
     """Whether the content, once its compression is undone, is a tar archive."""
-    head = _Source(_pieces(data, how, Allowance()), how).read(512)
+    head = Source(_pieces(data, how, Allowance()), how).read(512)
     return len(head) == 512 and head[257:262] == b"ustar"
 
 
 def members(data: bytes | mmap.mmap, how: str, allowance: Allowance | None = None) -> tuple[list[Member], str]:
     """The files of a tar archive in its order, and what stopped the reading (empty: it was read to its end)."""
-    source = _Source(_pieces(data, how, allowance or Allowance()), how)
+    source = Source(_pieces(data, how, allowance or Allowance()), how)
     found: dict[str, Member] = {}
     trouble = ""
     try:

@@ -13,7 +13,23 @@ SECOND: Final = 1_000_000_000
 _GATEWAY: Final = r"(?i)openclaw|clawdbot|moltbot"
 _PROXY: Final = r"(?i)(?:^|[/_-])(?:nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)"
 BOOT: Final = 20 * SECOND  # container start → the gateway's first line, at most
+_OWNER: Final = {"_id": "container_id", "_name": "container_name", "_project": "compose_project", "_service": "compose_service"}
 AFTER_START: Final = -5 * 1_000_000
+
+
+def owned(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """Names the container of each line whose file a bundle's manifest assigns to one."""
+    logs = facts.filter(pl.col("subject").str.starts_with("container:") & (pl.col("key") == "log"))
+    if logs.is_empty() or events.is_empty():
+        return events
+    ident = pl.col("subject").str.slice(10)
+    files = logs.select((pl.col("log_file_path").cast(pl.String).str.replace(r"[^/]*$", "") + pl.col("value")).alias("log_file_path"), ident.alias("_id"))
+    own = facts.filter(pl.col("subject").is_in(logs.get_column("subject").to_list())).group_by(ident.alias("_id")).agg(
+        *(pl.col("value").filter(pl.col("key") == key).first().alias(name) for key, name in (("name", "_name"), ("compose.project", "_project"), ("compose.service", "_service")))
+    )
+    lines = events.with_columns(pl.lit(None, pl.String).alias(c) for c in _OWNER.values() if c not in events.columns)
+    joined = lines.join(files.join(own, on="_id", how="left").unique("log_file_path", keep="first", maintain_order=True), on="log_file_path", how="left", maintain_order="left")
+    return joined.with_columns(pl.coalesce(name, mine).alias(name) for mine, name in _OWNER.items()).drop(*_OWNER)
 
 
 def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
@@ -98,7 +114,8 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[pl.DataFrame, 
     addresses = own.filter(pl.col("key").str.contains(r"^network\..*\.address$") & pl.col("container_id").is_in(list(by_id)))
     by_address = {r["value"]: by_id[r["container_id"]] for r in addresses.to_dicts()}
     by_host = {c[:12]: i for c, i in by_id.items()}
-    by_service = {i.rpartition("/")[2]: i for i in by_id.values()}
+    services = [i.rpartition("/")[2] for i in set(by_id.values())]
+    by_service = {s: i for i in by_id.values() if services.count(s := i.rpartition("/")[2]) == 1}  # both projects may call theirs `gateway`
     local = pl.coalesce("local_address", pl.col("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1))
     told = pl.coalesce(
         pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String), pl.col("host_name").replace_strict(by_host, default=None, return_dtype=pl.String), local.replace_strict(by_address, default=None, return_dtype=pl.String),

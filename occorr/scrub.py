@@ -26,6 +26,7 @@ _ATTRIBUTE: Final = frozenset(
 )
 _FLAG: Final = re.compile(r"(?i)--?[\w-]*(?:token|secret|pass|password|requirepass|api-?key|access-?key|private-?key|credentials?|cookie|auth|authorization|bearer|header|user)")
 _SHORT: Final = re.compile(r"-[pHu]")  # mysql -p, curl -H and -u
+_HEADER: Final = re.compile(r"(?i)[\"']?[\w-]*(?:key|token|secret|pass\w*|auth\w*|cookie)[\w-]*:")
 _RANDOM: Final = re.compile(r"(?=[^/.]*\d)(?=[^/.]*[A-Za-z])[A-Za-z0-9+=_-]{20,}")
 _NAMED: Final = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _HASH: Final = re.compile(r"\$(?:2[abxy]|apr1|[156]|argon2\w*)\$[^\s\"',;}]+")  # passwords of basic auth
@@ -67,7 +68,7 @@ def command(words: Sequence[str], redactor: Redactor) -> list[str]:
             out.append(attached[1] + redactor.fingerprint(attached[2]))
         else:
             out.append(text(word, redactor))
-        hidden = bool(_FLAG.fullmatch(word) or _SHORT.fullmatch(word))
+        hidden = bool(_FLAG.fullmatch(word) or _SHORT.fullmatch(word) or _HEADER.fullmatch(word) or (hidden and word.endswith(":")))
     return out
 
 
@@ -85,13 +86,13 @@ def inspected(item: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
     return {str(k): _part(str(k), v, redactor) for k, v in item.items()}
 
 
-def _part(key: str, value: Any, redactor: Redactor) -> Any:
+def _part(key: str, value: Any, redactor: Redactor, above: str = "") -> Any:
     if isinstance(value, dict):
         if key == "Labels":
             return labels(value, redactor)
-        if key in ("Config", "Options", "DriverOpts", "Annotations") and all(isinstance(v, str) for v in value.values()):  # of a log driver, volume or network
-            return {k: text(v, redactor) if not SECRET.search(k) and re.fullmatch(r"max-\w+|mode|compress|com\.docker\..*|tag|type|device|o|mtu|internal|parent", k) else redactor.fingerprint(v) for k, v in value.items()}
-        return {k: _part(str(k), v, redactor) for k, v in value.items()}
+        if key in ("Options", "DriverOpts", "Annotations") or (key, above) == ("Config", "LogConfig"):  # of a volume, network or log driver
+            return {k: text(str(v), redactor) if not SECRET.search(k) and re.fullmatch(r"max-\w+|mode|compress|com\.docker\..*|tag|type|device|o|mtu|internal|parent", k) else redactor.fingerprint(str(v)) for k, v in value.items()}
+        return {k: _part(str(k), v, redactor, key) for k, v in value.items()}
     if isinstance(value, list):
         if key == "Env":
             return environment(value, redactor)

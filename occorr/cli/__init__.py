@@ -11,6 +11,7 @@ import typer
 from occorr.cli import (  # noqa: F401 - a command joins when its module is imported
     analyze,
     check,
+    collect,
     diff,
     evaluate,
     export,

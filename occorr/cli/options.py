@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
 from enum import StrEnum
 from glob import glob
@@ -60,7 +61,7 @@ def read_inputs(
     if parsers is not None and not parsers.is_dir():
         raise OccorrError(f"--parsers {parsers}: no such directory; give the folder that holds your *.toml definitions")
     result = analysis.analyze(
-        list(inputs), tz=tz, offsets=dict(_offset(o) for o in offset or ()), clocks=dict(_clock(c) for c in clock or ()), since_ns=_moment("--since", since, tz), until_ns=_moment("--until", until, tz), project=project,
+        list(inputs), tz=tz, offsets=dict(_offset(o) for o in offset or ()), clocks=dict(_clock(c) for c in clock or ()), since_ns=moment("--since", since, tz), until_ns=moment("--until", until, tz), project=project,
         all_lines=all_lines, redact_key=key, redact_secrets=not no_redact, parsers=parsers,
     )  # fmt: skip
     result = corrected(result, inputs, verdicts)
@@ -156,10 +157,14 @@ def zone_or_error(tz: str | None) -> None:
         raise OccorrError(f"--tz {tz}: no such time zone; {nearest(tz, available_timezones(), few='give an IANA name, as Europe/Berlin')}") from error
 
 
-def _moment(option: str, text: str | None, tz: str | None) -> int | None:
-    """Nanoseconds of a moment that a person typed; says on standard error how it was understood."""
+def moment(option: str, text: str | None, tz: str | None) -> int | None:
+    """Nanoseconds of a moment that a person typed; says on standard error how it was understood. `1h` is an hour ago."""
     if text is None:
         return None
+    if re.fullmatch(r"(?:\d+(?:\.\d+)?(?:ms|s|min|m|h|d) ?)+", text):
+        at = time.time_ns() - duration_ns(option, text)
+        note(f"{option} {text!r} understood as {datetime.fromtimestamp(at / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC")
+        return at
     zone = tz or "UTC"
     found: datetime | None
     try:
