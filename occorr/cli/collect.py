@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from occorr.cli.base import app, note
-from occorr.cli.options import RedactKey, duration_ns, moment
+from occorr.cli.options import RedactKey, duration_ns, moment, redaction_key
 from occorr.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_PARTIAL, OccorrError
 
 
@@ -41,7 +41,7 @@ def collect(
         raise OccorrError("--follow and --until contradict each other: a bundle that follows ends when the duration is over")
     follow_ns = duration_ns("--follow", follow) if follow is not None else 0
     paths = tuple(_path(p) for p in path or ())
-    engine = engines.connect(Redactor(_key(redact_key)))
+    engine = engines.connect(Redactor(redaction_key(redact_key) or secrets.token_bytes(32)))  # a key that is thrown away: nobody can try secrets against the fingerprints
     if not project and not container:
         raise OccorrError(_who(engine))
     target = out if out is not None else Path(f"{(project or container or ['bundle'])[0]}-{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.tar.zst")
@@ -60,16 +60,6 @@ def collect(
     _tell(manifest, target)
     code = EXIT_PARTIAL if any(m["asked"] for m in manifest["missing"]) else EXIT_OK
     raise typer.Exit(EXIT_INTERRUPTED if interrupted.is_set() else code)
-
-
-def _key(path: Path | None) -> bytes:
-    """The fingerprints' key: the given one, or one that is thrown away, so that nobody can try secrets against them."""
-    if path is None:
-        return secrets.token_bytes(32)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise OccorrError(f"--redact-key {path}: {error.strerror}; give a file that holds the key") from error
 
 
 def _path(text: str) -> tuple[str, str]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from occorr import engine as engines
-from occorr.engine import EngineError, EngineLostError
 from occorr.collect.work import SECOND, iso
+from occorr.engine import EngineError, EngineLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from occorr.engine import Event, Stream
     from occorr.collect.work import Log, Work
+    from occorr.engine import Event, Stream
 
 _WAIT: Final = 0.2  # seconds between looks at what changed
 _RETRY: Final = 0.5  # seconds between attempts to reach an engine that broke off
@@ -133,7 +133,7 @@ def _log(live: _Live, log: Log) -> None:
     while not live.stop.is_set():
         log.changed.clear()
         try:
-            with live.opened(engines.logs(work.engine, log.container, since_ns=log.last_ns or work.wanted.since_ns, follow=True)) as stream:
+            with live.opened(engines.logs(work.engine, log.container, since_ns=log.since_ns(work.wanted.since_ns), follow=True)) as stream:
                 log.take(stream, work.until_ns)
         except EngineLostError:
             live.stop.wait(_RETRY)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from occorr import __version__, engine as engines, facts
 from occorr.collect import files, host, live
+from occorr.collect.work import OWN_NETWORKS, SECOND, Log, Wanted, Work, iso
 from occorr.engine import EngineError, EngineLostError
 from occorr.errors import OccorrError
-from occorr.collect.work import OWN_NETWORKS, SECOND, Log, Wanted, Work, iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from occorr.engine import Container, Engine, Event, Line, Stream
 
 SECOND: Final = engines.SECOND
+_AGAIN: Final = SECOND  # so much of a log is read again where the reading is resumed
+_REMEMBERED: Final = 50_000  # lines that are known to be there
 OWN_NETWORKS: Final = frozenset({"bridge", "host", "none", "ingress"})  # the engine's; nobody's neighbourhood
 
 
@@ -46,8 +48,14 @@ class Wanted:
 class Log:
     """The log of one container on its way into files; one thread at a time reads it.
 
+    An engine gives lines twice: where a reading is resumed, and some versions where they turn their own file over. Stamps go
+    back without that too, since two streams share a log and clocks are set. So a line is dropped if it was taken already,
+    and not because it is late.
+
     Attributes:
-        at_last: lines with the last stamp: they come again when the reading is resumed.
+        last_ns: the newest stamp of each stream.
+        recent: the lines that were taken last, by stamp and text.
+        behind: whether lines come that may have been taken already.
         changed: set when something happened to the container after which its log may go on.
         gone: the container was destroyed.
     """
@@ -55,32 +63,43 @@ class Log:
     container: Container
     draft: Draft
     count: int = 0
-    last_ns: int = 0
-    at_last: int = 0
+    last_ns: dict[str, int] = field(default_factory=dict)
     first: str = ""
     last: str = ""
-    error: str = ""
     gone: bool = False
+    behind: bool = False
+    recent: dict[tuple[int, str, int], None] = field(default_factory=dict)
     changed: threading.Event = field(default_factory=threading.Event)
     files: dict[str, TextIO] = field(default_factory=dict)
 
+    def since_ns(self, begin: int) -> int:
+        """From where to read on."""
+        return max(begin, max(self.last_ns.values()) - _AGAIN) if self.last_ns else begin
+
     def take(self, stream: Stream[Line], until_ns: int) -> None:
         """Writes what comes, without what is there already."""
-        again = self.at_last
+        self.behind = bool(self.last_ns)
+        recent = self.recent
         for line in stream:
-            if line.time_ns <= self.last_ns and (line.time_ns < self.last_ns or again):
-                again -= line.time_ns == self.last_ns
+            newest = self.last_ns.get(line.stream, 0)
+            key = (line.time_ns, line.stream, hash(line.text))
+            if (self.behind or line.time_ns < newest) and key in recent:
+                self.behind = True
                 continue
-            again = 0
+            if line.time_ns > newest:
+                self.behind = False
+                self.last_ns[line.stream] = line.time_ns
             if line.time_ns > until_ns:
                 continue
+            recent[key] = None
+            if len(recent) > _REMEMBERED:
+                del recent[next(iter(recent))]
             out = self.files.get(line.stream)
             if out is None:
                 name = f"logs/{safe(self.container.name)}-{self.container.id[:12]}.{line.stream}.log"
                 out = self.files[line.stream] = self.draft.path(name).open("w", encoding="utf-8", newline="\n", buffering=1 << 16)
             out.write(f"{line.stamp} {line.text}\n")
-            self.at_last = self.at_last + 1 if line.time_ns == self.last_ns else 1
-            self.last_ns, self.last = line.time_ns, line.stamp
+            self.last = line.stamp
             self.first = self.first or line.stamp
             self.count += 1
 
@@ -155,7 +174,7 @@ class Work:
     def read(self, log: Log) -> None:
         """Reads a log to the end of the time, from where it was left."""
         try:
-            with engines.logs(self.engine, log.container, since_ns=log.last_ns or self.wanted.since_ns, until_ns=self.until_ns) as stream:
+            with engines.logs(self.engine, log.container, since_ns=log.since_ns(self.wanted.since_ns), until_ns=self.until_ns) as stream:
                 log.take(stream, self.until_ns)
         except EngineError as error:
             if not log.gone:
