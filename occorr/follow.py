@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import threading
 from collections import deque
 from contextlib import suppress
@@ -37,6 +38,7 @@ PATIENCE: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between attempts to reach
 SETTLED: Final = 0.7  # seconds after a new connection until its kept events have come (a death is told up to 0.23 s late)
 ROUND: Final = 3.0  # seconds between looks at which containers there are
 CHANGES: Final = frozenset({"create", "start", "die", "oom", "health_status", "rename", "update", "pause", "unpause", "restart"})
+_FINGERPRINT: Final = re.compile(r"fp:[0-9a-f]+")
 ENDED: Final = "0001-01-01T00:00:00Z"  # inspect's word for never
 
 
@@ -86,7 +88,7 @@ class Follower:
         scope: which containers.
         record: where everything goes.
         now_ns: this machine's clock, ns since 1970.
-        since_ns: from when on logs and kept events are read; None: from the last that the record holds.
+        since_ns: from when on logs and kept events are read; a record that goes on is continued from its last line.
     """
 
     def __init__(self, connect: Callable[[], Engine], scope: Scope, record: Record, now_ns: Callable[[], int], since_ns: int) -> None:
@@ -104,6 +106,10 @@ class Follower:
         self._recent: deque[tuple[int, str]] = deque(maxlen=2 * engines.KEPT)
         self._replayed = 0
         self._numbers = (record.source(EVENTS, "events"), record.source(NOTES, "note"))
+        for text, time_ns in record.tail(EVENTS, engines.KEPT).select("raw", "time_ns").rows():
+            self._recent.append((time_ns, _which(json.loads(text))))
+        stops = [time_ns for text, time_ns in record.tail(NOTES, 10).select("raw", "time_ns").rows() if json.loads(text)["type"] == "stopped"]
+        self._stopped_ns = max([*stops, *(time_ns for time_ns, _ in self._recent)], default=0)  # when an earlier watch left this record
 
     # ------------------------------------------------------------ from outside
     def start(self) -> Engine:
@@ -125,7 +131,10 @@ class Follower:
 
     def stop(self) -> None:
         """Ends all threads; what arrived until now is in the record."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
+        self.note("stopped")
         for stream in (self._events, *(log.stream for log in list(self._logs.values()))):
             if stream is not None:
                 stream.close()
@@ -161,6 +170,8 @@ class Follower:
     # ------------------------------------------------------------ events
     def _follow_events(self) -> None:
         since, lost_at, why = self._since_ns, 0, ""
+        if self._recent:  # a record that goes on
+            since, lost_at, why = self._recent[-1][0], self._stopped_ns, "occorr watch was not running"
         while not self._stopping.is_set():
             engine = self._engine
             if engine is None:
@@ -197,7 +208,8 @@ class Follower:
 
     def _take(self, event: Event) -> None:
         text = json.dumps(event.wire, ensure_ascii=False, separators=(",", ":"))
-        if (event.time_ns, text) in self._recent:  # few, and only those of the last moment can come twice
+        key = (event.time_ns, _which(event.wire))
+        if key in self._recent:  # few, and only those of the last moment can come twice
             self._replayed += 1
             return
         name, action = event.attributes.get("name", ""), event.action.partition(":")[0]
@@ -205,7 +217,7 @@ class Follower:
         if event.kind == "container" and not mine and self.scope.holds(event.container_id, name, event.project):
             self._known.add(event.container_id)
             mine = True
-        self._recent.append((event.time_ns, text))
+        self._recent.append(key)
         if not mine and (event.container_id or self.scope.projects or self.scope.names):
             return
         self.record.append(self._numbers[0], "", stamp(event.time_ns), text, urgent=not action.startswith("exec_"))
@@ -333,6 +345,10 @@ class Follower:
             self._lives.setdefault(ident, _Life(began, ended, int(told.get("RestartCount") or 0)))
             origin = {"container_id": ident, "container_name": container.name, "compose_project": container.project, "compose_service": container.service}
             log = self._logs[ident] = _Log(container, self.record.source(f"{container.name}-{ident[:12]}.log", "log", {k: v for k, v in origin.items() if v}), self._since_ns if first else None)
+            for stream, raw, time_ns in self.record.tail(f"{container.name}-{ident[:12]}.log", LEAST).select("stream", "raw", "time_ns").rows():
+                log.newest = max(log.newest, time_ns)
+                log.tail.append((time_ns, stream, _FINGERPRINT.sub("fp:", raw.partition(" ")[2])))
+                log.seen.add(log.tail[-1])
             self._run(f"log of {container.name}", self._read, log)
             if not first:
                 self._networks([container])
@@ -371,7 +387,7 @@ class Follower:
 
     def _line(self, log: _Log, line: Line) -> None:
         """Records a line; one that comes again, after a break or where the engine turns its file over, is dropped."""
-        key = (line.time_ns, line.stream, line.text)
+        key = (line.time_ns, line.stream, _FINGERPRINT.sub("fp:", line.text) if "fp:" in line.text else line.text)  # another run has another key
         if line.time_ns <= log.newest and key in log.seen:
             return
         self.record.append(log.number, line.stream, line.stamp, line.text)
@@ -380,6 +396,11 @@ class Follower:
         log.seen.add(key)
         while len(log.tail) > REMEMBERED or (len(log.tail) > LEAST and log.tail[0][0] < log.newest - AGAIN):
             log.seen.discard(log.tail.popleft())
+
+
+def _which(wire: Mapping[str, Any]) -> str:
+    """What tells an event from others of its moment, whichever run redacted it."""
+    return f"{wire.get('Type')} {str(wire.get('Action')).partition(':')[0]} {(wire.get('Actor') or {}).get('ID')}"
 
 
 def stamp(time_ns: int) -> str:

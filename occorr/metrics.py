@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
 
 from occorr.errors import OccorrError
 
@@ -30,6 +30,7 @@ class Metrics:
     """
 
     def __init__(self, address: str, port: int, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series, and rate() needs none of them
         registry = CollectorRegistry()
         self._closes = Counter("occorr_closes", "WebSocket closes told, as first told", ["code", "family", "cause", "verdict", "service", "project"], registry=registry)
         self._revisions = Counter("occorr_revisions", "verdicts that changed after they were told", ["cause_before", "cause"], registry=registry)

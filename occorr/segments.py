@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MARK: Final = "occorr-record.json"
 FULL: Final = 64 << 20  # bytes at which a journal is closed
 OLD_S: Final = 900.0  # seconds after which it is closed too, if it holds a line
-PIECE: Final = 4 << 20  # bytes that are parsed at once
+PIECE: Final = 1 << 20  # bytes that are parsed at once; it decides how much memory a busy log takes
 _CONTROL: Final = "+"
 _SCHEMA: Final = pa.schema([
     pa.field("source", pa.dictionary(pa.int32(), pa.string()), metadata={"doc": "the log, as it is named in evidence"}),
@@ -233,6 +233,35 @@ class Record:
     def known(self) -> dict[int, Source]:
         """The sources as the reader knows them: counted up to where it read."""
         return self._read
+
+    def recent(self, since_ns: int) -> Iterator[pl.DataFrame]:
+        """What an earlier writer left from a moment on, as `parse` gives it, in order and piece by piece."""
+        numbers = {s.path: n for n, s in self._read.items()}
+        for segment in sorted(self.directory.glob("*.parquet")):
+            last = pl.scan_parquet(segment).select(pl.col("time").max().dt.epoch("ns")).collect().item()
+            if last is None or last < since_ns:
+                continue
+            file = pq.ParquetFile(segment)
+            for group in range(file.num_row_groups):
+                rows = pl.DataFrame(file.read_row_group(group)).filter(pl.col("time").dt.epoch("ns") >= since_ns)
+                if rows.height:
+                    yield rows.select(
+                        pl.col("source").cast(pl.String).replace_strict(numbers, default=None, return_dtype=pl.Int64).alias("number"), pl.col("stream").cast(pl.String),
+                        pl.col("time").dt.to_string("%Y-%m-%dT%H:%M:%S%.9fZ").alias("stamp"), "line", "offset", "raw",
+                    ).drop_nulls("number")  # fmt: skip
+            file.close()
+
+    def tail(self, path: str, count: int) -> pl.DataFrame:
+        """The last lines that an earlier writer left of a source: stream, raw, time_ns."""
+        found: list[pl.DataFrame] = []
+        have = 0
+        for segment in sorted(self.directory.glob("*.parquet"), reverse=True):
+            own = pl.scan_parquet(segment).filter(pl.col("source").cast(pl.String) == path).select(pl.col("stream").cast(pl.String), "raw", pl.col("time").dt.epoch("ns").alias("time_ns")).tail(count).collect()
+            found.append(own)
+            have += own.height
+            if have >= count:
+                break
+        return pl.concat(found[::-1]).tail(count) if found else pl.DataFrame(schema={"stream": pl.String, "raw": pl.String, "time_ns": pl.Int64})
 
     def seal(self) -> None:
         """Makes segments of the journals that were read, and deletes what is too old or too much."""

@@ -126,7 +126,7 @@ class Hook:
             told = {name: "" if row.get(key) is None else str(row[key]).replace("\x00", "") for key, name in VARIABLES.items()}
             environment = {**os.environ, **told, "OCCORR_SUPPRESSED": str(row["suppressed"])}
             try:
-                done = subprocess.run(self._command, input=json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=RUN_S, check=False)
+                done = subprocess.run(self._command, input=(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8", "replace"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=RUN_S, check=False)
                 code, words = done.returncode, done.stderr.decode("utf-8", "replace")
             except subprocess.TimeoutExpired:
                 code, words = -1, f"it ran for more than {RUN_S:.0f} s and was ended"

@@ -30,6 +30,7 @@ SECOND: Final = 1_000_000_000
 QUIET_S: Final = 0.08  # after a line that can matter, wait for its company
 HASTE_S: Final = 0.3  # … but not longer than this
 TICK_S: Final = 0.05  # how often the record is looked at
+REST_S: Final = 0.5  # after a judgement, rest as long as it took but not longer than this: half a processor at most
 SEAL_S: Final = 2.0  # how often closed journals are sealed
 RECENT: Final = WIDTH // 2  # closes older than this may have lost evidence to the window: their verdicts stay as they are
 TELLING: Final = frozenset({"create", "start", "die", "oom", "health_status", "destroy", "kill", "restart", "pause", "unpause"})
@@ -63,6 +64,7 @@ class Watch:
     slowest_s: float = 0.0
     standing: Standing = field(default_factory=Standing)
     counts: Counter[str] = field(default_factory=Counter)
+    _judged_s: float = float("-inf")
     _sealer: threading.Thread | None = None
 
     def run(self, until: Callable[[], bool]) -> None:
@@ -76,7 +78,8 @@ class Watch:
             now = self.monotonic()
             if rows.height and self._new(rows):
                 first, last = first if first is not None else now, now
-            due = first is not None and last is not None and (now - last >= QUIET_S or now - first >= HASTE_S)
+            rested = now - self._judged_s >= min(self.analysis_s, REST_S)
+            due = first is not None and last is not None and rested and (now - last >= QUIET_S or now - first >= HASTE_S)
             if due and (not more or (first is not None and now - first >= 1.0)):
                 first = last = None
                 self._judge()
@@ -106,7 +109,8 @@ class Watch:
         for number, at, text in rows.filter(pl.col("number").is_in([*notes, *(n for n, k in kinds.items() if k == "events")])).select("number", "stamp", "raw").rows():
             told = json.loads(text)
             if number in notes:
-                self.say({**told, "at": at})
+                if told["type"] != "stopped":
+                    self.say({**told, "at": at})
             elif told.get("Type") == "container" and int(told["timeNano"]) >= self.since_ns and (row := _container(told, at)):
                 self.say(row)
         return matters
@@ -116,6 +120,7 @@ class Watch:
         result = self.window.judge()
         self.analyses += 1
         self.analysis_s = self.monotonic() - began
+        self._judged_s = self.monotonic()
         self.slowest_s = max(self.slowest_s, self.analysis_s)
         if result is None:
             return

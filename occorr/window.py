@@ -36,6 +36,9 @@ RARELY: Final = 20 * SECOND  # a log of no known format is looked at again after
 # Execs flood: three for each health check. Only those that may have ended or reloaded something matter.
 _EXECS: Final = r'"Action":"exec_'
 _TOLD: Final = r'"Action":"exec_create[^"]*(?:reload|kill|graceful|HUP|USR2|-s (?:quit|stop))'
+# A proxy's line of an ordinary request: a status of success, and nowhere a number that could be 101 or a failure.
+_SUCCESS: Final = r"""[" :=](?:2\d\d|3\d\d)[", ]"""
+_OTHER: Final = r"""(?i)[" :=](?:000|0|1\d\d|4\d\d|5\d\d)(?:[", }]|$)|websocket|upgrade"""
 _EMPTY: Final = {"line": pl.Int64, "offset": pl.Int64, "raw": pl.String, "time_ns": pl.Int64}
 
 
@@ -108,7 +111,7 @@ class Window:
         if log.source.kind == "events":
             hit = ~raw.str.contains(_EXECS) | raw.str.contains(_TOLD)
         elif log.everything:
-            hit = pl.repeat(value=True, n=part.height, eager=True)
+            hit = ~raw.str.contains(_SUCCESS) | raw.str.contains(_OTHER)
         else:
             words, closing = _words()
             hit = raw.str.contains(words)
@@ -156,6 +159,7 @@ class Window:
         log.stale, log.taken_at = False, self.now_ns
         formats = [f.partition("/")[0] for f in log.taken.source.get_column("format").drop_nulls().to_list() if f]
         log.known = bool(formats) or log.source.kind != "log"
+        log.kept = log.kept.filter(~pl.col("line").is_in(_requests(log.taken.events)))
         log.everything = any(library.formats[f].keep_all for f in formats if f in library.formats)
 
     def _forget(self) -> None:
@@ -175,6 +179,14 @@ class Window:
                 held = pl.concat([open_, born])
             log.kept = log.kept.filter((pl.col("time_ns") >= since).fill_null(value=False) | pl.col("line").is_in(held.to_list()))
             log.stale = True
+
+
+def _requests(events: pl.DataFrame) -> list[int]:
+    """Lines of a proxy's ordinary requests, which closed no WebSocket and refused none."""
+    if not {"event_name", "http_response_status_code"} <= set(events.columns):
+        return []
+    upgrade = pl.col("http_upgrade").str.to_lowercase().eq_missing("websocket") if "http_upgrade" in events.columns else pl.lit(value=False)
+    return events.filter((pl.col("event_name") == "http.access") & pl.col("http_response_status_code").is_between(200, 399) & ~upgrade).get_column("log_line").to_list()
 
 
 def _conn(events: pl.DataFrame) -> pl.Expr:

@@ -1,8 +1,11 @@
 """`occorr watch` against a real engine: every fault is told, with its cause, within two seconds of its last evidence."""
 
+import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import uuid
@@ -14,6 +17,7 @@ from lab import engine as engines, gateway as gateways, watching as watches
 from occorr import analysis, segments
 
 pytestmark = pytest.mark.engine
+DOCKER = shutil.which("docker", path="/usr/bin") or "docker"
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +196,38 @@ def test_rotated_logs_are_followed_through(engine, project, tmp_path):
     assert recorded(tmp_path / "record", ident).str.extract(r"^(\d+) ", 1).cast(pl.Int64).to_list() == list(range(1, 6001))
 
 
+def test_a_record_goes_on_where_it_ended(engine, project, gateway, tmp_path):
+    """What happened between two watches is fetched from the engine, nothing comes twice, and the second one knows what the first one saw."""
+    gateways.prepare(engine)
+    gateways.run(engine, gateway, project, "--env", "OPENCLAW_GATEWAY_TOKEN=swordfish-of-yesterday", "--label", "secret.label=swordfish-of-yesterday")
+    (ident,) = engine.docker("ps", "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={project}").split()
+    with watches.watching(engine, "--project", project, "--record", tmp_path / "record") as watch:
+        conn, first = gateway.connect(), gateway.refuse()
+        gateway.say("[gateway] offered token=swordfish-of-yesterday")
+        watch.closes({first})
+        watch.end()
+    second = gateway.refuse()
+    engine.docker("pause", ident)
+    engine.docker("unpause", ident)
+    with watches.watching(engine, "--project", project, "--record", tmp_path / "record", "--since", "5m") as watch:
+        watch.closes({second})
+        (note,) = watch.until(lambda r: r["type"] in ("gap", "reconnected"))
+        assert note["type"] == "reconnected"
+        engine.docker("kill", ident)
+        assert watch.closes({conn})[conn]["cause"] == "restart.killed"
+        watch.end()
+    both = subprocess.run([DOCKER, "logs", ident], env=engine.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    lines = both.stdout.splitlines()
+    assert any("swordfish" in line for line in lines)
+    got = recorded(tmp_path / "record", ident).to_list()
+    assert sorted(line.replace("swordfish-of-yesterday", "X") for line in lines) == sorted(re.sub("fp:[0-9a-f]+", "X", line) for line in got)
+    (events,) = [s for s in segments.stored(tmp_path / "record") if s.source.kind == "events"]
+    actions = [json.loads(raw)["Action"] for raw in pl.concat(events.lines()).get_column("raw") if ident in raw]
+    assert [a for a in actions if a in ("create", "start", "pause", "unpause", "kill", "die")] == ["create", "start", "pause", "unpause", "kill", "die"]
+    assert b"swordfish" not in b"".join(p.read_bytes() for p in (tmp_path / "record").iterdir())
+    assert not any("swordfish" in raw for s in segments.stored(tmp_path / "record") for frame in s.lines() for raw in frame.get_column("raw"))
+
+
 def test_the_engine_is_killed_and_started_again(tmp_path):
     """What it delivered is recorded, the gap is told with its bounds, and what inspect knows of it is filled in."""
     if reason := engines.missing():
@@ -200,7 +236,7 @@ def test_the_engine_is_killed_and_started_again(tmp_path):
         gateways.prepare(engine)
         ident = gateways.run(engine, gateway, "g", "--restart", "always")
         other = open(tmp_path / "delivered.jsonl", "wb")
-        listener = subprocess.Popen([shutil.which("docker", path="/usr/bin") or "docker", "events", "--format", "{{json .}}"], env=engine.environment, stdout=other, stderr=subprocess.DEVNULL)
+        listener = subprocess.Popen([DOCKER, "events", "--format", "{{json .}}"], env=engine.environment, stdout=other, stderr=subprocess.DEVNULL)
         with watches.watching(engine, "--project", "g", "--record", tmp_path / "record") as watch:
             conn = gateway.connect()
             engine.docker("exec", ident, "true")
@@ -241,8 +277,8 @@ def test_the_engine_is_killed_and_started_again(tmp_path):
 
 
 # ---------------------------------------------------------------- mistakes
-def fails(environment, *options):
-    done = subprocess.run([*watches.COMMAND, *options], env={**os.environ, "PYTHONPATH": str(watches.ROOT), **environment}, capture_output=True, text=True, timeout=60)
+def fails(environment, *options, before=()):
+    done = subprocess.run([*before, *watches.COMMAND, *options], env={**os.environ, "PYTHONPATH": str(watches.ROOT), **environment}, capture_output=True, text=True, timeout=60)
     assert done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
     return done.returncode, done.stderr
 
@@ -250,6 +286,18 @@ def fails(environment, *options):
 def test_no_engine(tmp_path):
     code, said = fails({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
     assert code == 3 and "no Docker engine" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and util-linux, to do without its power over files")
+def test_no_permission(tmp_path):
+    """A socket that belongs to somebody else."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/s.sock")
+        listener.listen()
+        os.chown(tmp_path / "s.sock", 65534, 65534)
+        os.chmod(tmp_path / "s.sock", 0o600)
+        code, said = fails({"DOCKER_HOST": f"unix://{tmp_path}/s.sock"}, before=["setpriv", "--bounding-set=-dac_override,-dac_read_search"])
+    assert code == 3 and "no permission" in said
 
 
 def test_no_such_project_and_no_such_container(engine, watch, project, gateway):

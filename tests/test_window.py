@@ -130,3 +130,26 @@ def test_a_connection_that_is_open_for_hours_is_remembered_and_its_death_is_seen
     feed(window, record)
     (row,) = window.judge().closes.to_dicts()
     assert (row["close_id"], row["cause"], row["verdict"]) == (open_, "restart.killed", "decisive")
+
+
+def test_ordinary_requests_at_a_proxy_cost_nothing_and_its_tunnels_stay(record):
+    """Nobody's tunnel hides among a thousand pages; an answer's size is no status."""
+    window, number = Window(Redactor(b"k")), record.source("proxy.log")
+    begin = 1_795_239_825 * SECOND
+
+    def request(i, status, size, path="/page"):
+        at = begin + i * SECOND // 10
+        record.append(number, "stdout", stamp(at), f'192.0.2.7 - - [{pl.Series([at]).cast(pl.Datetime("ns")).dt.to_string("%d/%b/%Y:%H:%M:%S").item()} +0000] "GET {path} HTTP/1.1" {status} {size} "-" "Mozilla/5.0 (X11; Linux x86_64)"')
+
+    for i in range(200):
+        request(i, 200, 3000 + i)
+    feed(window, record)
+    window.judge()
+    for i in range(200, 1200):
+        request(i, 200 if i % 3 else 304, i)
+    request(1200, 101, 2000, "/ws")
+    request(1201, 502, 200, "/ws")
+    feed(window, record)
+    result = window.judge()
+    assert kept(window) <= HEAD + 2
+    assert sorted(result.closes.get_column("http_status_proxy").to_list()) == [101, 502]

@@ -118,7 +118,7 @@ class _Picture:
             causes = Counter({c: n for c, n in self.board.causes.items() if n > 0})
             gaps, revised = self.board.gaps, self.board.revised
         room = max(options.max_height or out.height, 12)
-        boxes.sort(key=lambda b: (b["state"] == "running" and b.get("health") != "unhealthy", str(b["container"])))
+        boxes.sort(key=_urgency)
         shown = boxes[: max(room // 3, 3)]
         head = _head(self.watched, self.follower, len(boxes), gaps)
         parts: list[Any] = [head, _boxes(shown)]
@@ -130,8 +130,14 @@ class _Picture:
         parts.append(Text(f"{total} closes{', ' + str(revised) + ' revised' if revised else ''}{': ' + told if told else ' yet'}", style="bold", no_wrap=True, overflow="ellipsis"))
         left = room - len(shown) - len(notes) - 4 - (len(shown) < len(boxes))
         if closes and left > 0:
-            parts.append(_closes(closes[::-1][:left]))
+            parts.append(_closes(closes[::-1][:left], options.max_width))
         yield Group(*parts)
+
+
+def _urgency(box: dict[str, Any]) -> tuple[int, str]:
+    """What went wrong under watch first, what had ended before last."""
+    wrong = box["died"] and box["state"] != "running"
+    return (0 if wrong or box.get("health") == "unhealthy" else 1 if box["state"] == "running" else 2, str(box["container"]))
 
 
 def _head(watched: Watch, follower: Follower, boxes: int, gaps: int) -> Text:
@@ -154,16 +160,20 @@ def _boxes(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _closes(rows: list[dict[str, Any]]) -> Table:
+def _closes(rows: list[dict[str, Any]], width: int) -> Table:
+    """A row a close; whose gateway it was is said where there are several or there is room."""
+    wheres = {(r["compose_project"], r["service_name"]) for r in rows}
+    whose, who = len(wheres) > 1 or width > 100, len(wheres) < 2 or width > 100
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
-    for options in ({}, {"max_width": 20}, {"max_width": 8}, {"max_width": 15}, {}):
+    for options in ({}, {"max_width": 20}, {"max_width": 20}, {"max_width": 8}, {"max_width": 15}, {}):
         table.add_column(no_wrap=True, overflow="ellipsis", **options)  # type: ignore[arg-type]  # keywords of one type each
     for row in rows:
         client = row["client_address"] or ("cli" if "cli" in (row["observers"] or []) else "–")
         port = f":{row['client_port']}" if row["client_port"] else ""
+        place = "/".join(str(p) for p in (row["compose_project"], row["service_name"]) if p) or "–"
         times = f" ×{row['count']}" if (row["count"] or 1) > 1 else ""
         was = f" (was {row['was']['cause']})" if "was" in row and row["was"]["cause"] != row["cause"] else " (revised)" if "was" in row else ""
-        cells = (_time(row["timestamp"]), _line(f"{client}{port}"), f"{label(row)}{times}", f"{SHORT.get(row['verdict'], row['verdict'])} {percent(row['probability'])}", f"{row['cause']}{was}")
+        cells = (_time(row["timestamp"]), _line(place) if whose else "", _line(f"{client}{port}") if who else "", f"{label(row)}{times}", f"{SHORT.get(row['verdict'], row['verdict'])} {percent(row['probability'])}", f"{row['cause']}{was}")
         table.add_row(*cells, style=STYLE.get(row["verdict"], ""))
     return table
 
@@ -185,7 +195,7 @@ def farewell(board: Board, watched: Watch) -> None:
     out = console()
     closes = list(board.closes.values())
     if closes:
-        out.print(_closes(closes[-40:]))
+        out.print(_closes(closes[-40:], out.width))
     told = ", ".join(f"{n} {c}" for c, n in board.causes.most_common() if n > 0)
     out.print(f"{sum(board.causes.values())} closes{': ' + told if told else ''}")
     out.print(f"{watched.lines:,} lines and {watched.events:,} events were followed; {board.gaps} gaps")

@@ -1,0 +1,88 @@
+"""`occorr watch` under load: 10,000 lines a second from one container beside a gateway that closes connections.
+
+    bench_watch.py [MINUTES]      as root, with docker.io and busybox-static; default 10
+
+Prints the most memory that it took (resident, all its processes), the processor's share, whether a line is missing, and how late
+verdicts came.
+"""
+
+import json
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import polars as pl
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from lab import engine as engines, gateway as gateways, watching as watches  # noqa: E402
+from occorr import segments  # noqa: E402
+
+MINUTES = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
+TALK = r"""
+while [ ! -e /tmp/go ]; do sleep 0.05; done
+awk -v most=%d '
+  function clock(line) { getline line < "/proc/uptime"; close("/proc/uptime"); sub(/ .*/, "", line); return line + 0 }
+  BEGIN { begin = clock(); for (n = 1; n <= most; n++) {
+    print n, "the quick brown fox jumps over the lazy dog and back again, said the hen to the gander"
+    if (n %% 250 == 0) { fflush(); while (n / 10000 > clock() - begin) system("usleep 5000") }
+  } }'
+"""
+
+
+def memory(pid: int) -> tuple[int, float]:
+    """Resident KiB and processor seconds of a process and its children."""
+    kib = ticks = 0
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(entry.name) == pid or int(fields[1]) == pid:
+                kib += int(next(line.split()[1] for line in (entry / "status").read_text().splitlines() if line.startswith("VmRSS")))
+                ticks += int(fields[11]) + int(fields[12])
+        except (OSError, StopIteration):
+            continue
+    return kib, ticks / 100
+
+
+def main() -> None:
+    if reason := engines.missing():
+        sys.exit(reason)
+    count = int(MINUTES * 600_000)
+    with engines.running() as engine, gateways.speaking() as gateway, tempfile.TemporaryDirectory(prefix="occorr-bench-") as folder:
+        gateways.prepare(engine)
+        gateways.run(engine, gateway, "bench")
+        talker = engine.docker("run", "--detach", "--name", "bench-talker-1", "--label", "com.docker.compose.project=bench", "--log-opt", "max-size=50m", "--log-opt", "max-file=3", engines.IMAGE, "sh", "-c", TALK % count)
+        record = Path(folder, "record")
+        with watches.watching(engine, "--project", "bench", "--record", record, "--record-size", "10GB") as watch:
+            engine.docker("exec", talker, "touch", "/tmp/go")
+            begun, over, peak, spent = time.monotonic(), threading.Event(), 0, 0.0
+            threading.Thread(target=lambda: (engine.docker("wait", talker, timeout=7200), over.set()), daemon=True).start()
+            told = 0
+            while not over.wait(1.0):
+                kib, spent = memory(watch.process.pid)
+                peak = max(peak, kib)
+                if time.monotonic() - begun > 5 * told:
+                    told += 1
+                    gateway.refuse(port=20_000 + told)
+                    if told % 12 == 0:
+                        print(f"{time.monotonic() - begun:6.0f} s  {kib / 1024:.0f} MB now, {peak / 1024:.0f} MB at most", flush=True)
+            seconds = time.monotonic() - begun
+            closes = watch.until(lambda r: r["type"] == "close", 60, told)
+            time.sleep(3)
+            watch.end()
+        rows = watch.rows
+        numbers = pl.concat(frame.select(pl.col("raw").str.extract(r"^\S+ (\d+) ", 1).cast(pl.Int64)) for s in segments.stored(record) if s.source.kind == "log" and "talker" in s.source.path for frame in s.lines()).to_series()
+        size = sum(p.stat().st_size for p in record.iterdir())
+    lags = sorted(r["lag_ms"] for r in closes)
+    print(json.dumps({
+        "seconds": round(seconds), "lines_a_second": round(count / seconds), "peak_rss_mb": round(peak / 1024), "processor_share": round(spent / seconds, 2), "lines_written": count, "lines_recorded": len(numbers),
+        "missing": count - numbers.n_unique(), "twice": len(numbers) - numbers.n_unique(), "in_order": bool(numbers.is_sorted()), "record_mb": round(size / 1e6), "verdicts": len(closes), "lag_ms_median": lags[len(lags) // 2], "lag_ms_p95": lags[int(len(lags) * 0.95)], "lag_ms_most": lags[-1],
+        "analyses": rows[-1]["analyses"], "slowest_analysis_s": rows[-1]["slowest_analysis_s"],
+    }, indent=1))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
