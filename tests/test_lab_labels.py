@@ -45,6 +45,7 @@ CASES = {
     "a refusal while proxy and gateway restart is the proxy's": (record("refused"), [fault("restart.proxy", "proxy"), fault("restart.manual", "gateway", name="f2")], "restart.proxy"),
     "a 502 while proxy and gateway restart is the gateway's": (record("http", http_status=502), [fault("restart.proxy", "proxy"), fault("restart.manual", "gateway", name="f2")], "restart.manual"),
     "the token changed": (record("close_frame", code=4001, reason="gateway auth changed", established=True), [fault("auth.rotated", "rotation")], "auth.rotated"),
+    "patience that ended after the freeze": (record("no_answer", at=25_000, lasted=20_000, ended_by="local"), [fault("timeout.upstream", "freeze")], "timeout.client"),
     "no answer from a frozen gateway": (record("http", http_status=504), [fault("timeout.upstream", "freeze")], "timeout.upstream"),
 }
 

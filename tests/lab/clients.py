@@ -97,7 +97,7 @@ def attempt(world: World, kind: str = "normal", *, name: str, via: str = "direct
         address = (address[0], address[1] + 7)
     headers = {"User-Agent": AGENT.get(mode, f"openclaw-cli/{world.version}"), "Host": "gw.example.com" if via == "proxy" else f"{address[0]}:{address[1]}"}
     if mode == "webchat":
-        headers["Origin"] = "https://chat.example.net" if kind == "origin" else ORIGIN
+        headers["Origin"] = "https://chat.example.com" if kind == "origin" else ORIGIN
     try:
         connection = upgrade(address, path, headers, source=source, http_patience=http_patience, user_timeout_ms=4000 if watch else 0, small_buffer=kind == "slow")
     except OSError as error:
@@ -164,7 +164,7 @@ def _live(world: World, connection: Socket, record: Record, *, kind: str, mode: 
         at = now()
         connection.abort()
         return record.end("rst", "self", 1006, "", at)
-    frame = connection.receive(15)
+    frame = connection.receive(40)
     if frame[0] in ("close", "end"):
         return _closed(connection, record, frame)
     if frame[0] == "timeout":
@@ -202,7 +202,7 @@ def _live(world: World, connection: Socket, record: Record, *, kind: str, mode: 
         request |= {"protocol": (1, 2)}
     connection.send(connect_request(**request))
     while True:
-        frame = connection.receive(15 if kind != "late_hello" else 40)
+        frame = connection.receive(40)
         if frame[0] != "text" or not isinstance(frame[1], dict):
             if frame[0] == "other":
                 continue

@@ -354,7 +354,7 @@ def freeze(run: Run, seconds: float = 9, proxied: int = 2, commands: int = 0, ho
 def stalled_handshake(run: Run, n: int = 3, seconds: int = 20) -> None:
     """The event loop stands still while clients are in the middle of their handshake: the timer fires before their request is read."""
     fault = run.fault("timeout.handshake", "client", f"event loop busy for {seconds} s while clients shake hands")
-    threads = [run.spawn(run.attempt, "late_hello", variant="1.0", name=f"stalled{i}", via=run.ways[i % len(run.ways)], source=run.source(12 + i), fault=fault.fault_id, hold=2) for i in range(n)]
+    threads = [run.spawn(run.attempt, "late_hello", variant=str(seconds + 3), name=f"stalled{i}", via=run.ways[i % len(run.ways)], source=run.source(12 + i), fault=fault.fault_id, hold=2) for i in range(n)]
     time.sleep(0.5)
     around = run.fault("timeout.upstream", "freeze", f"event loop busy for {seconds} s", also=("timeout.handshake", "timeout.client", "timeout.heartbeat"), grace_ms=3000)
     trigger(run, f"stall {seconds}")

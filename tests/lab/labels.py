@@ -22,7 +22,7 @@ SAID = (
     ("gateway auth changed", "auth.rotated"),
 )  # fmt: skip
 LOST = ("close_frame", "eof", "reset", "refused", "unreachable", "connect_timeout", "eof_before_101", "reset_before_101", "no_challenge", "no_hello", "no_answer", "watchdog", "etimedout", "http", "cli_close", "cli_other", "cli_timeout", "dns")
-BROKEN = ("eof", "reset", "eof_before_101", "reset_before_101")
+WAITED = ("no_answer", "no_challenge", "no_hello", "connect_timeout", "cli_timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class Label:
 def label(record: Record, faults: Sequence[Fault], setting: Setting) -> Label:
     """The cause of one record."""
     planned = next((f for f in faults if f.fault_id == record.fault_id), None)
-    active = [f for f in faults if f.covers(record.t_close_ms) and f.reach not in ("client", "none")]
+    waited = record.how in WAITED  # what kept it waiting may have ended before its patience did
+    active = [f for f in faults if f.reach not in ("client", "none") and (f.covers(record.t_close_ms) or waited and f.t_start_ms <= record.t_close_ms and record.t_open_ms <= f.t_end_ms)]
     first = said(record, faults, active) or own_end(record) or expected(record, planned, active, setting)
     if first:
         return first
@@ -136,7 +137,7 @@ def by_fault(record: Record, active: Sequence[Fault]) -> Label:
     if last.reach == "freeze":
         if record.http_status:
             return Label("timeout.upstream", (last.cause, *last.also), last.fault_id)
-        if record.how in ("no_challenge", "no_hello", "no_answer"):
+        if record.how in WAITED:
             return Label("timeout.client", (last.cause, *last.also), last.fault_id)
         return Label(None, why=f"a freeze does not end a connection with how={record.how}")
     if last.reach == "rotation":
