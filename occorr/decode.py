@@ -155,6 +155,10 @@ def decode(lines: pl.DataFrame, dialect: Dialect, definition: Definition) -> pl.
         frame = frame.with_columns(pl.when("ambiguous_text").then(None).otherwise(pl.col(c)).alias(c) for c in made if c not in safe)
     body = dialect.body if dialect.body in made else "text"
     frame = frame.with_columns(stamps(dialect.time)).with_columns(pl.col(body).alias("body"))
+    if dialect.time is not None and dialect.time.other:
+        there, *_ = times.parse(pl.col(dialect.time.other), dialect.time.format, dialect.time.zone)
+        lasted = (pl.col("timestamp_raw") - there).dt.total_nanoseconds().abs()
+        frame = frame.with_columns((pl.coalesce("duration_ns", lasted) if "duration_ns" in made else lasted).alias("duration_ns"))
     base = frame.with_columns(_broken(dialect, set(frame.collect_schema().names())).alias("unparsed_reason")).collect()
     events = [e for e in definition.events if not e.dialects or dialect.name in e.dialects]
     choice = pl.lit(len(events), pl.UInt32)

@@ -32,12 +32,16 @@ ENVELOPE_COLUMNS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Time:
-    """How a stamp is read: the captured group, its strptime core, its zone and which moment it marks."""
+    """How a stamp is read: the captured group, its strptime core, its zone and which moment it marks.
+
+    `other` names a column that holds the stamp of the connection's other end in the same form; the two give its duration.
+    """
 
     column: str = "time"
     format: str = "%Y-%m-%dT%H:%M:%S"
     zone: str = "inline"
     marks: str = "event"
+    other: str = ""
     resolution_ns: int | None = None
 
 
@@ -195,7 +199,7 @@ _EXTRACT: Final[Mapping[str, type | tuple[type, ...]]] = {
     "set": dict, "map": dict, "null": list, "once": list, "twice": list, "number": dict,
 }  # fmt: skip
 _TIME: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "column": str, "format": str, "zone": str, "marks": str, "resolution_ns": int,
+    "column": str, "format": str, "zone": str, "marks": str, "other": str, "resolution_ns": int,
 }  # fmt: skip
 _TOP_FORMAT: Final[Mapping[str, type | tuple[type, ...]]] = {
     "kind": str, "title": str, "source_kind": str, "ambiguous_with": list, "called": list, "keep_all": bool, "dialect": list,
@@ -363,6 +367,8 @@ def _time(file: _File, given: Mapping[str, Any], names: set[str], table: str, in
     time = Time(**{key: value for key, value in raw.items() if key in _TIME})
     if time.column not in names:
         file.wrong(f"time reads {time.column!r}, which nothing captures; {nearest(time.column, names)}", table, index, "time")
+    if time.other and time.other not in names:
+        file.wrong(f"time's other end is {time.other!r}, which nothing captures; {nearest(time.other, names)}", table, index, "time")
     if time.zone not in ZONES:
         file.wrong(f"zone {time.zone!r} is unknown; {nearest(time.zone, ZONES)}", table, index, "time")
     if time.marks not in MARKS:

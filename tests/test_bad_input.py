@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -258,3 +259,30 @@ def test_standard_input(monkeypatch):
 
     monkeypatch.setattr(sys, "stdin", Pipe)
     whole(occorr.analyze("-"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_everything_at_once_ends_with_4_and_a_table(folder, tmp_path_factory, capsys, monkeypatch):
+    """What a person drops: each input is named with what happened to it, and the rest is analysed."""
+    from occorr.cli import main
+
+    (folder / "prog.bin").write_bytes(b"\x7fELF\x02\x01\x01\x00\x00\x00" + bytes(range(256)))
+    (folder / "empty.log").write_bytes(b"")
+    (folder / "cut.log.gz").write_bytes(gzip.compress(CONSOLE, mtime=0)[:900])
+    (folder / "long.log").write_bytes(b"x" * 50_000_000 + b"\n")
+    (folder / "wide.log").write_bytes(("\ufeff" + CONSOLE.decode()).encode("utf-16-le"))
+    (folder / "crlf.log").write_bytes(CONSOLE.replace(b"\n", b"\r\n"))
+    (folder / "loop").symlink_to(folder, target_is_directory=True)
+    os.mkfifo(folder / "pipe")
+    out = tmp_path_factory.mktemp("out") / "result"
+    monkeypatch.setattr(sys, "argv", ["occorr", "analyze", str(folder), "-o", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 4
+    told = " ".join(capsys.readouterr().out.split())
+    for name, status in {"prog.bin": "failed", "empty.log": "empty", "cut.log.gz": "partial", "long.log": "unknown", "pipe": "failed"}.items():
+        assert re.search(rf"{status}:\S*{re.escape(name)}", told.replace(" ", "")), name
+    sources = {Path(r["path"]).name: r for r in pl.read_parquet(out / "sources.parquet").to_dicts()}
+    assert {n: r["status"] for n, r in sources.items()} == {"gateway.log": "ok", "wide.log": "ok", "crlf.log": "ok", "prog.bin": "failed", "empty.log": "empty", "cut.log.gz": "partial", "long.log": "unknown", "pipe": "failed"}
+    closes = pl.read_parquet(out / "closes.parquet")
+    assert closes.height == CLOSED  # the same log three times and a half counts once

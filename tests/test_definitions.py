@@ -115,3 +115,19 @@ def test_everything_has_a_sample(definition):
     events = {event_index(definition, s) for s in samples}
     assert [d.name for d in definition.dialects if d.name not in dialects] == []
     assert [f"{i}: {e.name} {e.select}" for i, e in enumerate(definition.events) if i not in events] == []
+
+
+def test_definitions_covered(capsys):
+    """Prints how many patterns have a sample that fits and a line that must not."""
+    formats = [d for f in FORMATS.values() for d in f.dialects]
+    shown = [d for f in FORMATS.values() for d in f.dialects if any(own(f, s).name == d.name for s in f.samples if s.dialect)]
+    events = [(f.name, i) for f in FORMATS.values() for i in range(len(f.events))]
+    seen = {(f.name, event_index(f, s)) for f in FORMATS.values() for s in f.samples if s.dialect}
+    envelopes = [e for e in LIBRARY.envelopes.values() if any(s.dialect for s in e.samples)]
+    refusing = [d for d in (*FORMATS.values(), *LIBRARY.envelopes.values()) if any(not s.dialect for s in d.samples)]
+    whole = len(formats) + len(events) + len(LIBRARY.envelopes)
+    covered = len(shown) + len(seen & set(events)) + len(envelopes)
+    with capsys.disabled():
+        print(f"\nDefinitions covered {covered}/{whole}; lines to refuse in {len(refusing)}/{len(FORMATS) + len(LIBRARY.envelopes)}")
+    assert covered == whole
+    assert len(refusing) == len(FORMATS) + len(LIBRARY.envelopes)

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
     """File → envelope → format → margin over the runner-up, without reading on."""
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
-    from occorr import facts  # noqa: PLC0415
+    from occorr import customs, facts  # noqa: PLC0415
 
+    blobs = list(read.blobs(inputs))
+    library = customs.extended(library, facts.texts(blobs))
     rows = table("input", "envelope", "format", "zone", "share", "margin", gap=2)
-    for blob in read.blobs(inputs):
+    for blob in blobs:
         if not len(blob.data) and blob.lines is None:
             rows.add_row(clean(blob.path), "", f"({blob.status})", "", "", blob.message)
             continue
@@ -91,14 +93,15 @@ def format_test(path: str, parsers: Path | None) -> None:
     out = console()
     redactor = redact.Redactor(path.encode())
     for blob in read.blobs([path]):
-        if not len(blob.data):
+        if not len(blob.data) and blob.lines is None:
             out.print(f"{blob.path}: {blob.status}: {blob.message}")
             continue
         from occorr import unwrap  # noqa: PLC0415
 
         first = next(iter(read.chunks(blob))).head(20)
         bare = unwrap.bare(first)
-        envelopes, _ = unwrap.chain(bare.get_column("text"), library.envelopes)
+        plans = ingest.plans(blob, library)
+        envelopes = list(plans[0].envelopes) if len(plans) == 1 else unwrap.chain(bare.get_column("text"), library.envelopes)[0]
         if envelopes:
             out.print(f"envelopes: {' > '.join(e.name for e in envelopes)}")
         lines = unwrap.peel(bare, envelopes)
