@@ -7,6 +7,7 @@ import os
 import pytest
 from hypothesis import settings
 
+import browsing
 from lab import engine as engines
 
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -21,3 +22,11 @@ def engine():
         pytest.skip(reason)
     with engines.running() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless chromium without a network, shared by all tests; tests/browsing.py says what it witnesses."""
+    started = browsing.start(tmp_path_factory.mktemp("profile"))
+    yield started
+    started.quit()

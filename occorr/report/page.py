@@ -15,7 +15,7 @@ from occorr.report.tables import Tables, shown, visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_SCRIPTS: Final = tuple(f"timeline/{name}.js" for name in ("data", "chart", "draw", "panel", "table", "main"))
+_SCRIPTS: Final = tuple(f"timeline/{name}.js" for name in ("data", "chart", "dense", "draw", "panel", "table", "main"))
 _EVENT_LIMIT: Final = 50_000  # above it, lines that nothing cites and nothing reports are counted and not listed
 _TEXT: Final = 160  # characters of a line on the page; the whole line stands at its file:line
 _NOSCRIPT_ROWS: Final = 200

@@ -1,11 +1,5 @@
 // Draws lanes and marks with plotly. Text that plotly shows is text of this program or cleaned of its markup.
 let plotted = null;
-const WEBGL_FROM = 4000; // marks; below it SVG is faster and sharper, above it redrawing SVG takes long
-let gl = null;
-function webgl() {
-  if (gl === null) gl = Boolean(document.createElement("canvas").getContext("webgl"));
-  return gl;
-}
 
 const cut = (text, most = 120) => (text && text.length > most ? text.slice(0, most) + "…" : text || "");
 
@@ -19,16 +13,17 @@ function draw(printing = false) {
   const traces = [], shapes = [], notes = [];
   const clip = (a, b) => [Math.max(a ?? -Infinity, state.from), Math.min(b ?? Infinity, state.to)];
 
+  dense.strokes = []; dense.lanes = [];
+  const marks = lanes.filter((l) => l.kind === "ticks").reduce((n, l) => n + strokesOf(l, px).reduce((m, level) => m + level.length, 0), 0);
+  const byGl = marks > WEBGL_FROM && !printing && webgl();
   for (const project of page.projects) block(lanes.filter((l) => l.project === project && l.kind !== "fold"), project, shapes, clip);
   for (const lane of lanes) {
     if (lane.kind === "life") drawLife(lane, traces, notes, shapes, clip, px);
     else if (lane.kind === "connections") drawConnections(lane, traces, clip);
     else if (lane.kind === "family") drawFamily(lane, traces, px, clip);
-    else if (lane.kind === "ticks") drawTicks(lane, traces, px);
+    else if (lane.kind === "ticks") drawTicks(lane, traces, byGl);
   }
   drawSelection(lanes, traces, shapes, height);
-  const many = traces.reduce((n, t) => n + (t.type === "scatter" ? t.x.length : 0), 0);
-  if (many > WEBGL_FROM && webgl() && !printing) for (const t of traces) if (t.type === "scatter" && !t.text) t.type = "scattergl"; // counts stay text, which SVG draws
   const ticks = axisTicks(width);
   const layout = {
     width, height: height + 40, margin: { l: 0, r: 0, t: 0, b: 40 }, paper_bgcolor: css("ground"), plot_bgcolor: "rgba(0,0,0,0)",
@@ -41,6 +36,7 @@ function draw(printing = false) {
   Plotly.react(box, traces, layout, { displayModeBar: false, doubleClick: false, responsive: false });
   if (!plotted) listen(box);
   plotted = { lanes, width };
+  drawDense(width, height);
   labelLanes(lanes, height);
   badges(width, px);
   strip();
@@ -115,10 +111,10 @@ function drawConnections(lane, traces, clip) {
   for (const s of spans) {
     const row = lane.top + 6 + s.row * 4, [a, b] = clip(s.from, s.to);
     x.push(a, b, null); y.push(row, row, null);
-    if (s.c.family !== "client" && s.to <= state.to) { (cutX[s.c.family] ||= []).push(s.to); (cutY[s.c.family] ||= []).push(row); }
+    if (s.c.family !== "client" && s.to <= state.to) { (cutX[s.c.family] ||= []).push(s.to, s.to, null); (cutY[s.c.family] ||= []).push(row - 2.5, row + 2.5, null); }
   }
   traces.push({ type: "scatter", mode: "lines", x, y, line: { color: css("conn"), width: 2 }, hoverinfo: "skip" });
-  for (const family of Object.keys(cutX)) traces.push({ type: "scatter", mode: "markers", x: cutX[family], y: cutY[family], marker: { symbol: "line-ns", size: 5, line: { color: colour(family), width: 2.5 }, opacity: 1 }, hoverinfo: "skip" });
+  for (const family of Object.keys(cutX)) traces.push({ type: "scatter", mode: "lines", x: cutX[family], y: cutY[family], line: { color: colour(family), width: 2.5 }, hoverinfo: "skip" });
 }
 const px0 = (t) => Math.round(((t - state.from) / (state.to - state.from)) * 2000);
 
@@ -151,17 +147,27 @@ function drawFamily(lane, traces, px, clip) {
   });
 }
 
-function drawTicks(lane, traces, px) {
+// Lines of a lane as strokes, by severity; strokes nearer than two can be told apart become one.
+function strokesOf(lane, px) {
   const levels = [[], [], []], last = [-9, -9, -9];
   for (const e of lane.events) {
     if (e.t < state.from || e.t > state.to) continue;
     const x = px(e.t);
     if (x - last[e.severity] < NARROW) { levels[e.severity].at(-1).n += 1; continue; }
     last[e.severity] = x;
-    levels[e.severity].push({ e, n: 1 });
+    levels[e.severity].push({ e, x, n: 1 });
   }
+  lane.levels = levels;
+  return levels;
+}
+function drawTicks(lane, traces, byGl) {
   const tints = [css("conn"), css("timeout"), css("restart")];
-  levels.forEach((ticks, level) => {
+  if (byGl) {
+    dense.lanes.push({ top: lane.top, height: lane.height, hits: lane.levels.flat() });
+    lane.levels.forEach((ticks, level) => { const tint = rgb(tints[level]); for (const t of ticks) dense.strokes.push([t.x, lane.y, level ? 12 : 8, level ? 1.8 : 1.2, ...tint]); });
+    return;
+  }
+  lane.levels.forEach((ticks, level) => {
     if (!ticks.length) return;
     traces.push({
       type: "scatter", mode: "markers", x: ticks.map((t) => t.e.t), y: ticks.map(() => lane.y), marker: { symbol: "line-ns", size: level ? 12 : 8, opacity: 1, line: { color: tints[level], width: level ? 1.8 : 1.2 } },
@@ -238,6 +244,8 @@ function strip() {
 }
 
 function listen(box) {
+  box.addEventListener("mousemove", tip);
+  box.addEventListener("mouseleave", () => { $("#tip").hidden = true; });
   box.on("plotly_relayout", (change) => {
     const a = change["xaxis.range[0]"], b = change["xaxis.range[1]"];
     if (a !== undefined && b - a > 1) look(Number(a), Number(b));
