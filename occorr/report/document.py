@@ -21,8 +21,8 @@ from occorr.visible import NOT_REDACTED, json_escaped
 _ISO: Final = "%Y-%m-%dT%H:%M:%S%.9fZ"
 _EXAMPLES: Final = 3  # closes a verdict row cites; all of them stand in report.json and the page
 # What Markdown could take for a mark. Round brackets mean something after a square one only, and those go; an underscore inside
-# a word and a colon before a blank mean nothing, and escaping them would spoil the text for whoever reads it raw.
-_MARKS: Final = re.compile(r"([\\`*{}\[\]#+!|~$@]|(?<![^\W_])_|_(?![^\W_])|:(?=\S))")
+# a word and a colon before a blank or in a time of day mean nothing, and escaping them would spoil the text for whoever reads it raw.
+_MARKS: Final = re.compile(r"([\\`*{}\[\]#+!|~$@]|(?<![^\W_])_|_(?![^\W_])|(?<!\d):(?=\S)|:(?=[^\s\d]))")
 
 
 @cache

@@ -132,7 +132,8 @@ def mermaid(d: Digest, most: int) -> str:
     if span is None:
         return ""
     low, high = span
-    lines = ["gantt", "  title Timeline, UTC", "  dateFormat YYYY-MM-DD HH:mm:ss.SSS", "  axisFormat %H:%M:%S"]
+    axis = "%H:%M:%S" if high - low < 86400 * SECOND else "%m-%d %H:%M"
+    lines = ["gantt", f"  title Timeline, UTC, from {_day(low)[:10]}", "  dateFormat YYYY-MM-DD HH:mm:ss.SSS", f"  axisFormat {axis}"]
     for lane in d.lanes:
         shownable = [s for s in lane.spans if s.state != "up" and (s.end or high) > low and (s.start or low) < high]
         if lane.gateway and shownable:

@@ -148,7 +148,7 @@ def _proofs(i: Any, own: pl.DataFrame, d: Digest) -> list[dict[str, Any]]:
     rank = pl.col("strength").replace_strict({"decisive": 0, "supporting": 1, "circumstantial": 2}, default=3, return_dtype=pl.Int8)
     lines = (
         d.evidence.filter(pl.col("close_id").is_in(own["close_id"].implode())).with_columns(rank=rank, far=pl.col("delta_ns").abs()).sort(pl.col("role") != "supports", "rank", "far", "log_file_path", "log_line", "close_id", nulls_last=True)
-        .unique(["rule", "role"], keep="first", maintain_order=True).head(4)
+        .unique(["rule", "role"], keep="first", maintain_order=True).unique(["log_file_path", "log_line"], keep="first", maintain_order=True).head(4)
     )  # fmt: skip
     cited = quotes.sayings(d.timeline.filter(pl.col("event_id").is_in(pl.concat([lines["event_id"], d.evidence.filter(pl.col("close_id") == (i.proof.close_id if i.proof else ""))["event_id"]]).drop_nulls().implode())))
     said = dict(cited.select("event_id", "said").rows())
@@ -156,7 +156,7 @@ def _proofs(i: Any, own: pl.DataFrame, d: Digest) -> list[dict[str, Any]]:
     if i.proof is not None:
         deciding = next((proof_of(row, d.files, said.get(row["event_id"]) or "") for row in d.evidence.filter(pl.col("close_id") == i.proof.close_id).iter_rows(named=True) if proof_of(row, d.files).place == i.proof.place), i.proof)
         found = [deciding, *(p for p in found if p.place != deciding.place)]
-    return [{"place": p.place, "role": p.role, "strength": p.strength, "when": p.when, "rule": p.rule, "said": p.said} for p in found[:4]]
+    return [{"place": p.place, "role": p.role, "strength": p.strength, "when": p.when, "rule": p.rule, "said": p.said.strip()} for p in found[:4]]
 
 
 def _figure(f: figures.Figure, j: policy.Judgement | None) -> dict[str, Any]:

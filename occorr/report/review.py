@@ -192,6 +192,9 @@ def _proxy(d: Digest, seen: Seen) -> Answer:
     formats = sorted({p.partition("/")[0].partition("_")[0] for p in asked["parser"].drop_nulls().unique()})
     lines = _lines(pl.concat([asked.filter(pl.col("event_name") == "http.access").head(1), asked.head(1)]).select("log_file_path", "log_line"), 1)
     named = proxies or formats
+    if through and not named:  # whoever connects can claim a forwarded address
+        claims = seen.timeline.filter(pl.col("forwarded_for").is_not_null() & (pl.col("source_kind") == "gateway"))
+        return Answer(ask, say(f"Perhaps: {words.count(through, 'close')} of {d.total:,} came from an address that sends X-Forwarded-For, which a client can write too. No proxy's log and no proxy's container was read."), "the proxy's access log, or docker inspect of the host's containers", _lines(claims, 1))
     if through:
         return Answer(ask, say(f"Yes{': {}' if named else ''}. {words.count(through, 'close')} of {d.total:,} came through it, {direct:,} came directly{f', of {d.total - through - direct:,} it is not known' if d.total - through - direct else ''}.", *([named] if named else [])), "", lines)
     if named:
@@ -246,7 +249,7 @@ def actions(d: Digest, tables: Tables, judged: list[Judgement], wanted: list[Sai
         phase = -1 if j.figure.id == "tcp_connect" else 0 if j.figure.id in _HEALTH else 4 if j.figure.id.startswith("token_") else 6
         if j.figure.id in _HEALTH and any(f.figure.id in _HEALTH and f.figure.scope == j.figure.scope for f in failed[: failed.index(j)]):
             continue
-        steps.append(((phase, 100), say(f"{j.figure.title}{' of {}' if j.figure.scope else ''} is {words.amount(j.figure.value, j.figure.unit)}, the limit {j.limit}: {{}}.", *([j.figure.scope] if j.figure.scope else []), told(j.reason.rstrip(".")))))
+        steps.append(((phase, 100), say(f"{j.figure.title}{' ({})' if j.figure.scope else ''}: {words.amount(j.figure.value, j.figure.unit)}, the limit is {j.limit}; {{}}.", *([j.figure.scope] if j.figure.scope else []), told(j.reason.rstrip(".")))))
     by_cause: dict[str, list[Incident]] = {}
     for incident in d.incidents:
         if incident.family != "client":
