@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from occorr.cli.base import app, note
-from occorr.cli.options import NoRedact, Parsers, Project, Tz, read_inputs
+from occorr.cli.options import Anonymize, NoRedact, Parsers, Project, RedactKey, Tz, read_inputs, redaction_key
 from occorr.errors import EXIT_FINDINGS, EXIT_OK, EXIT_PARTIAL, OccorrError
 
 if TYPE_CHECKING:
@@ -36,11 +36,13 @@ def check(
     listed: Annotated[bool, typer.Option("--list", help="only show all figures and their limits")] = False,
     tz: Tz = None,
     project: Project = None,
+    redact_key: RedactKey = None,
     no_redact: NoRedact = False,
+    anonymize: Anonymize = False,
     parsers: Parsers = None,
 ) -> None:
     """Holds the figures of logs or of a result directory against thresholds: pass, fail or no data. Ends with 1 when one is broken."""
-    from occorr import figures, policy as policies, results  # noqa: PLC0415
+    from occorr import analysis, figures, policy as policies, results  # noqa: PLC0415
 
     limits = policies.load(policy) if policy is not None else policies.default()
     if listed:
@@ -53,8 +55,9 @@ def check(
     single = Path(inputs[0])
     if len(inputs) == 1 and results.is_result(single):
         result = results.load(single)
+        result = analysis.anonymized(result, redaction_key(redact_key)) if anonymize else result
     else:
-        result = read_inputs(inputs, None, None, tz, None, project, no_redact=no_redact, parsers=parsers)
+        result = read_inputs(inputs, None, None, tz, None, project, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, parsers=parsers)
     judged = policies.judge(figures.figures(result), limits)
     counts = {status: sum(j.status == status for j in judged) for status in ("fail", "pass", "no-data")}
     if junit is not None:
