@@ -236,7 +236,8 @@ def _said(compared: rates.Ratios, past_hours: Any, exposure: Any) -> Any:
 
 
 def _keywords(last: pl.DataFrame) -> pl.DataFrame:
-    label = pl.format("{} seen by {}", "code", "code_observer").alias("group")
+    proxied = pl.col("code").str.starts_with("HTTP")
+    label = pl.when(pl.col("code") == "none").then(pl.lit("no code seen")).when(proxied).then(pl.format("{} at the proxy", "code")).otherwise(pl.format("{} seen by {}", "code", "code_observer")).alias("group")
     counted = last.select(label, pl.col("weight"), keywords.words(pl.col("words").fill_null(""), stop_words()).alias("word")).explode("word").drop_nulls("word").group_by("group", "word").agg(n=pl.col("weight").sum())
     return keywords.telling(counted, _TOP) if counted["group"].n_unique() > 1 else keywords.telling(counted.clear(), _TOP)
 

@@ -121,7 +121,7 @@ def past(inputs: Sequence[str], tz: str | None, *, redact_key: Path | None = Non
         directories += found
         if not found:
             logs.append(given)
-        elif found != [Path(given)]:
+        elif len(found) < sum(1 for _ in Path(given).iterdir()) and found != [Path(given)]:
             note(f"{given}: its {len(found)} results are counted; what else it holds is not read")
     own = [read_inputs(logs, None, None, tz, None, None, redact_key=redact_key, no_redact=no_redact)] if logs else []
     if not anonymize and verdicts is None:

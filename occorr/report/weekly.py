@@ -150,6 +150,12 @@ def _ratio(row: Mapping[str, Any], against: str) -> str:
     return f"× {_digits(ratio)} ({_digits(low)} to {_digits(high)})"
 
 
+def _rated(row: Mapping[str, Any], against: str) -> str:
+    """The ratio in a sentence."""
+    text = _ratio(row, against)
+    return f"rate {text}" if text.startswith("×") else text
+
+
 def _digits(value: float | None) -> str:
     if value is None:
         return "∞"
@@ -163,7 +169,7 @@ def _changes(w: Weekly, now: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]
         for row in now[level].iter_rows(named=True):
             against = next((a for a in ("previous", "trailing") if row[f"{a}_change"] in ("more", "fewer")), None)
             if against:
-                found.append({"level": level, "name": _name(level, row), "against": "the week before" if against == "previous" else "the four weeks before", "which": against, "direction": row[f"{against}_change"], "row": row, "ratio": _ratio(row, against), "family": _family(w, level, row)})
+                found.append({"level": level, "name": _name(level, row), "against": "the week before" if against == "previous" else "the four weeks before", "which": against, "direction": row[f"{against}_change"], "row": row, "ratio": _rated(row, against), "family": _family(w, level, row)})
     order = {level: i for i, level in enumerate(_LEVELS)}
     return sorted(found, key=lambda c: (order[c["level"]], -abs(c["row"]["closes"] - c["row"][c["which"]]), c["name"]))
 
