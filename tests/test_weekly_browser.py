@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
-
 import pytest
+from browsing import barriers, misdeeds, opened
 from report_tables import HOSTILE
 from selenium.webdriver.common.by import By
 from weekly_results import HOUR, MONDAY, close, result
@@ -15,9 +12,8 @@ from occorr import history
 from occorr.report import weekly as pages
 from occorr.weekly import weekly
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
-SWITCHES = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1440,1000")
 DAY = 24 * HOUR
 
 
@@ -32,39 +28,25 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("Debian's chromium and chromium-driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield started
-    started.quit()
-
-
-@pytest.fixture(scope="module")
 def page(browser, address):
-    browser.get("about:blank")
-    browser.get_log("browser"), browser.get_log("performance")
-    browser.get(address)
-    for _ in range(100):
-        if browser.execute_script("return document.documentElement.dataset.ready") == "yes":
-            return browser
-        time.sleep(0.1)
-    raise AssertionError(browser.get_log("browser"))
+    return opened(browser, address)
 
 
 def test_nothing_fires_and_nothing_is_fetched(page, address):
-    assert page.get_log("browser") == []
-    asked = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
-    urls = {m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"}
-    assert {u for u in urls if not u.startswith("data:")} <= {address}
-    assert "fired" not in page.title
+    assert misdeeds(page, address) == []
     assert not page.find_elements(By.CSS_SELECTOR, "img, iframe, object, a[href^='javascript']")
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 420)])
+def test_no_barrier_that_axe_calls_serious(browser, address, theme, width):
+    browser.set_window_size(width, 1000)
+    try:
+        page = opened(browser, address)
+        page.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+        assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        assert barriers(page) == []
+    finally:
+        browser.set_window_size(1440, 1000)
 
 
 def test_the_page_says_what_the_week_was(page):
