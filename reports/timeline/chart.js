@@ -50,7 +50,8 @@ function laneTable() {
       const own = closes.filter((c) => c.family === family && c.x !== null);
       if (own.length) add(30, { kind: "family", project, family, label: family, closes: own });
     }
-    const apart = lives.filter((l) => !l.gateway), proxies = apart.filter((l) => PROXY.test(l.name));
+    // A sidecar that was gone all the time is no news.
+    const apart = lives.filter((l) => !l.gateway && l.spans.some((s) => s.kind !== "down" && (s.from ?? -Infinity) <= state.to && (s.to ?? Infinity) >= state.from)), proxies = apart.filter((l) => PROXY.test(l.name));
     for (const life of proxies) addLife(add, project, life);
     addLines(add, project, "cli", "CLI", events);
     addLines(add, project, "proxy", "proxy", events);
