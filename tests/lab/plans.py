@@ -77,8 +77,8 @@ STORIES: Mapping[str, Story] = {
     "conflict-second": Story(one("conflict_second", at=6, seconds=(24,), n=(4, 6)), {"version": install.NEW}),
     "proxy": Story(one("proxy", how=("reload", "restart", "kill")), proxies=tuple(proxies.PROXIES)),
     "proxy-then-restart": Story(twice(Step(9, "proxy", {"how": "reload"}), Step(17, "manual", {})), proxies=tuple(proxies.PROXIES), extras=1),
-    "freeze": Story(one("freeze", seconds=(9, 12), proxied=(2, 3), commands=(0, 1)), proxies=tuple(proxies.PROXIES)),
-    "gives-up": Story(one("freeze", seconds=(9,), proxied=(0,), commands=(2, 3)), extras=1),
+    "freeze": Story(one("freeze", seconds=(9, 12), proxied=(2, 3), commands=(0, 1)), {"version": install.NEW}, proxies=tuple(proxies.PROXIES)),
+    "gives-up": Story(one("freeze", seconds=(9,), proxied=(0,), commands=(2, 3)), {"version": install.NEW}, extras=1),  # the older CLI needs half a minute to start
     "stalled-handshake": Story(one("stalled_handshake", n=(3, 4), seconds=(20,)), extras=0),
     "partition": Story(one("partition", how=("drop", "disconnect"), seconds=(11, 14)), extras=1),
     "reset": Story(one("reset", where=("gateway",), seconds=(4, 6)), extras=1),
@@ -93,7 +93,7 @@ STORIES: Mapping[str, Story] = {
     "refusals": Story(refusals, extras=0, seconds=45),
     "routes": Story(along_routes, proxies=tuple(proxies.PROXIES), extras=1, seconds=30),
     "routes-again": Story(along_routes, proxies=("nginx", "haproxy", "apache", "caddy"), extras=1, seconds=30),
-    "commands": Story(commands, proxies=tuple(proxies.PROXIES), extras=1, seconds=40),
+    "commands": Story(commands, {"version": install.NEW}, proxies=tuple(proxies.PROXIES), extras=1, seconds=40),
     "wrong-route": Story(one("unrelated"), proxies=tuple(proxies.PROXIES), seconds=35),
     "quiet": Story(one("unrelated"), extras=1, seconds=40),
 }
@@ -104,7 +104,7 @@ def setting_of(rng: random.Random, story: Story, name: str) -> Setting:
     """What varies around a story."""
     front = rng.choice(story.proxies) if story.proxies else rng.choice([*proxies.PROXIES, "nginx", "haproxy", None])
     proxy = proxies.PROXIES[front] if front else None
-    version = story.needs.get("version") or rng.choice([install.NEW, install.NEW, install.OLD])
+    version = story.needs.get("version") or rng.choice([install.NEW, install.NEW, install.NEW, install.OLD])
     s = Setting(
         project=rng.choice(["openclaw", "claw", "homelab", "assistant", "molty", "desk", "ki-stack"]), separator=rng.choice("-_"), gateway=rng.choice(["gateway", "openclaw", "openclaw-gateway"]),
         front=rng.choice(["proxy", "edge", "web", (front or "proxy").partition("-")[0]]), bystander=rng.choice(["worker", "redis", "postgres", "watchtower"]), subnet=rng.choice(["192.0.2", "203.0.113"]), host=rng.randint(2, 150),
