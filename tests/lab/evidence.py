@@ -29,9 +29,9 @@ ANYWHERE = {
     "restart.oom": {"events": r'"(?:Action|status)":"oom"', "inspect": r'"OOMKilled": true'}, "restart.killed": {"events": r'"exitCode":"137"|"signal":"9"'}, "restart.deploy": {"events": r'"(?:Action|status)":"(?:destroy|rename)"'},
     "restart.unhealthy": {"events": r"health_status: unhealthy"}, "restart.conflict": {"gateway": r"Contention|already (?:running|listening)|EADDRINUSE|lock timeout|another OpenClaw|owner lease|Another Gateway", "events": r'"exitCode":"78"'},
     "restart.proxy": {"events": r'(?:kill|die|restart|exec_create)[^\n]*"com.docker.compose.service":"FRONT"', "error": r"signal process started|gracefully shutting|exiting|Loading success|Stopping|admin|reload|New worker|Former worker|caught SIG"},
-    "timeout.upstream": {"error": r"timed out|timeout|context deadline|AH01102", "access": r"\b504\b|\"status\":504|sC--|sH--"}, "timeout.proxy_idle": {"error": r"timed out.*upgraded|\(70007\)", "access": r" sD--| cD--|101 \d+ - - [cs]D"},
+    "timeout.upstream": {"error": r"timed out|i/o timeout|Gateway Timeout|timeout awaiting|context deadline|AH01102", "access": r"\b504\b|\"status\":504|sC--|sH--"}, "timeout.proxy_idle": {"error": r"timed out.*upgraded|\(70007\)", "access": r" sD--| cD--|101 \d+ - - [cs]D"},
     "auth.proxy_denied": {"access": r"\b40[13]\b|PR--", "error": r"access forbidden|no user/password|AH01630|AH01617"}, "unreachable.refused": {"error": r"refused|111", "access": r"SC--|\b50[23]\b"},
-    "unreachable.loopback": {"error": r"127\.0\.0\.1:18789", "access": r"127\.0\.0\.1:18789", "config": r"127\.0\.0\.1:18789"}, "unreachable.dns": {"error": r"could not be resolved|no such host|lookup|DNS|not found|AH00898", "config": "NAME"},
+    "unreachable.loopback": {"error": r"127\.0\.0\.1:18789", "access": r"127\.0\.0\.1:18789", "config": r"127\.0\.0\.1:18789"}, "unreachable.dns": {"error": r"could not be resolved|no such host|dial tcp: lookup|DNS (?:lookup|NX)|could not resolve|AH00898", "config": "NAME"},
     "unreachable.socket": {"error": r"unix:|\.sock|No such file", "access": r"unix:|\.sock", "config": r"\.sock"}, "network.partition": {"events": r'"disconnect"', "error": r"timed out|No route|i/o timeout"},
     "network.reset": {"error": r"reset by peer|\(104|reset_by|ECONNRESET", "access": r" [SC]D--"}, "protocol.upgrade_missing": {"access": r"\b426\b|\b400\b|\b505\b|\"status\":(?:426|400)|\b200\b"},
     "auth.untrusted_proxy": {"gateway": r"unattributable proxy|proxy-shaped"},
@@ -159,8 +159,8 @@ def judge(record: Record, cause: str, sources: Sources, setting: Setting) -> tup
     for kind, pattern in ANYWHERE.get(cause, {}).items():
         pattern = pattern.replace("FRONT", re.escape(setting.front)).replace("NAME", re.escape({"gateway": "gatway", "openclaw": "openclaw-gw"}.get(setting.gateway, f"{setting.gateway}-1")))
         for name in sources.of(kind):
-            if kind in ("access", "error", "config") and record.via != "proxy":
-                continue
+            if kind in ("access", "error", "config") and record.via != "proxy" or kind == "error" and setting.proxy == "envoy":
+                continue  # Envoy's own log tells of no request
             text = "\n".join(access_lines(record, sources, name)) if kind == "access" else sources.texts[name]
             if re.search(pattern, text):
                 decisive.add(name)

@@ -43,6 +43,8 @@ def label(record: Record, faults: Sequence[Fault], setting: Setting) -> Label:
     first = said(record, faults, active) or own_end(record) or expected(record, planned, active, setting)
     if first:
         return first
+    if record.http_status == 504 and record.via == "proxy" and not active:
+        return Label("timeout.upstream")  # on a busy machine a gateway is slow without anybody's doing
     if record.how in LOST and not (record.how == "http" and record.http_status not in (502, 503, 504)):
         return by_fault(record, active)
     return Label(None, why=f"nothing explains how={record.how} code={record.code} http={record.http_status}")

@@ -152,7 +152,7 @@ class Stage:
         if self.proxy and self.proxy.pypi:
             program = "/opt/proxy"
         return proxies.Layout(
-            gateway=f"{s.address(0)}:{PORT}", closed=f"{s.address(0)}:{PORT - 1}", hole=f"{s.address(2)}:9000", routes=s.routes, main=s.main_route, idle=s.idle, format=s.format, level=s.level, cut=s.cut, program=program,
+            gateway=f"{s.address(0)}:{PORT}", closed=f"{s.address(0)}:{PORT - 1}", hole=f"{s.subnet}.1:9000", routes=s.routes, main=s.main_route, idle=s.idle, format=s.format, level=s.level, cut=s.cut, program=program,
             unknown_name={"gateway": "gatway", "openclaw": "openclaw-gw"}.get(s.gateway, f"{s.gateway}-1"),
         )  # fmt: skip
 
@@ -237,7 +237,9 @@ class Stage:
         bystander = ("--volume=/usr:/usr:ro", "--entrypoint", "/bin/sh", f"{s.bystander}:1", "-c", "trap 'exit 0' TERM; while :; do sleep 1 & wait; done")
         docker("run", "--detach", "--name", s.container(s.bystander), *self.labels(s.bystander), "--network", f"{s.project}_default", "--ip", s.address(2), *bystander)
         self.addresses()
-        self.netns(s.bystander, "iptables", "-A", "INPUT", "-p", "tcp", "--dport", "9000", "-j", "DROP")
+        rule = ("INPUT", "-p", "tcp", "--dport", "9000", "-j", "DROP")
+        if self.engine.run("iptables", "-C", *rule).returncode:
+            self.engine.run("iptables", "-I", *rule)
         self.wait_ready(0, 300)
         key = self.folder / "state/lab-device"
         if not key.is_file():  # no template: the device pairs now, from the loopback, where the gateway approves by itself
