@@ -368,8 +368,8 @@ def _probed(seen: Seen) -> list[Figure]:
 
 def _subagents(seen: Seen) -> list[Figure]:
     told = seen.timeline.filter(pl.col("log_record_original").str.contains(_SUBAGENT) | pl.col("method").str.contains(_SUBAGENT))
-    done = told.filter((pl.col("rpc_status") == "ok") | pl.col("log_record_original").str.contains(r'"status\\?": ?\\?"(?:accepted|ok)'))
-    failed = told.filter((pl.col("event_name") == "cli.failure") | (pl.col("rpc_status") == "failed") | pl.col("log_record_original").str.contains(r'"status\\?": ?\\?"(?:error|forbidden)')).unique("log_record_original", keep="first", maintain_order=True)
+    done = told.filter(pl.col("rpc_status") == "ok")
+    failed = told.filter((pl.col("event_name") == "cli.failure") | (pl.col("rpc_status") == "failed"))
     n = done.height + failed.height
     if not n:
         return [_made(name, None, 0, None, "no start of a sub-agent (sessions_spawn) was logged") for name in ("subagent_failures", "subagent_success")]

@@ -120,7 +120,12 @@ def test_share_of_502_and_504(tmp_path):
 def test_subagents_count_what_both_sides_report(tmp_path):
     cli = ["$ openclaw agent --message hello", "Subagent announce failed: gateway closed (1006 abnormal closure (no close frame)): no close reason"]
     found = of(made.write(tmp_path / "in", cli__out=cli, gateway__log=made.ready("10:00:00.000")))
-    assert (found["subagent_failures"].value, found["subagent_success"].value) == (1, None)
+    assert (found["subagent_failures"].value, found["subagent_success"].value) == (1, None)  # of failures alone no rate can be told
+    spawned = [f'{{"status": "accepted", "childSessionKey": "agent:main:subagent:{n}", "runId": "r{n}"}}' for n in range(6)]
+    broken = '{"status": "error", "error": "gateway closed (1008): pairing required\\nGateway target: ws://127.0.0.1:18789", "childSessionKey": "agent:main:subagent:7"}'
+    cli += sum((["$ openclaw agent --message hello", line] for line in [*spawned, broken]), [])
+    found = of(made.write(tmp_path / "in", cli__out=cli, gateway__log=made.ready("10:00:00.000")))
+    assert (found["subagent_failures"].value, found["subagent_success"].value, found["subagent_success"].n) == (2, 75, 8)
 
 
 def test_probes(tmp_path):
