@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from occorr.report.tables import Tables
 
 _PER_LINE: Final = 500  # records; a line stays far below the 4 MiB that receivers take by default
+_SLICE: Final = 10_000  # rows that are encoded at a time: JSON takes many times the room of a table
 # What a record is about stands once for all records of one source; OpenTelemetry's name for a Compose project is the service's namespace.
 _RESOURCE: Final = {
     "service_name": "service.name", "compose_project": "service.namespace", "host_name": "host.name", "container_id": "container.id", "container_name": "container.name", "container_image_name": "container.image.name", "process_pid": "process.pid",
@@ -32,8 +33,8 @@ def jsonl(tables: Tables) -> str:
         severity_number=pl.when(pl.col("family").cast(pl.String) == "client").then(9).otherwise(13), severity_text=pl.when(pl.col("family").cast(pl.String) == "client").then(pl.lit("INFO")).otherwise(pl.lit("WARN")),
         event_name=pl.lit("occorr.close"), body=pl.format("{}: {}", pl.col("cause").cast(pl.String).fill_null("unknown.unknown"), pl.col("verdict").cast(pl.String).fill_null("unknown")),
     )  # fmt: skip
-    text = _lines(tables.timeline, schema.EVENTS, "occorr") + _lines(closes, schema.CLOSES, "occorr.closes")
-    return ascii_only(text)
+    parts = ((tables.timeline, schema.EVENTS, "occorr"), (closes, schema.CLOSES, "occorr.closes"))
+    return "".join(ascii_only(_lines(piece.rechunk(), table, scope)) for frame, table, scope in parts for piece in frame.iter_slices(_SLICE))
 
 
 def _lines(frame: pl.DataFrame, table: Mapping[str, schema.Column], scope: str) -> str:
