@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MARK: Final = "occorr-record.json"
 FULL: Final = 64 << 20  # bytes at which a journal is closed
 OLD_S: Final = 900.0  # seconds after which it is closed too, if it holds a line
-PIECE: Final = 1 << 20  # bytes that are parsed at once; it decides how much memory a busy log takes
+PIECE: Final = 1 << 18  # bytes that are parsed at once; it decides how much memory a busy log takes
 _CONTROL: Final = "+"
 _SCHEMA: Final = pa.schema([
     pa.field("source", pa.dictionary(pa.int32(), pa.string()), metadata={"doc": "the log, as it is named in evidence"}),

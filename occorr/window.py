@@ -106,7 +106,7 @@ class Window:
     def _into(self, log: _Log, part: pl.DataFrame) -> bool:
         raw = part.get_column("raw")
         if log.source.kind == "document":
-            log.kept, log.stale = part.tail(1), True
+            log.kept, log.stale = _own(part.tail(1)), True
             return True
         if log.source.kind == "events":
             hit = ~raw.str.contains(_EXECS) | raw.str.contains(_TOLD)
@@ -126,12 +126,12 @@ class Window:
         log.seen += part.height
         if early:
             hit = hit | pl.Series(np.arange(part.height) < early)
-        log.newest = pl.concat([log.newest, part.tail(NEWEST)]).tail(NEWEST)
+        log.newest = pl.concat([log.newest, _own(part.tail(NEWEST))]).tail(NEWEST)
         log.stale = True
         chosen = part.filter(hit)
         if chosen.is_empty():
             return False
-        log.kept = pl.concat([log.kept, chosen]).tail(MOST)
+        log.kept = pl.concat([log.kept, _own(chosen)]).tail(MOST)
         return log.known or self.now_ns - log.taken_at >= RARELY
 
     def judge(self) -> Analysis | None:
@@ -179,6 +179,11 @@ class Window:
                 held = pl.concat([open_, born])
             log.kept = log.kept.filter((pl.col("time_ns") >= since).fill_null(value=False) | pl.col("line").is_in(held.to_list()))
             log.stale = True
+
+
+def _own(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows without the piece that they were cut from: a selection of strings keeps all of their bytes alive."""
+    return pl.DataFrame(rows.to_dict(as_series=False), schema=_EMPTY)
 
 
 def _requests(events: pl.DataFrame) -> list[int]:

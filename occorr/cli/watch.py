@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SECOND: Final = 10**9
 LOOK_BACK: Final = 600 * SECOND  # of logs and kept events that are read as context when it begins
 # Frames are small here: one thread is as fast as many, and what is freed goes back to the system (30 MB of 240 measured).
-LEAN: Final = {"POLARS_MAX_THREADS": "1", "_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0"}
+LEAN: Final = {"POLARS_MAX_THREADS": "1", "_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 LOOPBACK: Final = "127.0.0.1"
 PATIENCE_S: Final = 5.0  # for those who read what is told, at the end
 _SIZES: Final = {"": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30}
