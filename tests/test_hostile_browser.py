@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import hostile
-from browsing import misdeeds, opened
+from browsing import barriers, misdeeds, opened
 from occorr.cli.base import app
 
 pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
