@@ -124,7 +124,7 @@ def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame,
         pl.col("p_event").is_not_null().alias("p_seen"), (upstream_known | says_upstream.fill_null(value=False)).alias("p_upstream_known"), (pl.col("p_duration") / SECOND).alias("p_duration_s"), to_gateway.alias("p_to_gateway"),
         pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"), limit.alias("p_limit_s"),
         pl.col("c_event").is_not_null().alias("c_seen"), pl.col("c_port").is_in(ports).alias("c_published"), _inside(facts, place[0]).alias("c_inside"),
-        ((t - pl.col("_before") < NEAR) & (pl.col("_after") - t < NEAR)).fill_null(value=False).alias("gateway_alive"), pl.lit(gateway_times.height > 0).alias("gateway_log"),
+        ((t - pl.col("_before") < NEAR) & (pl.col("_after") - t < NEAR) & ~_between(pl.col("_before"), pl.col("_after"), episodes)).fill_null(value=False).alias("gateway_alive"), pl.lit(gateway_times.height > 0).alias("gateway_log"),
         (t >= pl.lit(first_docker)).fill_null(value=False).alias("docker_covers"), pl.lit(kinds[0] if len(set(kinds)) == 1 else None, pl.String).alias("proxy_known"), pl.lit(untrusted.height > 0).alias("untrusted_line"),
         pl.lit(untrusted.item(0, "event_id") if untrusted.height else None, pl.String).alias("untrusted_event"),
         _any_near(gone, t).alias("downtime_near"), _any_near(gone.filter("abrupt"), t, HUNG).alias("death_soon"), (pl.coalesce("p_resolution", pl.lit(MS)) < SECOND).alias("fine"), _any_near(proxied, t).alias("proxy_event_near"), _any_near(broken, t).alias("interruption_near"),
@@ -154,6 +154,12 @@ def _any_near(episodes: pl.DataFrame, t: pl.Expr, before: int = 2 * SECOND) -> p
     """Whether a moment lies in or within a few seconds of one of the episodes."""
     tests = [t.is_between(low - before, (up if up is not None else 1 << 62) + 2 * SECOND) for low, up in episodes.select("cut_low", "up").rows() if low is not None]
     return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
+
+
+def _between(before: pl.Expr, after: pl.Expr, episodes: pl.DataFrame) -> pl.Expr:
+    """Whether a process of the gateway ended between two moments: lines on both sides then say nothing of the time between."""
+    cuts = episodes.filter(pl.col("kind") == "gateway").get_column("cut_high").drop_nulls().unique().sort().to_list()
+    return pl.any_horizontal([(before <= x) & (after >= x) for x in cuts]) if cuts else pl.lit(value=False)
 
 
 def _gateway_upstreams(tunnels: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> list[str]:
@@ -192,9 +198,10 @@ def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataF
         "starting": (pl.coalesce("up", "cut_high"), pl.coalesce("ready", pl.coalesce("up", "cut_high") + 60 * SECOND)),
     }[relation.at]  # fmt: skip
     windows = fit.select("episode", pl.col("cause").alias("episode_cause"), pl.col("rank").alias("episode_rank"), (low - int(relation.before * SECOND)).alias("from"), (high + int(relation.after * SECOND)).alias("until"), pl.col("error").fill_null(0), pl.col("instance").alias("of")).drop_nulls("from")
-    times = hits.select("close_id", "instance", pl.col("timestamp").cast(pl.Int64).alias("t"), pl.col("time_earliest").cast(pl.Int64).alias("lo"), pl.col("time_latest").cast(pl.Int64).alias("hi")).drop_nulls("t")
-    if relation.at == "end":  # only the latest moment is known: when the process was gone
-        times = times.with_columns(pl.col("hi").alias("lo"), pl.col("hi").alias("t"))
+    times = hits.select("close_id", "instance", pl.col("timestamp").cast(pl.Int64).alias("t"), pl.col("time_earliest").cast(pl.Int64).alias("lo"), pl.col("time_latest").cast(pl.Int64).alias("hi"), pl.when("inferred").then("g_high").alias("gone")).drop_nulls("t")
+    if relation.at == "end":  # only the latest moment is known: when the process was gone, by the gateway's own clock
+        latest = pl.coalesce("gone", "hi")
+        times = times.with_columns(latest.alias("lo"), latest.alias("t"), latest.alias("hi"))
     pairs = times.join_where(windows, pl.col("hi") + pl.col("error") >= pl.col("from"), pl.col("lo") - pl.col("error") <= pl.col("until"))
     # what happened to another gateway never counts; where it is not known which one it was, it settles nothing
     pairs = pairs.filter((pl.col("instance") == pl.col("of")).fill_null(value=True))
@@ -214,11 +221,12 @@ def _weigh(wide: pl.DataFrame, findings: pl.DataFrame, episodes: pl.DataFrame, c
     best = order.unique("close_id", keep="first", maintain_order=True).rename({"rank": "best_rank", "rule": "best_rule", "episode": "best_episode"})
     joined = order.join(best.select("close_id", pl.col("cause").alias("_best")), on="close_id")
     rivals = joined.filter(pl.col("cause") != pl.col("_best")).unique("close_id", keep="first", maintain_order=True).select("close_id", pl.col("cause").alias("runner_up"), pl.col("rank").alias("rival_rank"), pl.col("priority").alias("rival_priority"))
-    frame = wide.select("close_id", "group_id", "p_clock_status", "g_seen", "c_seen").join(best, on="close_id", how="left", maintain_order="left").join(rivals, on="close_id", how="left", maintain_order="left")
+    frame = wide.select("close_id", "group_id", "p_clock_status", "p_status", "g_seen", "c_seen", "inferred").join(best, on="close_id", how="left", maintain_order="left").join(rivals, on="close_id", how="left", maintain_order="left")
     # Two decisive findings that disagree: neither is the last word, unless one outranks by design.
     disputed = (pl.col("best_rank") == 3) & (pl.col("rival_rank") == 3) & (pl.col("rival_priority") > pl.col("priority") - 20)
-    # A row whose place on the axis hangs on an unverified clock cannot be decided by when it was.
-    unplaced = pl.col("best_episode").is_not_null() & (pl.col("p_clock_status") == "assumed") & ~pl.col("g_seen") & ~pl.col("c_seen")
+    # A row whose place on the axis hangs on an unverified clock cannot be decided by when it was, unless a refusal has only one downtime to belong to.
+    unplaced = pl.col("best_episode").is_not_null() & (pl.col("p_clock_status") == "assumed") & ~pl.col("g_seen") & ~pl.col("c_seen") & ~pl.col("inferred").fill_null(value=False)
+    unplaced = unplaced & ~(pl.col("p_status").is_in([502, 503]) & pl.lit(_only_one(episodes))).fill_null(value=False)
     mixed = pl.col("group_id").is_not_null() & (pl.col("cause").n_unique().over("group_id") > 1)
     rank = pl.when((disputed | unplaced | mixed).fill_null(value=False) & (pl.col("best_rank") == 3)).then(2).otherwise(pl.col("best_rank").fill_null(0)).cast(pl.Int32)
     frame = frame.with_columns(rank.alias("rank"), pl.col("cause").fill_null("unknown.unknown"))
@@ -230,6 +238,12 @@ def _weigh(wide: pl.DataFrame, findings: pl.DataFrame, episodes: pl.DataFrame, c
     return fitted.apply(named, fitted.builtin()).select(
         "close_id", "cause", family.alias("family"), "verdict", "probability", "runner_up", "runner_up_probability", family.replace_strict(schema.LAYER_OF_FAMILY, return_dtype=pl.String).alias("layer"), "rule", "best_rule", "best_episode",
     )
+
+
+def _only_one(episodes: pl.DataFrame) -> bool:
+    """Whether all that happened to any path, as far as the engine's events tell, has one cause and is a gateway's downtime."""
+    long = episodes.filter((pl.col("up").is_null() | (pl.col("up") - pl.col("cut_low") >= SECOND)).fill_null(value=True))
+    return long.height > 0 and long.get_column("cause").n_unique() == 1 and bool(((long.get_column("kind") == "gateway") & (long.get_column("cause") != "")).all() and long.get_column("covered").fill_null(value=False).all())
 
 
 def _evidence(wide: pl.DataFrame, findings: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:

@@ -468,7 +468,7 @@ def _match_untimed(rows: pl.DataFrame, calls: pl.DataFrame, found: pl.DataFrame)
 
 _SHAPE: Final[Sequence[tuple[str, pl.DataType | type[pl.DataType]]]] = (
     ("g_event", pl.String), ("p_event", pl.String), ("c_event", pl.String), ("g_t", pl.Int64), ("p_t", pl.Int64), ("c_t", pl.Int64),
-    ("g_opened", pl.Int64), ("c_high", pl.Int64), ("p_error_event", pl.String), ("death_event", pl.String), ("inferred", pl.Boolean), ("group", pl.Int64), ("c_group", pl.Int64), ("count", pl.Int64),
+    ("g_opened", pl.Int64), ("c_high", pl.Int64), ("p_error_event", pl.String), ("c_file", pl.String), ("death_event", pl.String), ("inferred", pl.Boolean), ("group", pl.Int64), ("c_group", pl.Int64), ("count", pl.Int64),
 )  # fmt: skip
 
 
@@ -492,7 +492,10 @@ def _finish(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl
     p_low = pl.col("p_low") - pl.when(fine).then(pl.when("p_established").then(PROXY_LAG).otherwise(ANSWER_LAG)).otherwise(GATEWAY_LAG)
     # what the proxy saw end before, the gateway logged late
     low = pl.when(both & fine).then(pl.min_horizontal(g_low, p_low)).when(has_g).then(g_low).when(has_p).then(p_low).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_low").otherwise(pl.coalesce("c_low", p_low))
-    high = pl.when(has_g).then("g_high").when(has_p).then(pl.col("p_high") + 5 * MS).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_high").otherwise("c_high")
+    # what the proxy gave up ended for the client then, whenever the gateway noticed
+    given_up = both & ~pl.col("p_established").fill_null(value=True)
+    low = pl.when(given_up).then(p_low).otherwise(low)
+    high = pl.when(given_up).then(pl.col("p_high") + 5 * MS).when(has_g).then("g_high").when(has_p).then(pl.col("p_high") + 5 * MS).when(pl.col("g_t").is_not_null() & ~abandoned).then("g_high").otherwise("c_high")
     # what a command reports, it may have seen as late as its end
     high = pl.max_horizontal(high, pl.when(pl.col("c_event").is_not_null()).then("c_high"))
     # the client's run bounds whatever the other sides leave open
@@ -519,7 +522,10 @@ def _finish(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl
         pl.when(pl.col("timestamp") < pl.col("time_earliest")).then("time_earliest").when(pl.col("timestamp") > pl.col("time_latest")).then("time_latest").otherwise("timestamp").alias("timestamp"))  # fmt: skip
     rows = rows.with_columns(pl.when(pl.col("opened") <= pl.col("time_latest")).then("opened").when(pl.col("time_latest").is_null()).then("opened").alias("opened"))
     group = pl.coalesce(pl.format("g{}", "group"), pl.format("c{}", "c_group"))
-    return rows.with_columns(group.alias("group_id")).sort("timestamp", "close_id", nulls_last=True)
+    rows = rows.with_columns(group.alias("group_id")).sort("timestamp", "close_id", "c_file", nulls_last=True)
+    # equal files have equal events: a command that printed the same twice was run twice
+    again = pl.int_range(pl.len()).over("close_id")
+    return rows.with_columns(pl.when(again > 0).then(pl.format("{}.{}", "close_id", again + 1)).otherwise("close_id").alias("close_id"))
 
 
 def _published(facts: pl.DataFrame) -> dict[str, list[int]]:

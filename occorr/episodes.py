@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
+from occorr import scope
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,12 +27,13 @@ RELOAD_GAP: Final = 3 * SECOND  # lines of one reload
 DEATH_GAP: Final = 15 * SECOND  # from a stop's first signal to the death
 RELOAD_GRACE: Final = 12 * SECOND  # how long old workers may live on: from 1 s to 10 s in the usual configurations
 BACK_UP: Final = 90 * SECOND  # without a gateway's log: how long a start may take until it listens
+LIVED: Final = 60 * SECOND  # a start that fails does so sooner
 BEFORE: Final = 120 * SECOND  # how long before a stop an unhealthy report or a command still belongs to it
 _SCHEMA: Final[dict[str, Any]] = {
     "kind": pl.String, "cut_low": pl.Int64, "cut_high": pl.Int64, "up": pl.Int64, "ready": pl.Int64, "error": pl.Int64, "covered": pl.Boolean, "abrupt": pl.Boolean, "exit_code": pl.Int64,
     "die": pl.Int64, "kill_term": pl.Int64, "kill_kill": pl.Int64, "kill_other": pl.Int64, "oom": pl.Int64, "oom_fact": pl.Boolean, "stop": pl.Int64, "restart": pl.Int64, "created": pl.Int64,
     "destroyed": pl.Int64, "unhealthy": pl.Int64, "sigterm": pl.Int64, "sigusr": pl.Int64, "in_process": pl.Int64, "conflict": pl.Int64, "crash": pl.Int64, "fatal": pl.Int64, "node_exit": pl.Int64,
-    "exec_signal": pl.Int64, "reload": pl.Int64, "moved": pl.Boolean, "boots": pl.Int64, "shown": pl.Boolean, "silent_s": pl.Float64, "events": pl.List(pl.String), "narrow": pl.Boolean, "container_id": pl.String, "instance": pl.String,
+    "exec_signal": pl.Int64, "reload": pl.Int64, "moved": pl.Boolean, "boots": pl.Int64, "shown": pl.Boolean, "silent_s": pl.Float64, "listened": pl.Boolean, "beside": pl.Int64, "events": pl.List(pl.String), "narrow": pl.Boolean, "container_id": pl.String, "instance": pl.String,
 }  # fmt: skip
 _LIFE: Final = (
     "gateway.signal", "gateway.stop", "gateway.restart", "gateway.drained", "gateway.shutdown", "gateway.conflict", "gateway.start_failed", "gateway.crash", "process.error", "gateway.start", "gateway.listening", "gateway.ready",
@@ -50,10 +53,20 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     covered = coverage(events, facts)
     events = events if "instance" in events.columns else events.with_columns(pl.lit("").alias("instance"))
     found = [*_proxy(events, covered), *_interruptions(events)]
+    beside = _beside(events)
     for name in events.get_column("instance").drop_nulls().unique().sort().to_list():
-        found += [{**row, "instance": name} for row in _gateway(events.filter(pl.col("instance") == name), facts, covered)]
+        found += [{**row, "instance": name, "beside": sum(low <= row["cut_high"] and until >= row["cut_low"] for low, until in beside) if row["cut_low"] is not None else 0} for row in _gateway(events.filter(pl.col("instance") == name), facts, covered)]
     rows = pl.DataFrame(found, schema=_SCHEMA, orient="row") if found else pl.DataFrame(schema=_SCHEMA)
     return rows.sort("cut_low", "kind").with_columns(pl.format("e{}", pl.int_range(pl.len())).alias("episode"))
+
+
+def _beside(events: pl.DataFrame) -> list[tuple[int, int]]:
+    """From when to when containers beside the gateway's own ran its image by `docker compose run`: they may hold its port or its state."""
+    own = events.filter(pl.col("container_name").fill_null("").str.contains(scope.ONE_OFF) & pl.col("container_image_name").fill_null("").str.contains(scope.GATEWAY) & pl.col("timestamp").is_not_null())
+    t = pl.col("timestamp").cast(pl.Int64)
+    ends = pl.col("event_name").is_in(["container.die", "container.destroy"])
+    runs = own.group_by("container_id").agg(t.filter(pl.col("event_name") == "container.start").min().alias("a"), t.filter(ends).min().alias("b"))
+    return [(a, b if b is not None else 1 << 62) for a, b in runs.select("a", "b").drop_nulls("a").sort("a").rows()]
 
 
 def coverage(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[int, int] | None:
@@ -82,12 +95,13 @@ def _gateway(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int]
         t.alias("t"), "event_name", "event_id", "signal", "container_exit_code", "container_id", "health_status", "exec_command", "restart_mode", "stop_reason", "body", "clock_error_ns", "log_line", "config_hash", "container_image_name").sort("t", "log_line")  # fmt: skip
     if life.is_empty():
         return []
-    begins = _begins(life)
+    spoken = _Spoken.of(log)
+    begins = [spoken.first(x) for x in _begins(life)]
+    boots = life.filter(names == "container.start").get_column("t").to_list()
     listening = life.filter(names == "gateway.listening").get_column("t").to_list()
     bounds = [None, *begins, None]
     rows = life.to_dicts()
     when = [r["t"] for r in rows]
-    spoken = _Spoken.of(log)
     out: list[dict[str, Any]] = []
     for before, after in zip(bounds, bounds[1:], strict=False):
         gap = rows[bisect_right(when, before) if before is not None else 0 : bisect_left(when, after) if after is not None else len(rows)]
@@ -96,8 +110,11 @@ def _gateway(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int]
             at = bisect_left(listening, after)
             up = listening[at] if at < len(listening) else None if listening else after + BACK_UP
         row = _downtime(gap, spoken, before, after, up, facts, covered)
-        if row is not None:
-            out.append(row)
+        if row is None:
+            continue
+        if not row["listened"] and before is not None:  # it took nobody's place from the moment its container began
+            row["cut_low"] = min(row["cut_low"], max((b for b in boots if before - BACK_UP <= b <= before), default=before))
+        out.append(row)
     for row, later in zip(out, out[1:], strict=False):
         # a process that died before it listened never ended the downtime: the next one's cause takes over
         if row["up"] is None or row["up"] > later["cut_low"]:
@@ -137,6 +154,19 @@ class _Spoken:
         # only where the name changes, and the last line before and after it
         edges = named.filter((pl.col("host_name") != pl.col("host_name").shift(1)).fill_null(value=True) | (pl.col("host_name") != pl.col("host_name").shift(-1)).fill_null(value=True))
         return cls(lines.get_column("t").to_numpy(), edges.get_column("t").to_list(), edges.get_column("host_name").to_list())
+
+    def first(self, begin: int) -> int:
+        """When a process that says at `begin` that it starts wrote its first line: a new container writes under a new host name."""
+        host = self.host(begin, after=True)
+        if host is None or host == self.hosts[0]:
+            return begin
+        first = self.host_times[self.hosts.index(host)]
+        return first if 0 < begin - first <= BACK_UP else begin
+
+    def followed(self, earlier: str, later: str) -> bool:
+        """Whether one host name took another one's place; two that write by turns are two gateways on one log."""
+        last = len(self.hosts) - 1 - self.hosts[::-1].index(earlier)
+        return earlier != later and self.host_times[last] < self.host_times[self.hosts.index(later)]
 
     def last(self, before: int | None, limit: int | None) -> int | None:
         """The last line from `before` on and up to `limit`."""
@@ -183,7 +213,7 @@ def _downtime(gap: list[dict[str, Any]], spoken: _Spoken, before: int | None, af
     else:
         low, high, abrupt = last_line or before or 0, after or 0, True
     kills_term, kills_kill = signal("container.kill", "15", "TERM"), signal("container.kill", "9", "KILL")
-    onset = min([low, *kills_term, *kills_kill, *graceful])
+    onset = min([*kills_term, *kills_kill, *graceful], default=low)
     codes = [r["container_exit_code"] for r in gap if r["event_name"] == "container.die"]
     ids = list(dict.fromkeys(r["container_id"] for r in gap if r["container_id"]))
     earlier, later = spoken.host(low, after=False), spoken.host(after, after=True) if after is not None else None
@@ -191,12 +221,23 @@ def _downtime(gap: list[dict[str, Any]], spoken: _Spoken, before: int | None, af
         kind="gateway", cut_low=low, cut_high=high, up=up, error=max((r["clock_error_ns"] or 0 for r in gap), default=0), covered=covered is not None and covered[0] <= low + SECOND, abrupt=abrupt, exit_code=codes[0] if codes else None,
         die=len(dies), kill_term=len(kills_term), kill_kill=len([k for k in kills_kill if not dies or k <= dies[0] + SECOND]), kill_other=len(times("container.kill")) - len(kills_term) - len(kills_kill), oom=len(times("container.oom")),
         oom_fact=_oom_fact(facts, ids, dies), stop=len(times("container.stop")), restart=len(times("container.restart")), created=len(times("container.create")), destroyed=len(times("container.destroy", "container.rename")),
-        unhealthy=len([r for r in gap if r["t"] >= onset - BEFORE and r["health_status"] == "unhealthy"]), sigterm=len(term_lines) + len([r for r in gap if r["event_name"] == "gateway.stop" and "SIGTERM" in str(r["stop_reason"])]),
+        unhealthy=_unhealthy(gap, onset), sigterm=len(term_lines) + len([r for r in gap if r["event_name"] == "gateway.stop" and "SIGTERM" in str(r["stop_reason"])]),
         sigusr=len(user_lines), in_process=len([r for r in gap if re.search(r"in-process|supervisor|full process", str(r["restart_mode"] or ""))]) if user_lines or not dies else 0, conflict=len(times("gateway.conflict")), crash=len(times("gateway.crash")),
         fatal=len([x for x in fatal if not dies or x <= dies[0] + SECOND]), node_exit=len([r for r in gap if str(r["body"] or "").startswith("Node.js v")]), exec_signal=len([r for r in gap if r["event_name"] == "container.exec_create" and "kill" in str(r["exec_command"])]),
-        moved=bool(earlier and later and earlier != later), boots=int(after is not None), shown=bool(times("gateway.signal", "gateway.stop", "gateway.crash")), events=_cited(gap),
+        moved=bool(earlier and later and spoken.followed(earlier, later)), boots=int(after is not None), shown=bool(times("gateway.signal", "gateway.stop", "gateway.crash")), events=_cited(gap),
+        # it had come up: it said so, it was there when the logs begin, or it lived longer than a failed start does
+        listened=before is None or low - before >= LIVED or any(r["event_name"] in ("gateway.listening", "gateway.ready") and r["t"] <= high for r in gap),
         container_id=ids[-1] if ids else None, silent_s=(high - last_line) / SECOND if last_line is not None else None,
     )  # fmt: skip
+
+
+def _unhealthy(gap: list[dict[str, Any]], onset: int) -> int:
+    """How often the engine called the container unhealthy before the stop began, and did not call it healthy again."""
+    count = 0
+    for row in gap:
+        if onset - BEFORE <= row["t"] <= onset and row["health_status"]:
+            count = count + 1 if row["health_status"] == "unhealthy" else 0
+    return count
 
 
 _STORY: Final = (

@@ -37,7 +37,7 @@ FEATURES: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 EPISODE_FEATURES: Final[Mapping[str, Any]] = {
     "kind": STR, "covered": BOOL, "abrupt": BOOL, "exit_code": I64, "die": I64, "kill_term": I64, "kill_kill": I64, "kill_other": I64, "oom": I64, "oom_fact": BOOL, "stop": I64, "restart": I64, "created": I64, "destroyed": I64,
-    "unhealthy": I64, "sigterm": I64, "sigusr": I64, "in_process": I64, "conflict": I64, "crash": I64, "fatal": I64, "node_exit": I64, "exec_signal": I64, "reload": I64, "moved": BOOL, "boots": I64, "shown": BOOL, "narrow": BOOL, "silent_s": F64,
+    "unhealthy": I64, "sigterm": I64, "sigusr": I64, "in_process": I64, "conflict": I64, "crash": I64, "fatal": I64, "node_exit": I64, "exec_signal": I64, "reload": I64, "moved": BOOL, "boots": I64, "shown": BOOL, "narrow": BOOL, "silent_s": F64, "listened": BOOL, "beside": I64,
 }  # fmt: skip
 AT: Final = ("cut", "end", "down", "starting", "during")
 CITES: Final = ("gateway", "open", "proxy", "proxy_error", "client", "auth", "error", "parse", "timeout", "version", "invalid", "death", "episode", "untrusted")

@@ -10,10 +10,11 @@ from typing import Final
 import polars as pl
 
 SECOND: Final = 1_000_000_000
-_GATEWAY: Final = r"(?i)openclaw|clawdbot|moltbot"
+GATEWAY: Final = r"(?i)openclaw|clawdbot|moltbot"
 _PROXY: Final = r"(?i)(?:^|[/_-])(?:nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)"
 BOOT: Final = 20 * SECOND  # container start → the gateway's first line, at most
 _OWNER: Final = {"_id": "container_id", "_name": "container_name", "_project": "compose_project", "_service": "compose_service"}
+ONE_OFF: Final = r"[-_]run[-_][0-9a-f]{8,}$"  # what `docker compose run` calls its containers
 AFTER_START: Final = -5 * 1_000_000
 
 
@@ -36,7 +37,8 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     """Adds `role` (gateway, proxy or null) to the engine's events, by container and by what recreated containers share.
 
     In this order: what a document says of the container's command and image; the address or host name that the gateway
-    writes itself; the image's name in the events; the container whose starts precede the gateway's own start lines.
+    writes itself; the image's name in the events, where one service has it; the container whose starts precede the gateway's
+    own start lines.
     """
     docker = (pl.col("source_kind") == "docker") & pl.col("container_id").is_not_null()
     known = events.filter(docker)
@@ -47,18 +49,24 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         pl.col("container_name").drop_nulls().first(), pl.col("compose_service").drop_nulls().first(), pl.col("compose_project").drop_nulls().first(), pl.col("container_image_name").drop_nulls().first().alias("image"),
     )  # fmt: skip
     names = names.join(stated, on="container_id", how="left")
+    # `docker compose run` of the gateway's service is a container beside it, not it
+    beside = names.filter(pl.col("container_name").fill_null("").str.contains(ONE_OFF)).get_column("container_id").to_list()
+    names = names.filter(~pl.col("container_id").is_in(beside))
     image = pl.col("image").fill_null("")
     names = names.with_columns(pl.coalesce("role", pl.when(image.str.contains(_PROXY)).then(pl.lit("proxy"))).alias("role"))
-    if not (names.get_column("role") == "gateway").any():
-        names = _by_starts(names, events)
-    if not (names.get_column("role") == "gateway").any():
-        # the CLI's container runs the gateway's image too: where several do, the one that is called so
-        called = pl.concat_str(pl.col("compose_service").fill_null(""), pl.col("container_name").fill_null("")).str.contains(r"(?i)gateway|gw")
-        alike = pl.col("role").is_null() & image.str.contains(_GATEWAY)
-        some = names.filter(alike & called).height > 0
-        names = names.with_columns(pl.when(alike & (called | (not some))).then(pl.lit("gateway")).otherwise("role").alias("role"))
     # a recreated container is another id of the same service, or of the same name
     family = pl.coalesce(pl.concat_str("compose_project", pl.lit("/"), "compose_service"), "container_name")
+    if not (names.get_column("role") == "gateway").any():
+        alike = names.filter(pl.col("role").is_null() & image.str.contains(GATEWAY))
+        if alike.select(family).to_series().n_unique() == 1:
+            names = names.with_columns(pl.when(pl.col("container_id").is_in(alike.get_column("container_id").to_list())).then(pl.lit("gateway")).otherwise("role").alias("role"))
+        else:  # the CLI's container runs the gateway's image too: where several do, the one that starts when the gateway does
+            names = _by_starts(names, events, alike.get_column("container_id").to_list())
+    if not (names.get_column("role") == "gateway").any():  # … and then the one that is called so
+        called = pl.concat_str(pl.col("compose_service").fill_null(""), pl.col("container_name").fill_null("")).str.contains(r"(?i)gateway|gw")
+        like = pl.col("role").is_null() & image.str.contains(GATEWAY)
+        some = names.filter(like & called).height > 0
+        names = names.with_columns(pl.when(like & (called | (not some))).then(pl.lit("gateway")).otherwise("role").alias("role"))
     names = names.with_columns(pl.coalesce("role", pl.col("role").drop_nulls().first().over(family)).alias("role"))
     return events.join(names.select("container_id", "role"), on="container_id", how="left", maintain_order="left")
 
@@ -80,17 +88,25 @@ def _stated(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([strong, said.select("container_id", "role")]).unique("container_id", keep="first", maintain_order=True)
 
 
-def _by_starts(names: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """The one container whose `start` events are followed by the gateway's own first lines."""
+def _by_starts(names: pl.DataFrame, events: pl.DataFrame, alike: list[str]) -> pl.DataFrame:
+    """The one container whose `start` events are followed by the gateway's own first lines.
+
+    A line belongs to the last start before it, of whichever container; a tie names nobody.
+
+    Args:
+        names: containers with what is known of their roles.
+        events: linked events.
+        alike: containers with the gateway's image; empty: all without a role may be it.
+    """
     t = pl.coalesce("observed_timestamp", "timestamp_raw").cast(pl.Int64)
+    maybe = pl.col("container_id").is_in(alike) if alike else pl.col("role").is_null()
     ours = events.filter(pl.col("event_name") == "gateway.start").select(t.alias("line"))
-    starts = events.filter(pl.col("event_name") == "container.start").select("container_id", t.alias("start"))
-    hits = ours.join_where(starts, pl.col("line") - pl.col("start") >= AFTER_START, pl.col("line") - pl.col("start") <= BOOT).group_by("container_id").len().sort("len", descending=True)
-    free = hits.join(names.filter(pl.col("role").is_null()), on="container_id")
-    if free.is_empty() or (free.height > 1 and free.item(0, "len") == free.item(1, "len")):
+    starts = events.filter(pl.col("event_name") == "container.start").select("container_id", t.alias("start")).join(names.filter(maybe).select("container_id"), on="container_id")
+    near = ours.with_row_index("_line").join_where(starts, pl.col("line") - pl.col("start") >= AFTER_START, pl.col("line") - pl.col("start") <= BOOT)
+    hits = near.sort("_line", "start", descending=[False, True]).unique("_line", keep="first").group_by("container_id").len().sort("len", "container_id", descending=[True, False])
+    if hits.is_empty() or (hits.height > 1 and hits.item(0, "len") == hits.item(1, "len")):
         return names
-    winner = free.sort("len", descending=True).item(0, "container_id")
-    return names.with_columns(pl.when(pl.col("container_id") == winner).then(pl.lit("gateway")).otherwise("role").alias("role"))
+    return names.with_columns(pl.when(pl.col("container_id") == hits.item(0, "container_id")).then(pl.lit("gateway")).otherwise("role").alias("role"))
 
 
 def instances(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
