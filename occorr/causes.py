@@ -87,7 +87,7 @@ def name_episodes(episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFra
 
 def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame, place: tuple[str | None, str | None] = (None, None)) -> pl.DataFrame:
     """The closes with every feature that rules may ask for."""
-    rows = closes.with_columns(pl.lit(None, pl.String).alias(c) for c in _COLUMN_OF.values() if c not in closes.columns)
+    rows = closes.with_columns(pl.lit(None, pl.String).alias(c) for c in (*_COLUMN_OF.values(), "p_error", "p_upstream") if c not in closes.columns)
     t = pl.col("timestamp").cast(pl.Int64)
     gateway_times = events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null()).select(pl.col("timestamp").cast(pl.Int64).alias("line")).sort("line")
     covered = coverage(events, facts)
@@ -122,7 +122,7 @@ def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame,
         pl.col("g_event").is_not_null().alias("g_seen"), pl.col("g_ambiguous").alias("ambiguous"), pl.col("g_parse_event").is_not_null().alias("g_parse_error"), pl.col("g_timeout_event").is_not_null().alias("g_timeout_line"),
         pl.col("g_version_event").is_not_null().alias("g_version_line"), pl.col("g_invalid_event").is_not_null().alias("g_invalid_line"), pl.col("g_auth_event").is_not_null().alias("g_auth_line"),
         pl.col("p_event").is_not_null().alias("p_seen"), (upstream_known | says_upstream.fill_null(value=False)).alias("p_upstream_known"), (pl.col("p_duration") / SECOND).alias("p_duration_s"), to_gateway.alias("p_to_gateway"),
-        pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"), limit.alias("p_limit_s"),
+        pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"), limit.alias("p_limit_s"), _own_loopback(to_gateway, facts).alias("p_own_loopback"), pl.col("p_flags").is_not_null().any().over("p_file").alias("p_flags_known"),
         pl.col("c_event").is_not_null().alias("c_seen"), pl.col("c_port").is_in(ports).alias("c_published"), _inside(facts, place[0]).alias("c_inside"),
         ((t - pl.col("_before") < NEAR) & (pl.col("_after") - t < NEAR) & ~_between(pl.col("_before"), pl.col("_after"), episodes)).fill_null(value=False).alias("gateway_alive"), pl.lit(gateway_times.height > 0).alias("gateway_log"),
         (t >= pl.lit(first_docker)).fill_null(value=False).alias("docker_covers"), pl.lit(kinds[0] if len(set(kinds)) == 1 else None, pl.String).alias("proxy_known"), pl.lit(untrusted.height > 0).alias("untrusted_line"),
@@ -130,6 +130,14 @@ def features(closes: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame,
         _any_near(gone, t).alias("downtime_near"), _any_near(gone.filter("abrupt"), t, HUNG).alias("death_soon"), (pl.coalesce("p_resolution", pl.lit(MS)) < SECOND).alias("fine"), _any_near(proxied, t).alias("proxy_event_near"), _any_near(broken, t).alias("interruption_near"),
         ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
     )  # fmt: skip
+
+
+def _own_loopback(to_gateway: pl.Expr, facts: pl.DataFrame) -> pl.Expr:
+    """Whether the proxy dialled a loopback that is not the gateway's, at the gateway's port; null where it is not known whose it is."""
+    upstream = pl.col("p_upstream").fill_null("")
+    ports = {DEFAULT_PORT, *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()}
+    dialled = upstream.str.contains(r"^(?:127\.\d+\.\d+\.\d+|localhost|\[?::1\]?):") & upstream.str.extract(r":(\d+)$", 1).is_in(sorted(ports))
+    return pl.when(dialled & to_gateway.is_not_null()).then(~to_gateway).when(dialled).then(None).otherwise(pl.lit(value=False))
 
 
 def _inside(facts: pl.DataFrame, gateway: str | None) -> pl.Expr:

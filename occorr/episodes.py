@@ -112,7 +112,9 @@ def _gateway(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int]
         row = _downtime(gap, spoken, before, after, up, facts, covered)
         if row is None:
             continue
-        if not row["listened"] and before is not None:  # it took nobody's place from the moment its container began
+        # a start that fails by itself is why nobody listens from the moment its container began; one that is stopped from outside is not
+        stopped = any(row[k] for k in ("kill_term", "kill_kill", "kill_other", "sigterm", "sigusr", "oom", "destroyed"))
+        if not row["listened"] and before is not None and not stopped:
             row["cut_low"] = min(row["cut_low"], max((b for b in boots if before - BACK_UP <= b <= before), default=before))
         out.append(row)
     for row, later in zip(out, out[1:], strict=False):

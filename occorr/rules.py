@@ -29,7 +29,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "g_seen": BOOL, "g_cause": STR, "g_auth": STR, "g_error": STR, "g_handshake": STR, "g_mode": STR, "ambiguous": BOOL, "g_parse_error": BOOL, "g_timeout_line": BOOL, "g_version_line": BOOL, "g_invalid_line": BOOL, "g_auth_line": BOOL,
     # the proxy's word
     "p_seen": BOOL, "p_kind": STR, "p_status": I64, "p_established": BOOL, "p_upstream_status": STR, "p_upstream_known": BOOL, "p_errno": I64, "p_phase": STR, "p_error_level": STR, "p_termination": STR, "p_flags": STR, "p_duration_s": F64, "p_path": STR,
-    "p_to_gateway": BOOL, "p_aligned": BOOL, "p_limit_s": F64,
+    "p_to_gateway": BOOL, "p_aligned": BOOL, "p_limit_s": F64, "p_error": STR, "p_upstream": STR, "p_own_loopback": BOOL, "p_flags_known": BOOL,
     # the client's word
     "c_seen": BOOL, "c_error": STR, "c_status": I64, "c_host": STR, "c_port": I64, "c_reason": STR, "c_source": STR, "c_published": BOOL, "c_inside": BOOL,
     # what is known around it
