@@ -270,7 +270,10 @@ def intervals(table: pl.DataFrame, scored: Sequence[str]) -> dict[str, list[floa
 
     wants: dict[str, Callable[[NDArray[np.intp]], float]] = {"macro_f1": macro, "accuracy": share("right", "asked"), "family_accuracy": share("family", "asked"), "decided": share("decided", "decidable"), "humble": share("humble", "unknowable")}
     out = {}
+    over = {"decided": "decidable", "humble": "unknowable", "accuracy": "asked", "family_accuracy": "asked"}
     for name, statistic in wants.items():
+        if name in over and not held[over[name]].sum():
+            continue
         found = bootstrap((np.arange(len(names)),), statistic, vectorized=False, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(SEED)).confidence_interval
         out[name] = [round(float(found.low), 4), round(float(found.high), 4)]
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 from rich.text import Text
 
-from occorr import rules as rule_files
+from occorr import fitted, rules as rule_files
 from occorr.errors import OccorrError, nearest
 from occorr.terminal.base import console
 
@@ -30,10 +30,13 @@ def rule_details(name: str) -> None:
     if name not in causes:
         raise OccorrError(f"cause {name!r} has no rules; {nearest(name, causes)}")
     cause, out = causes[name], console()
-    out.print(f"{cause.cause}: {cause.title} ({cause.path})\ncheck first: {cause.check}\nwhat settles it: {cause.settle}")
+    out.print(f"{cause.cause}: {cause.title} ({cause.path})\ncheck first: {cause.check}" + (f"\n  {cause.command}" if cause.command else "") + f"\nwhat settles it: {cause.settle}", soft_wrap=True)
+    worth = fitted.builtin()
     every: tuple[rule_files.EpisodeRule | rule_files.Rule, ...] = (*cause.episodes, *cause.rules)
     for rule in every:
         out.print(f"\n{rule.id} [{rule.strength}]\n  {rule.sentence}\n  when {rule.when}")
+        for row in worth.filter(pl.col("rule") == rule.id).to_dicts():
+            out.print(f"  {row['verdict']}: right in {row['share']:.0%} of {row['incidents']} labelled incidents ({row['closes']} closes), so {row['probability']:.0%}")
         relation = getattr(rule, "relation", None)
         if relation:
             out.print(f"  at the {relation.at} of a {relation.kind} episode, from {relation.before:g} s before to {relation.after:g} s after" + (f", where {relation.when}" if relation.when else ""))
@@ -43,6 +46,9 @@ def rule_cases() -> bool:
     """Runs every case of every rule file and prints those that fail; True if none did."""
     out, good, total = console(), True, 0
     for cause in rule_files.builtin():
+        if {case.fires for case in cause.cases} != {True, False}:
+            good = False
+            out.print(f"{cause.path}: needs a case that fires and one that does not")
         for case in cause.cases:
             total += 1
             features = rule_files.EPISODE_FEATURES if case.about == "episode" else rule_files.FEATURES
