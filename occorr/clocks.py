@@ -46,6 +46,9 @@ FAR_ENOUGH: Final = 6  # … for an offset of more than NEARBY
 NEARBY: Final = 5 * SECOND
 STEP: Final = 400 * MS  # the least step of a clock that is told from lags
 NEAR: Final = 20 * MS  # what drift moves a place by in the usual span
+_LIVES: Final = (  # what the gateway writes, what the engine says of its container, and by how much the first comes later
+    ("gateway.signal", "container.kill", 0, 5 * SECOND), ("gateway.shutdown", "container.die", -15 * SECOND, 100 * MS), ("gateway.start", "container.start", 0, 120 * SECOND),
+)  # fmt: skip
 HOST_ERROR: Final = 50 * MS
 PRINTED: Final = 1_500 * MS  # how long after the gateway's line the CLI prints of a close and ends
 STARTED: Final = 50 * MS  # … and how long before it, since the gateway's line comes late
@@ -417,23 +420,35 @@ def _gateway(events: pl.DataFrame, clock: str) -> Estimate:
     diff = (two.get_column("timestamp_raw").cast(pl.Int64) - two.get_column("observed_timestamp").cast(pl.Int64)).drop_nulls().to_numpy()
     if len(diff) >= ENOUGH:
         return _lines(two)
-    pairs = [
-        ("gateway.signal", "container.kill", 0, 500 * MS), ("gateway.shutdown", "container.die", -1_500 * MS, 100 * MS),
-        ("gateway.start", "container.start", 0, 15 * SECOND),
-    ]  # fmt: skip
-    low, high = [], []
-    for ours, theirs, least, most in pairs:
-        a = events.filter((pl.col("clock_id") == clock) & (pl.col("event_name") == ours)).get_column("timestamp_raw").cast(pl.Int64).drop_nulls().head(THIN).to_numpy()
-        b = events.filter(pl.col("event_name") == theirs).get_column("timestamp_raw").cast(pl.Int64).drop_nulls().head(THIN).to_numpy()
-        delta = (a[:, None] - b[None, :]).ravel()
-        low.append(delta - most)
-        high.append(delta - least)
-    lows, highs = np.concatenate(low), np.concatenate(high)
-    if len(lows):
-        start, end, support = vote(lows, highs)
-        if support >= ENOUGH - 1:
-            return Estimate((start + end) // 2, max((end - start) // 2, FLOOR), support, round(1 - support / len(lows), 4), "life of the process against the engine's events", "aligned")
-    return Estimate(0, ASSUMED_ERROR, 0, 0.0, "nothing ties this clock to the reference", "assumed")
+    return _lives(events, clock) or Estimate(0, ASSUMED_ERROR, 0, 0.0, "nothing ties this clock to the reference", "assumed")
+
+
+def _lives(events: pl.DataFrame, clock: str) -> Estimate | None:
+    """A gateway whose lines have no second stamp: signals, deaths and starts of its container against what it wrote of them.
+
+    A loaded machine takes a minute from the container's start to the first line, so that side is nearly open.
+    """
+    known = events.get_column("role").is_not_null().any()
+    own = events.filter((pl.col("role") == "gateway") | ~pl.lit(known))
+    stamp = pl.col("timestamp_raw").cast(pl.Int64)
+    parts = []
+    for ours, theirs, least, most in _LIVES:
+        lines = events.filter((pl.col("clock_id") == clock) & (pl.col("event_name") == ours)).select(stamp.alias("line")).drop_nulls().head(THIN)
+        told = own.filter(pl.col("event_name") == theirs).select(stamp.alias("t")).drop_nulls().head(THIN)
+        parts.append(lines.join(told, how="cross").select("line", (pl.col("line") - pl.col("t") - most).alias("low"), (pl.col("line") - pl.col("t") - least).alias("high")))
+    windows = pl.concat(parts).sort("line", "low")
+    if windows.is_empty():
+        return None
+    # a line speaks of one event and counts once: what its windows share is one window
+    apart = (pl.col("low") > pl.col("high").cum_max().shift(1).over("line")).fill_null(value=True).cum_sum().over("line")
+    windows = windows.group_by("line", apart.alias("_n"), maintain_order=True).agg(pl.col("low").min(), pl.col("high").max())
+    lows, highs = windows.get_column("low").to_numpy(), windows.get_column("high").to_numpy()
+    start, end, support = vote(lows, highs)
+    error = max((end - start) // 2, FLOOR)
+    told = windows.get_column("line").n_unique()
+    if support < ENOUGH - 1 or (error > NEARBY and start <= 0 <= end):
+        return None
+    return Estimate((start + end) // 2, error, support, round(1 - support / told, 4), "life of the process against the engine's events", "aligned")
 
 
 def _lines(two: pl.DataFrame) -> Estimate:

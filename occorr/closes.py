@@ -32,6 +32,7 @@ PROXY_LAG: Final = 8 * MS  # a proxy's line stands 0–7 ms behind
 ANSWER_LAG: Final = 3 * MS  # … and up to 2 ms behind an answer of its own
 START_LAG: Final = SECOND  # a starting gateway's line, 0.03–0.8 s
 BRUTE: Final = 400  # pairs of one connected part up to which other solutions are searched for
+UNSURE: Final = 5.0  # cost of a pair of which one side has no end that is known
 EQUAL: Final = 0.05  # two assignments whose costs differ by less are equally good
 _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|assets?/|static/)|\.(?:js|css|png|ico|svg|map|woff2?|json|txt|html)$"
 _PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
@@ -398,7 +399,7 @@ def _match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     cost = cost + pl.when("inferred").then((center / SLACK).clip(0, 3)).otherwise(0.0)
     # how long it lasted tells apart what stamps of one second cannot
     lasted = pl.when(late_start & ~same_start).then(0.0).otherwise(((pl.col("g_duration") - pl.col("p_duration")).abs() / (100 * MS)).clip(0, 3)).fill_null(0.5)
-    return assign(pairs.filter(ok).with_columns((cost + fine_start + lasted).alias("cost")), "g_row", "p_row")
+    return assign(pairs.filter(ok).with_columns((cost + fine_start + lasted).fill_null(UNSURE).alias("cost")), "g_row", "p_row")
 
 
 def _near(g: pl.DataFrame, p: pl.DataFrame) -> pl.DataFrame:
