@@ -32,15 +32,15 @@ ENOUGH: Final = 3  # anchors that must agree
 ASSUMED_ERROR: Final = 2 * SECOND  # what an unverified clock is taken to be off by at most, for windows
 COARSE: Final = 1_200 * MS  # a close line comes up to 1 s after the decision
 FINE: Final = (-9 * MS, 2 * MS)  # proxy end minus gateway close when nothing is wrong: the gateway logs up to 7 ms after
+SLOW: Final = 150 * MS  # by how much a busy gateway's lines come later than the proxy's
 NARROW: Final = (-4 * MS, 2 * MS)  # … and what two thirds of them keep to
 MOSTLY: Final = 0.6  # share of the anchors in place that must keep to it
 SYSTEMATIC: Final = 2 * MS  # what the bulk of that lag may be off by
 PLATEAU: Final = 0.8  # wrong anchors move the peak inside its plateau: the bound is where this share of it still agrees
 FLOOR: Final = 3 * MS  # no bound from lives and refusals is printed below this: lags between programs are not known better
-LINE_LAG: Final = 21 * MS  # the engine stamps a line 0.2 to 21 ms after the process did
 LEAST_LAG: Final = 1_000_000  # the least of several such lags, ns, is below this beside the stamp's own truncation
 STRETCH: Final = 2 * SECOND  # a busy process or engine may delay all lines for as long as a second
-LINES: Final = 6  # … of so many lines
+TWIN_LAG: Final = 30 * MS  # a message's second form has a stamp of its own, on a busy machine up to 26 ms after the engine's of the first
 LINE_ERROR: Final = 1 * MS  # what that may be off by
 FAR_ENOUGH: Final = 6  # … for an offset of more than NEARBY
 NEARBY: Final = 5 * SECOND
@@ -56,6 +56,7 @@ TICKS: Final = (SECOND, 100 * MS, 10 * MS)  # resolutions that stamps may have a
 UNMOVED: Final = 8  # moments whose further digits are all zero: by chance once in 10^8 for the least of them
 THIN: Final = 300
 WIDEST: Final = 30 * SECOND  # a place known no better than this settles nothing
+SURELY: Final = 0.9  # share of the refusals that must lie in downtimes where nothing else tells the offset
 MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is ambiguous
 
 
@@ -296,22 +297,21 @@ def complete_roles(events: pl.DataFrame) -> pl.DataFrame:
     return events if "role" in events.columns else events.with_columns(pl.lit(None, pl.String).alias("role"))
 
 
-def _settle(pairs: pl.DataFrame, windows: tuple[NDArray[np.int64], NDArray[np.int64]], method: str, extra: int) -> Estimate | None:
+def _settle(pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int) -> Estimate | None:
     """An offset from pairs of stamps and from windows that hold it: the place first, then offset, drift and bound.
 
     Args:
         pairs: candidate pairs: `p`, this clock's time of the end; `g`, the aligned stamp of the other side; `at`, when this
             clock was read, which is the beginning where the end is told by a duration; `width`, the resolution of p. A stamp truncated to `width` stands for [p, p + width), so the offset lies in [p − g, p − g + width) but
             for lags.
-        windows: lower and upper ends of wider intervals that must hold the offset.
+        windows: `p`, a refused attempt, `up`, the end of a downtime, `low` and `high`, the offsets with which the one lies in the other.
         method: what the anchors are, for the table.
         extra: half-width of the other side's own bound, ns.
     """
     pairs = pairs.sort("at", "g", "p")
-    none = np.empty(0, np.int64)
     cut = _set_at(pairs)
     if cut is not None:
-        one, two = (_steady(part, (none, none), method, extra, sure=True) for part in (pairs.filter(pl.col("at") <= cut), pairs.filter(pl.col("at") > cut)))
+        one, two = (_steady(part, windows.clear(), method, extra, sure=True) for part in (pairs.filter(pl.col("at") <= cut), pairs.filter(pl.col("at") > cut)))
         if one is not None and two is not None and one.segments and two.segments:
             found = [*one.segments, *(s.later(two.base - one.base) for s in two.segments)]
             return _linear(alignment.beside(found, [(found[0].last, found[1].first)]), one.base, extra, method)
@@ -354,12 +354,12 @@ def _held(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
     return (low <= end + NEAR) & (high >= start - NEAR)
 
 
-def _steady(pairs: pl.DataFrame, windows: tuple[NDArray[np.int64], NDArray[np.int64]], method: str, extra: int, *, sure: bool = False) -> Estimate | None:
+def _steady(pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int, *, sure: bool = False) -> Estimate | None:
     """An estimate of a clock that nobody set; `sure`: chance agreement was ruled out."""
     diff, width = (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
-    if len(diff) + len(windows[0]) == 0:
+    if len(diff) + windows.height == 0:
         return None
-    low, high = np.concatenate([diff - COARSE, windows[0]]), np.concatenate([diff + width + COARSE, windows[1]])
+    low, high = np.concatenate([diff - COARSE, windows.get_column("low").to_numpy()]), np.concatenate([diff + width + COARSE, windows.get_column("high").to_numpy()])
     start, end, support = vote(low, high)
     far = (high < start - 2 * COARSE) | (low > end + 2 * COARSE)
     rival = vote(low[far], high[far])[2] if far.any() else 0
@@ -368,16 +368,23 @@ def _steady(pairs: pl.DataFrame, windows: tuple[NDArray[np.int64], NDArray[np.in
     if support < needed or rival > MARGIN * support:
         return None
     near = (diff - COARSE <= end) & (diff + width + COARSE >= start)
-    total = int(near.sum()) + len(windows[0])
-    fine_low, fine_high, agreed = vote((diff - FINE[1])[near], (diff + width - FINE[0])[near], PLATEAU) if near.any() else (start, end, 0)
+    total = int(near.sum()) + windows.height
     violated = round(1 - support / max(total, support), 4)
     if near.any():
-        fine_low, fine_high = _narrow(diff, width, fine_low, fine_high, agreed)
-    if agreed >= ENOUGH or (agreed >= ENOUGH - 1 and support > agreed):
-        return _ends(pairs, (fine_low, fine_high), method, extra) or _even(pairs, (fine_low, fine_high), max(agreed, support), violated, method, extra)
-    if end - start > WIDEST:
+        first, last, agreed = vote((diff - FINE[1])[near], (diff + width - FINE[0])[near], PLATEAU)
+        if agreed >= ENOUGH:
+            place = _narrow(diff, width, first, last, agreed)
+            return _ends(pairs, place, method, extra) or _even(pairs, place, max(agreed, support), violated, method, extra)
+        # two may agree by chance while a busy gateway delays the rest: what more of them hold is wider
+        first, last, agreed = vote((diff - FINE[1])[near], (diff + width + SLOW)[near], PLATEAU)
+        if agreed >= ENOUGH - 1 and support > ENOUGH - 1:
+            return _even(pairs, (first, last), max(agreed, support), violated, method, extra)
+    # refusals alone: a proxy refuses for other reasons too, so nearly all of them must lie in several downtimes here
+    holds = windows.filter((pl.col("low") <= end) & (pl.col("high") >= start))
+    alone = holds.get_column("up").n_unique() < 2 or holds.get_column("p").n_unique() < SURELY * windows.get_column("p").n_unique()
+    if end - start > WIDEST or (not near.any() and (alone or start <= 0 <= end)):
         return None
-    return Estimate((start + end) // 2, (end - start) // 2 + SYSTEMATIC + extra, max(agreed, support), violated, method, "aligned")
+    return Estimate((start + end) // 2, (end - start) // 2 + SYSTEMATIC + extra, support, violated, method, "aligned")
 
 
 def _narrow(diff: NDArray[np.int64], width: NDArray[np.int64], low: int, high: int, agreed: int) -> tuple[int, int]:
@@ -445,34 +452,40 @@ def _lives(events: pl.DataFrame, clock: str) -> Estimate | None:
     lows, highs = windows.get_column("low").to_numpy(), windows.get_column("high").to_numpy()
     start, end, support = vote(lows, highs)
     error = max((end - start) // 2, FLOOR)
-    told = windows.get_column("line").n_unique()
+    count = windows.get_column("line").n_unique()
     if support < ENOUGH - 1 or (error > NEARBY and start <= 0 <= end):
         return None
-    return Estimate((start + end) // 2, error, support, round(1 - support / told, 4), "life of the process against the engine's events", "aligned")
+    return Estimate((start + end) // 2, error, support, round(1 - support / count, 4), "life of the process against the engine's events", "aligned")
 
 
 def _lines(two: pl.DataFrame) -> Estimate:
     """From two stamps of each line: the engine's comes a little after the process's, least after it at the tightest lines."""
-    two = two.select(pl.col("observed_timestamp").cast(pl.Int64).alias("r"), pl.col("timestamp_raw").cast(pl.Int64).alias("c"), pl.col("time_resolution_ns").fill_null(MS).alias("w")).drop_nulls().unique().sort("r", "c")
+    twin = pl.col("also_at").is_not_null() & pl.col("twin_raw").is_null()
+    two = two.select(
+        pl.col("observed_timestamp").cast(pl.Int64).alias("r"), pl.coalesce("twin_raw", "timestamp_raw").cast(pl.Int64).alias("c"), pl.col("time_resolution_ns").fill_null(MS).alias("w"),
+        pl.when(twin).then(pl.lit(TWIN_LAG, pl.Int64)).otherwise(0).alias("later")).drop_nulls().unique().sort("r", "c")  # fmt: skip
     base = int(two.item(0, "r"))
-    at, diff, width = two.get_column("r").to_numpy() - base, (two.get_column("c") - two.get_column("r")).to_numpy(), two.get_column("w").to_numpy()
+    at, diff, width, later = two.get_column("r").to_numpy() - base, (two.get_column("c") - two.get_column("r")).to_numpy(), two.get_column("w").to_numpy(), two.get_column("later").to_numpy()
     # a line never lags less than nothing; that it lags little can be said only of the tightest of several lines
     open_ = np.full(len(at), np.inf)
-    wide = alignment.anchors(at, diff, open_, hard=True)
+    wide = alignment.anchors(at, diff - later, open_, hard=True)
     bucket = at // max(STRETCH, int(at[-1]) // alignment.MOST)
     order = np.lexsort((-diff, bucket))
     _, first, count = np.unique(bucket[order], return_index=True, return_counts=True)
     top = order[first]
-    room = np.where(count >= LINES, LEAST_LAG, np.where(count >= ENOUGH, 3 * LEAST_LAG, LINE_LAG))
+    # lags are about exponential: the least of n is below their mean times ln 100 / n in 99 of 100 stretches
+    mean = float(np.median(np.max(diff) - diff)) / np.log(2)
+    room = np.clip(mean * np.log(100) / count, LEAST_LAG, None)
     tight = alignment.anchors(at[top], np.full(len(top), -np.inf), diff[top] + width[top] + room, hard=True)
     method = "two stamps of one line"
     segments = alignment.align(alignment.join([wide, tight]))
     if any(s.status == "aligned" for s in segments):
         return _linear(segments, base, LINE_ERROR, method)
     # lines that stalled: the largest difference is the one with the least lag
-    most = int(np.quantile(diff, 0.98))
+    most = int(np.quantile(diff - later, 0.98))
     near = np.abs(diff - most) < 200 * MS + width
-    return Estimate(most + int(np.median(width)) // 2 - MS // 4, max(int(np.max(width)) // 2 + 2 * MS, FLOOR), int(near.sum()), round(1 - float(near.mean()), 4), method, "aligned")
+    error = max(int(np.max(width)) // 2 + 2 * MS, FLOOR) + int(mean * np.log(100) / len(diff)) + int(np.max(later))
+    return Estimate(most + int(np.median(width)) // 2 - MS // 4, error, int(near.sum()), round(1 - float(near.mean()), 4), method, "aligned")
 
 
 def _proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Estimate:
@@ -543,26 +556,27 @@ def gateway_closes(events: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("at").is_not_null()).with_columns(pl.coalesce("duration_ns", pl.col("at") - pl.col("began")).alias("duration_ns"))
 
 
-def _refusals(events: pl.DataFrame, access: pl.DataFrame, found: Mapping[str, Estimate]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _refusals(events: pl.DataFrame, access: pl.DataFrame, found: Mapping[str, Estimate]) -> pl.DataFrame:
     """Refused attempts (502, 503) fall between a stop and the next time the gateway listens: windows for the offset."""
     base = pl.col("timestamp_raw").cast(pl.Int64)
     offset = pl.col("clock_id").replace_strict({k: v.offset for k, v in found.items()}, default=0, return_dtype=pl.Int64)
     ends = ["container.die", "gateway.signal", "gateway.stop", "gateway.shutdown", "gateway.start", "process.error", "gateway.crash"]
-    stops = events.filter(pl.col("event_name").is_in(ends) & (pl.col("role").fill_null("gateway") == "gateway")).select((base - offset).alias("t")).sort("t")
+    ours = (pl.col("source_kind") == "gateway") | (pl.col("role") == "gateway") | ~pl.lit(events.get_column("role").is_not_null().any())
+    stops = events.filter(pl.col("event_name").is_in(ends) & ours).select((base - offset).alias("t")).sort("t")
     lives = events.filter(pl.col("event_name") == "gateway.listening").select((base - offset).alias("up")).sort("up")
     windows = stops.join_asof(lives, left_on="t", right_on="up", strategy="forward", check_sortedness=False).drop_nulls().group_by("up").agg(pl.col("t").min())
     refused = _thin(access.filter(pl.col("http_response_status_code").is_in([502, 503]))).select(base.alias("p"))
     pairs = refused.join(windows, how="cross")
-    return (pairs.get_column("p") - pairs.get_column("up") - SECOND).to_numpy(), (pairs.get_column("p") - pairs.get_column("t") + SECOND).to_numpy()
+    return pairs.select("p", "up", (pl.col("p") - pl.col("up") - SECOND).alias("low"), (pl.col("p") - pl.col("t") + SECOND).alias("high"))
 
 
-def _plausible(windows: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Estimate | None:
+def _plausible(windows: pl.DataFrame) -> Estimate | None:
     """No offset at all, where the refusals agree with it; their windows bound the error."""
-    holds = (windows[0] <= 0) & (windows[1] >= 0)
-    if holds.sum() < ENOUGH:
+    holds = windows.filter((pl.col("low") <= 0) & (pl.col("high") >= 0))
+    if holds.height < ENOUGH:
         return None
-    error = int(min(-windows[0][holds].max(), windows[1][holds].min()))
-    return Estimate(0, max(error, ASSUMED_ERROR), int(holds.sum()), 0.0, "refused attempts lie inside the gateway's downtime", "assumed")
+    error = int(min(-holds.get_column("low").to_numpy().max(), holds.get_column("high").to_numpy().min()))
+    return Estimate(0, max(error, ASSUMED_ERROR), holds.height, 0.0, "refused attempts lie inside the gateway's downtime", "assumed")
 
 
 def _table(found: Mapping[str, Estimate], origins: Mapping[str, tuple[str, str]], events: pl.DataFrame) -> pl.DataFrame:

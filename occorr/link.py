@@ -12,7 +12,7 @@ SAME: Final = 0.8  # share of a file's events, in the time that two files share,
 TWIN_WINDOW_NS: Final = 150_000_000  # console minus file stamp of one message: 0–68 ms measured, doubled
 QUARTER_NS: Final = 900_000_000_000
 _RICHNESS: Final = {"openclaw/file": 0, "openclaw/json": 1, "openclaw/logs": 2}
-_COLUMNS: Final = {**schema.working(schema.EVENTS), **schema.working(schema.ATTRIBUTES), "part": pl.String, "seq": pl.UInt32, "also_at": pl.String}
+_COLUMNS: Final = {**schema.working(schema.EVENTS), **schema.working(schema.ATTRIBUTES), "part": pl.String, "seq": pl.UInt32, "also_at": pl.String, "twin_raw": schema.TS}
 
 
 def complete(events: pl.DataFrame) -> pl.DataFrame:
@@ -152,17 +152,19 @@ def _fold(kept: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
         right, on="_at", by=["_key", "_bare"], strategy="nearest", tolerance=f"{tolerance}ns", check_sortedness=False
     ).filter(pl.col("_row").is_not_null())  # fmt: skip
     place = pl.concat_str(pl.col("log_file_path"), pl.lit(":"), pl.col("log_line")).alias("_place")
-    taken = pairs.select("_own", "_row").join(left.select("_own", "observed_timestamp", "observed_clock_id", "log_iostream", place), on="_own")
+    taken = pairs.select("_own", "_row").join(left.select("_own", "observed_timestamp", "observed_clock_id", "log_iostream", place, pl.when("zone_inline").then("timestamp_raw").alias("_raw")), on="_own")
     taken = taken.group_by("_row").agg(
-        pl.col("observed_timestamp").drop_nulls().first().alias("_obs"), pl.col("observed_clock_id").drop_nulls().first().alias("_obs_clock"),
+        pl.col("_raw").filter(pl.col("observed_timestamp").is_not_null()).first().alias("_raw"), pl.col("observed_timestamp").drop_nulls().first().alias("_obs"), pl.col("observed_clock_id").drop_nulls().first().alias("_obs_clock"),
         pl.col("log_iostream").drop_nulls().first().alias("_stream"), pl.col("_place").sort().str.join("; ").alias("_place"),
     )  # fmt: skip
     kept = kept.join(taken, on="_row", how="left").with_columns(
+        # each form of a message has a stamp of its own, and the envelope's belongs to the form that it came with
+        pl.when(pl.col("observed_timestamp").is_null() & pl.col("_obs").is_not_null()).then("_raw").otherwise("twin_raw").alias("twin_raw"),
         pl.coalesce("observed_timestamp", "_obs").alias("observed_timestamp"),
         pl.coalesce("observed_clock_id", "_obs_clock").alias("observed_clock_id"),
         pl.coalesce("log_iostream", "_stream").alias("log_iostream"),
         pl.concat_str("also_at", "_place", separator="; ", ignore_nulls=True).replace("", None).alias("also_at"),
-    ).drop("_row", "_obs", "_obs_clock", "_stream", "_place")  # fmt: skip
+    ).drop("_row", "_raw", "_obs", "_obs_clock", "_stream", "_place")  # fmt: skip
     fresh = left.join(pairs.select("_own"), on="_own", how="anti").drop("_own")
     return pl.concat([kept, fresh], how="diagonal").sort("_at", nulls_last=True)
 

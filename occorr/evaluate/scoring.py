@@ -57,7 +57,7 @@ class Score:
 def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
     """How each clock of an incident was aligned: true and found offset, bound, and the share of its events whose bound holds the truth.
 
-    A true drift accumulates from the source's first stamp.
+    A true drift accumulates from the beginning of the source's process.
     """
     kind, clock = pl.col("source_kind").cast(pl.String), pl.col("clock_id").cast(pl.String)
     out = []
@@ -66,8 +66,8 @@ def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str
         if source not in truth or own.is_empty():
             continue
         raw = pl.col("timestamp_raw").cast(pl.Int64)
-        true = truth[source]["offset_ms"] * MS + truth[source]["drift_ppm"] * 1e-6 * (raw - raw.min())
-        own = own.with_columns(true.alias("true"))
+        begun = pl.when(pl.col("event_name").cast(pl.String) == "gateway.start").then(raw).forward_fill().fill_null(raw.min())
+        own = own.sort("timestamp_raw").with_columns((truth[source]["offset_ms"] * MS + truth[source]["drift_ppm"] * 1e-6 * (raw - begun)).alias("true"))
         seen = own.select(pl.col("true").median(), pl.col("clock_offset_ns").median().alias("found"), pl.col("clock_error_ns").median().alias("error"), ((pl.col("clock_offset_ns") - pl.col("true")).abs() <= pl.col("clock_error_ns")).mean().alias("inside")).row(0, named=True)
         out.append({
             "clock": str(own.get_column("clock_id").cast(pl.String).mode().sort().first()), "status": str(own.get_column("clock_status").cast(pl.String).mode().sort().first()), "events": own.height,
