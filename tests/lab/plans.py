@@ -84,7 +84,7 @@ STORIES: Mapping[str, Story] = {
     "reset": Story(one("reset", where=("gateway",), seconds=(4, 6)), extras=1),
     "reset-at-proxy": Story(one("reset", where=("proxy",), seconds=(4,)), proxies=tuple(proxies.PROXIES), extras=1),
     "rotate": Story(one("rotate"), {"version": install.NEW}, extras=1),
-    "slow": Story(one("burst", kind=("slow",), n=(1,), mode=("webchat",), hold=(45,)), extras=2, seconds=50),
+    "slow": Story(one("burst", kind=("slow",), n=(1,), mode=("webchat",), hold=(24,)), extras=2, seconds=50),
     "deaf": Story(one("burst", at=4, kind=("deaf",), n=(2, 3), hold=(75,)), {"version": install.NEW}, seconds=70),
     "tick": Story(twice(Step(3, "burst", {"kind": "tick", "n": 3, "hold": 120, "mode": "webchat"}), Step(14, "freeze", {"seconds": 72, "proxied": 2})), extras=0, seconds=100),
     "silent": Story(one("burst", at=5, kind=("silent",), n=(3, 4)), seconds=40),
@@ -121,7 +121,7 @@ def setting_of(rng: random.Random, story: Story, name: str) -> Setting:
         clocks["proxy"] = rng.choice(["+2.350", "-0.900", "-12.500", "+0.400"])
     more: dict[str, Any] = {"zones": zones, "clocks": clocks, **story.needs}
     if name == "idle":
-        more["idle"] = rng.choice([12, 20, 30])
+        more["idle"] = rng.choice([12, 16, 20])  # the gateway pings every 25 s
     if name == "commands":
         more["routes"] = all_routes(rng, ["auth"])
     if name.startswith(("routes", "smoke")):
