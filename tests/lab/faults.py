@@ -409,9 +409,9 @@ def rotate(run: Run) -> None:
     fault = run.fault("auth.rotated", "rotation", "gateway.auth.token changed in openclaw.json", grace_ms=2500)
     path.with_suffix(".new").write_text(json.dumps(config, indent=2))
     path.with_suffix(".new").rename(path)
+    stale = run.fault("auth.token_mismatch", "client", "clients that still have the old token", also=("auth.rotated",))
     time.sleep(8)
     fault.t_end_ms = now()
-    stale = run.fault("auth.token_mismatch", "client", "clients that still have the old token", also=("auth.rotated",))
     time.sleep(4)
     run.world.token = new  # from now on the clients know
     stale.t_end_ms = now()
