@@ -13,7 +13,7 @@ import duckdb
 import polars as pl
 import pytest
 from google.protobuf import json_format
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 from report_tables import HOSTILE, made
 from typer.testing import CliRunner
@@ -88,6 +88,7 @@ def test_no_cell_is_a_formula(text):
     assert cell.startswith(("'", "\\u{"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=5))
 def test_csv_keeps_every_cell_whole_and_quiet(texts):
     read = list(csv.reader(io.StringIO(tabular.csv(pl.DataFrame({"a": texts, "b": range(len(texts))})))))
@@ -170,6 +171,7 @@ def test_nothing_that_moves_or_hides_leaves_in_any_text(make, tables):
     assert make(tables) == text
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_json_cells_say_what_they_held(text):
     line = pl.select(encode.members(a=encode.value(pl.lit(text)))).item()

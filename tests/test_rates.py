@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 from occorr import rates
@@ -27,6 +27,7 @@ def test_a_rate_has_garwoods_interval():
     assert high == pytest.approx([3.689, 18.390 / 2], abs=1e-3)
 
 
+@settings(deadline=None)
 @given(counts, times, counts, times)
 def test_the_interval_is_clopper_and_pearsons(a, s, b, t):
     found = rates.ratios(a, s, b, t)
@@ -41,6 +42,7 @@ def test_the_interval_is_clopper_and_pearsons(a, s, b, t):
     assert float(found.p) == pytest.approx(min(1, 2 * min(stats.binom.sf(a - 1, a + b, even), stats.binom.cdf(a, a + b, even))), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(counts, times, counts, times, st.floats(1, 50))
 def test_before_and_after_are_mirrors(a, s, b, t, spread):
     there, back = rates.ratios(a, s, b, t, spread), rates.ratios(b, t, a, s, spread)
