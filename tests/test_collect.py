@@ -19,10 +19,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 import zstandard
+from hypothesis import given, settings, strategies as st
 
 import occorr
 from lab import engine as engines
 from occorr import bundle, cli, read
+from occorr.collect.work import Log
+from occorr.engine import Container, Line
 from occorr.errors import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, OccorrError
 
 pytestmark = pytest.mark.engine
@@ -357,3 +360,110 @@ def test_without_permission(engine, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, "collect", "-p", "x", "-o", str(tmp_path / "b")], env=dict(engine.environment), capture_output=True, text=True)
     assert done.returncode == EXIT_NOTHING, done.stderr
     assert len(done.stderr.splitlines()) == 1 and "no permission" in done.stderr and "group docker" in done.stderr
+
+
+# ---------------------------------------------------------------- no line lost, none twice
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_log_that_is_resumed_anywhere_holds_each_line_once(tmp_path_factory, data):
+    """The two streams' stamps are not in order with each other, clocks are set back, and the engine repeats what it gave."""
+    ms = st.integers(min_value=1, max_value=400)
+    steps = data.draw(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), ms, st.sampled_from([0, 0, 0, -3, -900])), min_size=1, max_size=40))
+    now, lines = 10**9 * 10**9, []
+    for number, (stream, step, jump) in enumerate(steps):
+        now += (step + jump) * 10**6 if jump else step * 10**6
+        lines.append(Line(now, str(now), stream, f"{stream} {number % 7}"))
+    if data.draw(st.booleans()):  # stamps may be equal where the texts differ
+        lines = [Line(x.time_ns // 10**9 * 10**9, x.stamp, x.stream, f"{x.text} {i}") for i, x in enumerate(lines)]
+    container = Container("c" * 64, "x", "", "")
+    log = Log(container, bundle.Draft(tmp_path_factory.mktemp("log")))
+    at = 0
+    while at < len(lines):
+        upto = data.draw(st.integers(min_value=at + 1, max_value=len(lines)))
+        since = log.since_ns(0)
+        part = [x for x in lines[:upto] if x.time_ns >= since]
+        if any(x.time_ns < since for x in lines[at:upto]):  # a clock was set back by more than is read again: the engine itself gives no such lines
+            part = [x for x in lines[:upto] if x.time_ns >= since or lines.index(x) >= at]
+        repeat = data.draw(st.integers(min_value=0, max_value=len(part)))
+        log.take(iter([*part[:repeat], *part]) if data.draw(st.booleans()) else iter(part), 1 << 63)
+        at = upto
+    for out in log.files.values():
+        out.close()
+    got = {stream: Path(out.name).read_text().splitlines() for stream, out in log.files.items()}
+    for stream in ("stdout", "stderr"):
+        assert got.get(stream, []) == [f"{x.stamp} {x.text}" for x in lines if x.stream == stream]
+    assert log.count == len(lines)
+
+
+def counting(rounds: int, each: int, pause: str) -> str:
+    """Prints numbered lines, `each` of them at a time, once /tmp/go is there."""
+    return (
+        f"while [ ! -e /tmp/go ]; do sleep 0.05; done; i=0; while [ $i -lt {rounds} ]; do awk -v a=$((i * {each} + 1)) -v b=$((i * {each} + {each})) "
+        """'BEGIN { for (; a <= b; a++) print a, "the quick brown fox jumps over the lazy dog and back again" }'; i=$((i + 1)); """
+        f"sleep {pause}; done; sleep 1000"
+    )
+
+
+PEAK = "import resource, sys; from occorr.cli import main\ntry: main()\nfinally: print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+
+
+def counted(engine, tmp_path, count: int, script: str, *options: object, patience: float) -> str:
+    """Follows a container until its last line is in its log, and compares the lines; what was said on standard error."""
+    ident = engine.docker("run", "--detach", "--name", "talker", *options, engines.IMAGE, "sh", "-c", script)
+    try:
+        follower = subprocess.Popen([sys.executable, "-c", PEAK, "collect", "--container", "talker", "--since", "1h", "--follow", "20m", "-o", str(tmp_path / "b")], env=dict(engine.environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            time.sleep(2)
+            engine.docker("exec", ident, "touch", "/tmp/go")
+            until(lambda: engine.docker("logs", "--tail", "1", ident).startswith(f"{count} "), patience)
+            follower.send_signal(signal.SIGINT)
+            _, said = follower.communicate(timeout=patience)
+        finally:
+            follower.kill()
+            follower.wait()
+        (log,) = (tmp_path / "b" / "logs").iterdir()
+        assert [int(line.split(" ")[1]) for line in log.read_text().splitlines()] == list(range(1, count + 1))
+        return said
+    finally:
+        engine.docker("rm", "--force", "talker")
+
+
+@pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=pytest.mark.long)])
+def test_ten_thousand_lines_a_second_without_loss_below_300_mb(engine, tmp_path, seconds):
+    said = counted(engine, tmp_path, 10_000 * seconds, counting(10 * seconds, 1000, "0.09"), patience=60 + 10 * seconds)
+    assert int(re.search(r"(?m)^peak (\d+)$", said)[1]) < 300 * 1024
+
+
+def test_logs_that_the_engine_turns_over_are_followed(engine, tmp_path):
+    counted(engine, tmp_path, 6000, counting(60, 100, "0.05"), "--log-opt", "max-size=64k", "--log-opt", "max-file=3", patience=60)
+
+
+def test_an_engine_that_is_killed_meanwhile(tmp_path):
+    """What it had said is there, what it says afterwards too, and the gap is named."""
+    if reason := engines.missing():
+        pytest.skip(reason)
+    with engines.running() as engine:
+        engine.docker("run", "--detach", "--name", "one", "--restart", "always", engines.IMAGE, "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done")
+        follower = subprocess.Popen(arguments("collect", "--container", "one", "--since", "1m", "--follow", "10m", "-o", tmp_path / "b"), env=dict(engine.environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(4)
+        os.kill(engine.pid, signal.SIGKILL)
+        engine.process.wait()
+        engines.clear(engine.root)
+        again = engines.start(engine.root, image=False)
+        try:
+            until(lambda: "true" in again.docker("inspect", "--format", "{{.State.Running}}", "one", check=False))
+            time.sleep(4)
+            follower.send_signal(signal.SIGINT)
+            _, said = follower.communicate(timeout=60)
+            told = again.docker("logs", "one").splitlines()
+        finally:
+            follower.kill()
+            follower.wait()
+            engines.stop(again)
+    assert follower.returncode == EXIT_INTERRUPTED, said
+    (log,) = (tmp_path / "b" / "logs").iterdir()
+    lines = [line.split(" ")[1] for line in log.read_text().splitlines()]
+    assert lines == told[: len(lines)] and lines.count("1") == 2  # two lives, each from its first line on
+    assert re.search(r"docker events: between \S+ and \S+: the engine was gone", said)
+    starts = [json.loads(line) for line in (tmp_path / "b" / "docker.events.jsonl").read_text().splitlines()]
+    assert sum(e["Action"] == "start" for e in starts) == 2

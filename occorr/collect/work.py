@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -54,7 +55,7 @@ class Log:
 
     Attributes:
         last_ns: the newest stamp of each stream.
-        recent: the lines that were taken last, by stamp and text.
+        recent, order: the lines that were taken last, by stamp and text.
         behind: whether lines come that may have been taken already.
         changed: set when something happened to the container after which its log may go on.
         gone: the container was destroyed.
@@ -68,7 +69,8 @@ class Log:
     last: str = ""
     gone: bool = False
     behind: bool = False
-    recent: dict[tuple[int, str, int], None] = field(default_factory=dict)
+    recent: set[tuple[int, str, int]] = field(default_factory=set)
+    order: deque[tuple[int, str, int]] = field(default_factory=deque)
     changed: threading.Event = field(default_factory=threading.Event)
     files: dict[str, TextIO] = field(default_factory=dict)
 
@@ -79,7 +81,7 @@ class Log:
     def take(self, stream: Stream[Line], until_ns: int) -> None:
         """Writes what comes, without what is there already."""
         self.behind = bool(self.last_ns)
-        recent = self.recent
+        recent, order = self.recent, self.order
         for line in stream:
             newest = self.last_ns.get(line.stream, 0)
             key = (line.time_ns, line.stream, hash(line.text))
@@ -91,9 +93,10 @@ class Log:
                 self.last_ns[line.stream] = line.time_ns
             if line.time_ns > until_ns:
                 continue
-            recent[key] = None
-            if len(recent) > _REMEMBERED:
-                del recent[next(iter(recent))]
+            recent.add(key)
+            order.append(key)
+            if len(order) > _REMEMBERED:
+                recent.discard(order.popleft())
             out = self.files.get(line.stream)
             if out is None:
                 name = f"logs/{safe(self.container.name)}-{self.container.id[:12]}.{line.stream}.log"
