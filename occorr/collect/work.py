@@ -56,7 +56,6 @@ class Log:
     Attributes:
         last_ns: the newest stamp of each stream.
         recent, order: the lines that were taken last, by stamp and text.
-        behind: whether lines come that may have been taken already.
         changed: set when something happened to the container after which its log may go on.
         gone: the container was destroyed.
     """
@@ -68,7 +67,6 @@ class Log:
     first: str = ""
     last: str = ""
     gone: bool = False
-    behind: bool = False
     recent: set[tuple[int, str, int]] = field(default_factory=set)
     order: deque[tuple[int, str, int]] = field(default_factory=deque)
     changed: threading.Event = field(default_factory=threading.Event)
@@ -80,17 +78,13 @@ class Log:
 
     def take(self, stream: Stream[Line], until_ns: int) -> None:
         """Writes what comes, without what is there already."""
-        self.behind = bool(self.last_ns)
         recent, order = self.recent, self.order
         for line in stream:
             newest = self.last_ns.get(line.stream, 0)
             key = (line.time_ns, line.stream, hash(line.text))
-            if (self.behind or line.time_ns < newest) and key in recent:
-                self.behind = True
+            if line.time_ns <= newest and key in recent:
                 continue
-            if line.time_ns > newest:
-                self.behind = False
-                self.last_ns[line.stream] = line.time_ns
+            self.last_ns[line.stream] = max(newest, line.time_ns)
             if line.time_ns > until_ns:
                 continue
             recent.add(key)
