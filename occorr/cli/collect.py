@@ -96,7 +96,8 @@ class _Interrupt:
 
 def _tell(manifest: dict[str, Any], target: Path) -> None:
     lines = sum(c["lines"] for c in manifest["containers"])
-    note(f"{len(manifest['containers'])} containers, {lines:,} log lines, {manifest['events']['count']} events from {manifest['events']['covered_from']} on")
+    count = len(manifest["containers"])
+    note(f"{count} container{'s' * (count != 1)}, {lines:,} log lines, {manifest['events']['count']} events from {manifest['events']['covered_from']} on")
     for row in manifest["missing"]:
         note(f"could not be had: {row['what']}: {row['why']}")
     note(f"Next: occorr analyze {target}")
