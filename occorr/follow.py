@@ -39,6 +39,8 @@ SETTLED: Final = 0.7  # seconds after a new connection until its kept events hav
 ROUND: Final = 3.0  # seconds between looks at which containers there are
 CHANGES: Final = frozenset({"create", "start", "die", "oom", "health_status", "rename", "update", "pause", "unpause", "restart"})
 _FINGERPRINT: Final = re.compile(r"fp:[0-9a-f]+")
+SIGNALLED: Final = (0, 137, 143)  # exit codes behind which a signal may stand
+MANIFEST: Final = "manifest.json"
 ENDED: Final = "0001-01-01T00:00:00Z"  # inspect's word for never
 
 
@@ -105,6 +107,7 @@ class Follower:
         self._changed: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._recent: deque[tuple[int, str]] = deque(maxlen=2 * engines.KEPT)
         self._replayed = 0
+        self._manifest: dict[str, Any] = {}
         self._numbers = (record.source(EVENTS, "events"), record.source(NOTES, "note"))
         for text, time_ns in record.tail(EVENTS, engines.KEPT).select("raw", "time_ns").rows():
             self._recent.append((time_ns, _which(json.loads(text))))
@@ -121,6 +124,9 @@ class Follower:
         engine = self._connect()
         found = engines.containers(engine, self.scope.projects, self.scope.names)
         self._arrived(engine)
+        kept = self.record.tail(MANIFEST, 1)
+        self._manifest = json.loads(kept.item(0, "raw")) if kept.height else {"occorr_bundle": 1, "events": {"covered_from": stamp(self._now())}, "missing": []}
+        self._document(MANIFEST, self._manifest)
         for container in found:
             self._known.add(container.id)
             self._tend(container.id, first=True)
@@ -249,6 +255,8 @@ class Follower:
             local = engine.local  # a local socket breaks at once; a network may have been gone for longer
             begin = lost_at if local else last_ns
             found = [text for ident in sorted(self._known) for text in self._missed(engine, ident, begin - SECOND, back_at)]
+            self._manifest["missing"].append({"what": f"events from {stamp(begin)} to {stamp(back_at)}", "why": why, "asked": False})
+            self._document(MANIFEST, self._manifest)
             self.note("gap", begin=stamp(begin), end=stamp(back_at), seconds=round((back_at - begin) / SECOND, 3), reason=why, reconciled=found)
 
     def _missed(self, engine: Engine, ident: str, begin: int, end: int) -> list[str]:
@@ -271,7 +279,9 @@ class Follower:
             life.ended = ended
             if state.get("OOMKilled"):
                 self._invent(told, ident, "oom", ended)
-            self._invent(told, ident, "die", ended, exitCode=str(state.get("ExitCode", "")) if started < ended else "")
+            # what a signal ended may have been ended by the engine itself as it came back: who sent it nobody told
+            known = started < ended and state.get("ExitCode") not in SIGNALLED
+            self._invent(told, ident, "die", ended, exitCode=str(state.get("ExitCode", "")) if known else "")
             out.append(f"{name}: died at {state['FinishedAt']}" + (f", exit code {state.get('ExitCode')}" if started < ended else "") + (", OOM killed" if state.get("OOMKilled") else ""))
         if started > life.started and started >= begin:
             life.started = started
@@ -336,8 +346,7 @@ class Follower:
             shares=mode.removeprefix("container:") if mode.startswith("container:") else "", networks=tuple((told.get("NetworkSettings") or {}).get("Networks") or {}),
         )  # fmt: skip
         container = engines.detailed(bare, told)
-        number = self.record.source(f"inspect/{container.name}-{ident[:12]}.json", "document")
-        self.record.append(number, "", "", json.dumps([told], ensure_ascii=False))
+        self._document(f"inspect/{container.name}-{ident[:12]}.json", [told])
         log = self._logs.get(ident)
         if log is None:
             state = told.get("State") or {}
@@ -358,7 +367,11 @@ class Follower:
         for name in sorted({n for c in containers for n in c.networks}):
             if self._engine is not None and name not in ("host", "none"):
                 with suppress(EngineError):
-                    self.record.append(self.record.source(f"network/{name}.json", "document"), "", "", json.dumps([engines.network(self._engine, name)], ensure_ascii=False))
+                    self._document(f"network/{name}.json", [engines.network(self._engine, name)])
+
+    def _document(self, path: str, data: Any) -> None:
+        """Writes a document down; its newest version counts."""
+        self.record.append(self.record.source(path, "document"), "", "", json.dumps(data, ensure_ascii=False))
 
     def _read(self, log: _Log) -> None:
         """A log's thread: reads whenever its container runs, each time from its last stamp."""

@@ -50,8 +50,8 @@ class Shown(StrEnum):
 
 @app.command()
 def watch(
-    project: Annotated[list[str] | None, typer.Option(metavar="NAME", help="a Compose project; may be repeated. Without --project and --container: every container of the engine")] = None,
-    container: Annotated[list[str] | None, typer.Option(metavar="NAME", help="a container; may be repeated")] = None,
+    project: Annotated[list[str] | None, typer.Option("--project", "-p", metavar="NAME", help="a Compose project; may be repeated. Without --project and --container: every container of the engine")] = None,
+    container: Annotated[list[str] | None, typer.Option(metavar="NAME|ID", help="a container; may be repeated")] = None,
     since: Annotated[str | None, typer.Option(metavar="DURATION", help="also tell closes that are up to so old, as 10m")] = None,
     lasting: Annotated[str | None, typer.Option("--for", metavar="DURATION", help="end after this time, as 30s or 2h")] = None,
     record: Annotated[Path | None, typer.Option(metavar="DIR", help="keep everything that was followed here; analyze and report read it")] = None,
