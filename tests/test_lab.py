@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections import Counter
 
 import pytest
@@ -21,8 +23,13 @@ def made(tmp_path_factory):
     pytest.importorskip("cryptography", reason="clients of the lab sign with a device key: pip install cryptography")
     from lab.__main__ import main
 
-    out = tmp_path_factory.mktemp("lab")
-    assert main(["--size", "smoke", "--seed", "7", "--out", str(out)]) == 0
+    base = tmp_path_factory.getbasetemp()
+    # pytest-xdist spreads the tests over its workers: the first that comes makes the incident for all
+    out = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "lab"
+    with open(out.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (out / "bundles/INDEX.txt").exists():
+            assert main(["--size", "smoke", "--seed", "7", "--out", str(out)]) == 0
     return out
 
 
