@@ -460,7 +460,7 @@ def _lives(events: pl.DataFrame, clock: str) -> Estimate | None:
 
 def _lines(two: pl.DataFrame) -> Estimate:
     """From two stamps of each line: the engine's comes a little after the process's, least after it at the tightest lines."""
-    twin = pl.col("also_at").is_not_null() & pl.col("twin_raw").is_null()
+    twin = pl.col("twin_observed").fill_null(value=False) & pl.col("twin_raw").is_null()
     two = two.select(
         pl.col("observed_timestamp").cast(pl.Int64).alias("r"), pl.coalesce("twin_raw", "timestamp_raw").cast(pl.Int64).alias("c"), pl.col("time_resolution_ns").fill_null(MS).alias("w"),
         pl.when(twin).then(pl.lit(TWIN_LAG, pl.Int64)).otherwise(0).alias("later")).drop_nulls().unique().sort("r", "c")  # fmt: skip

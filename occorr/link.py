@@ -10,9 +10,10 @@ from occorr import schema
 
 SAME: Final = 0.8  # share of a file's events, in the time that two files share, from which they are one log
 TWIN_WINDOW_NS: Final = 150_000_000  # console minus file stamp of one message: 0–68 ms measured, doubled
+FINE_NS: Final = 1_000_000  # stamps as fine as this can stand for another form of their message
 QUARTER_NS: Final = 900_000_000_000
 _RICHNESS: Final = {"openclaw/file": 0, "openclaw/json": 1, "openclaw/logs": 2}
-_COLUMNS: Final = {**schema.working(schema.EVENTS), **schema.working(schema.ATTRIBUTES), "part": pl.String, "seq": pl.UInt32, "also_at": pl.String, "twin_raw": schema.TS}
+_COLUMNS: Final = {**schema.working(schema.EVENTS), **schema.working(schema.ATTRIBUTES), "part": pl.String, "seq": pl.UInt32, "also_at": pl.String, "twin_raw": schema.TS, "twin_observed": pl.Boolean}
 
 
 def complete(events: pl.DataFrame) -> pl.DataFrame:
@@ -152,7 +153,7 @@ def _fold(kept: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
         right, on="_at", by=["_key", "_bare"], strategy="nearest", tolerance=f"{tolerance}ns", check_sortedness=False
     ).filter(pl.col("_row").is_not_null())  # fmt: skip
     place = pl.concat_str(pl.col("log_file_path"), pl.lit(":"), pl.col("log_line")).alias("_place")
-    taken = pairs.select("_own", "_row").join(left.select("_own", "observed_timestamp", "observed_clock_id", "log_iostream", place, pl.when("zone_inline").then("timestamp_raw").alias("_raw")), on="_own")
+    taken = pairs.select("_own", "_row").join(left.select("_own", "observed_timestamp", "observed_clock_id", "log_iostream", place, pl.when(pl.col("zone_inline") & (pl.col("time_resolution_ns") <= FINE_NS)).then("timestamp_raw").alias("_raw")), on="_own")
     taken = taken.group_by("_row").agg(
         pl.col("_raw").filter(pl.col("observed_timestamp").is_not_null()).first().alias("_raw"), pl.col("observed_timestamp").drop_nulls().first().alias("_obs"), pl.col("observed_clock_id").drop_nulls().first().alias("_obs_clock"),
         pl.col("log_iostream").drop_nulls().first().alias("_stream"), pl.col("_place").sort().str.join("; ").alias("_place"),
@@ -160,6 +161,7 @@ def _fold(kept: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
     kept = kept.join(taken, on="_row", how="left").with_columns(
         # each form of a message has a stamp of its own, and the envelope's belongs to the form that it came with
         pl.when(pl.col("observed_timestamp").is_null() & pl.col("_obs").is_not_null()).then("_raw").otherwise("twin_raw").alias("twin_raw"),
+        (pl.col("twin_observed").fill_null(value=False) | (pl.col("observed_timestamp").is_null() & pl.col("_obs").is_not_null())).alias("twin_observed"),
         pl.coalesce("observed_timestamp", "_obs").alias("observed_timestamp"),
         pl.coalesce("observed_clock_id", "_obs_clock").alias("observed_clock_id"),
         pl.coalesce("log_iostream", "_stream").alias("log_iostream"),
