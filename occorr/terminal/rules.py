@@ -7,7 +7,7 @@ from rich.text import Text
 
 from occorr import fitted, rules as rule_files
 from occorr.errors import OccorrError, nearest
-from occorr.terminal.base import console
+from occorr.terminal.base import console, percent
 
 
 def rules() -> None:
@@ -36,7 +36,7 @@ def rule_details(name: str) -> None:
     for rule in every:
         out.print(f"\n{rule.id} [{rule.strength}]\n  {rule.sentence}\n  when {rule.when}")
         for row in worth.filter(pl.col("rule") == rule.id).to_dicts():
-            out.print(f"  {row['verdict']}: right in {row['share']:.0%} of {row['incidents']} labelled incidents ({row['closes']} closes), so {row['probability']:.0%}")
+            out.print(f"  {row['verdict']}: right in {row['share']:.0%} of {row['incidents']} labelled incidents ({row['closes']} closes), so {percent(row['probability'])}")
         relation = getattr(rule, "relation", None)
         if relation:
             out.print(f"  at the {relation.at} of a {relation.kind} episode, from {relation.before:g} s before to {relation.after:g} s after" + (f", where {relation.when}" if relation.when else ""))
