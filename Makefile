@@ -75,7 +75,7 @@ smoke-wheel: build ## the demo and the smoke tests with the built wheel, outside
 	"$$place"/venv/bin/python -m pip --disable-pip-version-check check; \
 	cd "$$place"; \
 	if test -n "$(INCIDENT)"; then venv/bin/occorr analyze $(INCIDENT) -o demo && test -s demo/timeline.html; fi; \
-	venv/bin/python $(PIP) -c pins.txt pytest pytest-xdist hypothesis selenium; \
+	venv/bin/python $(PIP) -c pins.txt "$$(echo $(CURDIR)/dist/*.whl)[dev]"; \
 	venv/bin/python -c "import occorr, sys; sys.exit(occorr.__file__.startswith('$(CURDIR)'))"; \
 	venv/bin/python -m pytest -m smoke -q
 
