@@ -52,9 +52,10 @@ test: $(READY) $(AXE) ## runs all tests; those in a browser need Debian's chromi
 lab: $(READY) ## labelled incidents with a real gateway, proxies and engine, into OUT/lab (SIZE=smoke|nightly SEED=1 JOBS=1); root, Debian
 	$(BIN)/python -m tests.lab --size $(SIZE) --seed $(SEED) --jobs $(JOBS) --out $(OUT)/lab
 
-lint: $(READY) ## ruff, mypy and the layers; says everything before it fails
+lint: $(READY) ## ruff (rules, format), mypy and the layers; says everything before it fails
 	@failed=0; \
 	echo "ruff check"; $(BIN)/ruff check || failed=1; \
+	echo "ruff format"; $(BIN)/ruff format --check --quiet || failed=1; \
 	echo "mypy --strict"; $(BIN)/mypy || failed=1; \
 	echo "lint-imports"; $(BIN)/lint-imports --no-cache || failed=1; \
 	exit $$failed

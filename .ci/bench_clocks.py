@@ -31,7 +31,10 @@ for seed in range(seeds):
     error, bound = measure(alignment.align(seconds), clock, seconds.at)
     coarse.append(error)
     inside.append(error <= bound)
-    step = (random.uniform(720, 6480), random.choice([-1, 1]) * np.exp(random.uniform(np.log(0.5), np.log(600))) * SECOND)
+    step = (
+        random.uniform(720, 6480),
+        random.choice([-1, 1]) * np.exp(random.uniform(np.log(0.5), np.log(600))) * SECOND,
+    )
     stepped = Clock(clock.offset, clock.drift, (step,))
     anchors, _ = simulate(stepped, seed)
     segments = alignment.align(anchors)
@@ -55,7 +58,12 @@ def say(what, value, target, good):
 
 print(f"{seeds} seeds; two hours, ±50 ppm, 5 % wrong anchors, 200 anchors; {time.time() - begin:.0f} s")
 say("stamps of 1 ms: median error", f"{np.nanmedian(errors) / MS:.3f} ms", "≤ 0.3 ms", np.nanmedian(errors) <= 0.3 * MS)
-say("stamps of 1 ms: 95th percentile", f"{np.nanquantile(errors, 0.95) / MS:.3f} ms", "≤ 1 ms", np.nanquantile(errors, 0.95) <= MS)
+say(
+    "stamps of 1 ms: 95th percentile",
+    f"{np.nanquantile(errors, 0.95) / MS:.3f} ms",
+    "≤ 1 ms",
+    np.nanquantile(errors, 0.95) <= MS,
+)
 say("stamps of 1 s: median error", f"{np.nanmedian(coarse) / MS:.2f} ms", "≤ 8 ms", np.nanmedian(coarse) <= 8 * MS)
 say("events whose bound holds the truth (also around steps)", f"{inside.mean():.4f}", "≥ 0.99", inside.mean() >= 0.99)
 say("width against an oracle's: median of the runs", f"{np.median(widths):.2f}", "≤ 3", np.median(widths) <= 3)

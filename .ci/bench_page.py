@@ -56,12 +56,34 @@ def make(folder: Path, events: int) -> None:
         for n in range(0, events, 50_000):
             for k, action in enumerate(("oom", "die", "start")):
                 nano = int((START.timestamp() + (n + 25_000) * step + k) * 1e9)
-                attributes = {"image": "openclaw/gateway:2026.9.6", "name": "claw_gateway_1", "com.docker.compose.project": "claw", "com.docker.compose.service": "gateway"} | ({"exitCode": "137"} if action == "die" else {})
-                out.write(json.dumps({"status": action, "id": "a" * 64, "Type": "container", "Action": action, "Actor": {"ID": "a" * 64, "Attributes": attributes}, "scope": "local", "time": nano // 10**9, "timeNano": nano}) + "\n")
+                attributes = {
+                    "image": "openclaw/gateway:2026.9.6",
+                    "name": "claw_gateway_1",
+                    "com.docker.compose.project": "claw",
+                    "com.docker.compose.service": "gateway",
+                } | ({"exitCode": "137"} if action == "die" else {})
+                out.write(
+                    json.dumps(
+                        {
+                            "status": action,
+                            "id": "a" * 64,
+                            "Type": "container",
+                            "Action": action,
+                            "Actor": {"ID": "a" * 64, "Attributes": attributes},
+                            "scope": "local",
+                            "time": nano // 10**9,
+                            "timeNano": nano,
+                        }
+                    )
+                    + "\n"
+                )
 
 
 def say(what: str, value: str, target: str = "", good: bool = True) -> bool:
-    print(f"  {what:44} {value:>12}" + (f"   target {target:9} {'ok' if good else 'MISSED'}" if target else ""), flush=True)
+    print(
+        f"  {what:44} {value:>12}" + (f"   target {target:9} {'ok' if good else 'MISSED'}" if target else ""),
+        flush=True,
+    )
     return good
 
 
@@ -78,8 +100,18 @@ def measure(events: int) -> bool:
         file = Path(place) / "timeline.html"
         file.write_text(report.timeline_html(result), encoding="utf-8")
         written = time.perf_counter() - begin
-        print(f"{result.timeline.height:,} events, {result.closes.height:,} closes, {result.incidents.height:,} incidents (analysed in {analysed:.1f} s)")
-        good = [say("page written", f"{written:.1f} s"), say("file", f"{file.stat().st_size / 1e6:.2f} MB", "≤ 6 MB" if held else "≤ 25 MB", file.stat().st_size < (6e6 if held else 25e6))]
+        print(
+            f"{result.timeline.height:,} events, {result.closes.height:,} closes, {result.incidents.height:,} incidents (analysed in {analysed:.1f} s)"
+        )
+        good = [
+            say("page written", f"{written:.1f} s"),
+            say(
+                "file",
+                f"{file.stat().st_size / 1e6:.2f} MB",
+                "≤ 6 MB" if held else "≤ 25 MB",
+                file.stat().st_size < (6e6 if held else 25e6),
+            ),
+        ]
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium") or "chromium"
         for switch in (*SWITCHES, f"--user-data-dir={place}/profile"):
@@ -92,19 +124,55 @@ def measure(events: int) -> bool:
             browser.get("about:blank")
             browser.get(file.as_uri())
             until = time.monotonic() + 120
-            while browser.execute_script("return document.documentElement.dataset.ready") != "yes" and time.monotonic() < until:
+            while (
+                browser.execute_script("return document.documentElement.dataset.ready") != "yes"
+                and time.monotonic() < until
+            ):
                 time.sleep(0.2)
-            paint = browser.execute_script("return performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN") / 1000
-            ready = browser.execute_script("return window.performance.getEntriesByName('picture')[0]?.startTime ?? NaN") / 1000
-            good.append(say("first paint: header, cards, verdict", f"{paint:.2f} s", "≤ 3 s" if held else "≤ 10 s", paint <= (3 if held else 10)))
-            good.append(say("picture drawn and table filled", f"{ready:.2f} s", "≤ 3 s" if held else "≤ 30 s", ready <= (3 if held else 30)))
+            paint = (
+                browser.execute_script(
+                    "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN"
+                )
+                / 1000
+            )
+            ready = (
+                browser.execute_script("return window.performance.getEntriesByName('picture')[0]?.startTime ?? NaN")
+                / 1000
+            )
+            good.append(
+                say(
+                    "first paint: header, cards, verdict",
+                    f"{paint:.2f} s",
+                    "≤ 3 s" if held else "≤ 10 s",
+                    paint <= (3 if held else 10),
+                )
+            )
+            good.append(
+                say(
+                    "picture drawn and table filled",
+                    f"{ready:.2f} s",
+                    "≤ 3 s" if held else "≤ 30 s",
+                    ready <= (3 if held else 30),
+                )
+            )
             browser.execute_script("document.querySelector('#home').click()")
             zooms = [browser.execute_async_script(ZOOM % key) / 1000 for key in "++++--+-+-"]
-            good.append(say("zoom by key, slowest of ten", f"{max(zooms):.2f} s", "≤ 1 s" if held else "≤ 10 s", max(zooms) <= (1 if held else 10)))
+            good.append(
+                say(
+                    "zoom by key, slowest of ten",
+                    f"{max(zooms):.2f} s",
+                    "≤ 1 s" if held else "≤ 10 s",
+                    max(zooms) <= (1 if held else 10),
+                )
+            )
             begin = time.perf_counter()
-            browser.execute_async_script("const d = arguments[0]; document.querySelector('.card button').click(); requestAnimationFrame(() => requestAnimationFrame(d))")
+            browser.execute_async_script(
+                "const d = arguments[0]; document.querySelector('.card button').click(); requestAnimationFrame(() => requestAnimationFrame(d))"
+            )
             say("zoom to an incident", f"{time.perf_counter() - begin:.2f} s")
-            searched = browser.execute_async_script("const d = arguments[0], b = document.querySelector('#search'), t = performance.now(); b.value = 'pairing 192.0.2.7'; b.dispatchEvent(new Event('input')); setTimeout(() => requestAnimationFrame(() => d(performance.now() - t)), 125)")
+            searched = browser.execute_async_script(
+                "const d = arguments[0], b = document.querySelector('#search'), t = performance.now(); b.value = 'pairing 192.0.2.7'; b.dispatchEvent(new Event('input')); setTimeout(() => requestAnimationFrame(() => d(performance.now() - t)), 125)"
+            )
             say("search, from the last letter", f"{searched / 1000:.2f} s")
             errors = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
             good.append(say("console errors", str(len(errors)), "0", not errors))

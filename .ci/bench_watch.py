@@ -40,7 +40,13 @@ def memory(pid: int) -> tuple[int, float]:
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if int(entry.name) == pid or int(fields[1]) == pid:
-                kib += int(next(line.split()[1] for line in (entry / "status").read_text().splitlines() if line.startswith("VmRSS")))
+                kib += int(
+                    next(
+                        line.split()[1]
+                        for line in (entry / "status").read_text().splitlines()
+                        if line.startswith("VmRSS")
+                    )
+                )
                 ticks += int(fields[11]) + int(fields[12])
         except (OSError, StopIteration):
             continue
@@ -51,15 +57,36 @@ def main() -> None:
     if reason := engines.missing():
         sys.exit(reason)
     count = int(MINUTES * 600_000)
-    with engines.running() as engine, gateways.speaking() as gateway, tempfile.TemporaryDirectory(prefix="occorr-bench-") as folder:
+    with (
+        engines.running() as engine,
+        gateways.speaking() as gateway,
+        tempfile.TemporaryDirectory(prefix="occorr-bench-") as folder,
+    ):
         gateways.prepare(engine)
         gateways.run(engine, gateway, "bench")
-        talker = engine.docker("run", "--detach", "--name", "bench-talker-1", "--label", "com.docker.compose.project=bench", "--log-opt", "max-size=50m", "--log-opt", "max-file=3", engines.IMAGE, "sh", "-c", TALK % count)
+        talker = engine.docker(
+            "run",
+            "--detach",
+            "--name",
+            "bench-talker-1",
+            "--label",
+            "com.docker.compose.project=bench",
+            "--log-opt",
+            "max-size=50m",
+            "--log-opt",
+            "max-file=3",
+            engines.IMAGE,
+            "sh",
+            "-c",
+            TALK % count,
+        )
         record = Path(folder, "record")
         with watches.watching(engine, "--project", "bench", "--record", record, "--record-size", "10GB") as watch:
             engine.docker("exec", talker, "touch", "/tmp/go")
             begun, over, peak, spent = time.monotonic(), threading.Event(), 0, 0.0
-            threading.Thread(target=lambda: (engine.docker("wait", talker, timeout=7200), over.set()), daemon=True).start()
+            threading.Thread(
+                target=lambda: (engine.docker("wait", talker, timeout=7200), over.set()), daemon=True
+            ).start()
             told = 0
             while not over.wait(1.0):
                 kib, spent = memory(watch.process.pid)
@@ -68,13 +95,21 @@ def main() -> None:
                     told += 1
                     gateway.refuse(port=20_000 + told)
                     if told % 12 == 0:
-                        print(f"{time.monotonic() - begun:6.0f} s  {kib / 1024:.0f} MB now, {peak / 1024:.0f} MB at most", flush=True)
+                        print(
+                            f"{time.monotonic() - begun:6.0f} s  {kib / 1024:.0f} MB now, {peak / 1024:.0f} MB at most",
+                            flush=True,
+                        )
             seconds = time.monotonic() - begun
             closes = watch.until(lambda r: r["type"] == "close", 60, told)
             time.sleep(3)
             watch.end()
         rows = watch.rows
-        numbers = pl.concat(frame.select(pl.col("raw").str.extract(r"^\S+ (\d+) ", 1).cast(pl.Int64)) for s in segments.stored(record) if s.source.kind == "log" and "talker" in s.source.path for frame in s.lines()).to_series()
+        numbers = pl.concat(
+            frame.select(pl.col("raw").str.extract(r"^\S+ (\d+) ", 1).cast(pl.Int64))
+            for s in segments.stored(record)
+            if s.source.kind == "log" and "talker" in s.source.path
+            for frame in s.lines()
+        ).to_series()
         size = sum(p.stat().st_size for p in record.iterdir())
     lags = sorted(r["lag_ms"] for r in closes)
     print(json.dumps({

@@ -26,12 +26,20 @@ tables, whole = [], []
 for number, (bundles, truth) in enumerate(zip(given[::2], given[1::2])):
     scores = evaluate.score_all(bundles, truth)
     if not scores:
-        sys.exit(f"{bundles} and {truth} share no incident; expected folders BUNDLES/ID and files TRUTH/ID.jsonl or TRUTH/ID/expected.toml")
+        sys.exit(
+            f"{bundles} and {truth} share no incident; expected folders BUNDLES/ID and files TRUTH/ID.jsonl or TRUTH/ID/expected.toml"
+        )
     named = evaluate.answers(scores).with_columns(pl.format("{}/{}", pl.lit(number), "incident").alias("incident"))
     whole.append(named)
     tables.append(named)
-    tables += [evaluate.answers(s).with_columns(pl.format("{}/{}", pl.lit(number), "incident").alias("incident")) for s in evaluate.score_ablated(bundles, truth).values()]
-    tables += [evaluate.answers([s]).with_columns(pl.format("{}/{}", pl.lit(number), "incident").alias("incident")) for s in evaluate.score_corrected(bundles)]
+    tables += [
+        evaluate.answers(s).with_columns(pl.format("{}/{}", pl.lit(number), "incident").alias("incident"))
+        for s in evaluate.score_ablated(bundles, truth).values()
+    ]
+    tables += [
+        evaluate.answers([s]).with_columns(pl.format("{}/{}", pl.lit(number), "incident").alias("incident"))
+        for s in evaluate.score_corrected(bundles)
+    ]
 answers, asked = pl.concat(tables), pl.concat(whole).filter(pl.col("said") != "missed")
 groups, right = answers.get_column("incident").to_numpy(), asked.get_column("right").to_numpy()
 
@@ -58,11 +66,18 @@ head = (
     f"# An incident counts once for a rule. The average of a strength (*) weighs as much as {best:g} incidents; guesses end at {fitted.MOST_OF_A_GUESS:g}.\n"
 )
 target.write_text(head + table.write_csv(), encoding="utf-8")
-print(f"{target.relative_to(ROOT)}: {table.height} rows from {len(set(groups))} incidents; a strength's average weighs {best:g} incidents (log loss {losses[best]:.4f})")
+print(
+    f"{target.relative_to(ROOT)}: {table.height} rows from {len(set(groups))} incidents; a strength's average weighs {best:g} incidents (log loss {losses[best]:.4f})"
+)
 print("Leaving one incident out:")
-for name, part in (("all closes that were found", np.ones(len(said), dtype=bool)), ("those the logs can settle", asked.get_column("knowable").to_numpy())):
+for name, part in (
+    ("all closes that were found", np.ones(len(said), dtype=bool)),
+    ("those the logs can settle", asked.get_column("knowable").to_numpy()),
+):
     p, r = said[part], right[part]
     true, claimed = calibration_curve(r, p, n_bins=10)
     weights = np.histogram(p, bins=np.linspace(0, 1, 11))[0]
     ece = float(np.sum(weights[weights > 0] * np.abs(true - claimed)) / len(p))
-    print(f"  {name}: {len(p)}, right {r.mean():.4f}, Brier score of being right {brier_score_loss(r, p, pos_label=True):.4f}, expected calibration error {ece:.4f}")
+    print(
+        f"  {name}: {len(p)}, right {r.mean():.4f}, Brier score of being right {brier_score_loss(r, p, pos_label=True):.4f}, expected calibration error {ece:.4f}"
+    )

@@ -1,8 +1,8 @@
 """occorr: attributes every WebSocket close of an OpenClaw gateway to its cause, with evidence.
 
-    import occorr
-    result = occorr.analyze(["sample_logs/oom"])
-    result.closes  # a polars DataFrame
+import occorr
+result = occorr.analyze(["sample_logs/oom"])
+result.closes  # a polars DataFrame
 """
 
 from __future__ import annotations

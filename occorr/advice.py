@@ -31,24 +31,59 @@ class Setting:
 
 
 _NGINX: Final = (
-    "log_format occorr '$msec $remote_addr:$remote_port \"$request\" $status request_time=$request_time connection=$connection "
-    "upgrade=$http_upgrade upstream=$upstream_addr upstream_status=$upstream_status upstream_time=$upstream_response_time agent=\"$http_user_agent\"';"
+    'log_format occorr \'$msec $remote_addr:$remote_port "$request" $status request_time=$request_time'
+    " connection=$connection upgrade=$http_upgrade upstream=$upstream_addr upstream_status=$upstream_status"
+    ' upstream_time=$upstream_response_time agent="$http_user_agent"\';'
 )
 _PROXIES: Final = {
-    "nginx": ("nginx logs milliseconds, ports and the upstream's answer", f"{_NGINX}  access_log /var/log/nginx/access.log occorr;  error_log /var/log/nginx/error.log info;"),
-    "haproxy": ("HAProxy logs its own HTTP format, with termination states", "option httplog  (and: option logasap off, log stdout format raw local0 info)"),
+    "nginx": (
+        "nginx logs milliseconds, ports and the upstream's answer",
+        f"{_NGINX}  access_log /var/log/nginx/access.log occorr;  error_log /var/log/nginx/error.log info;",
+    ),
+    "haproxy": (
+        "HAProxy logs its own HTTP format, with termination states",
+        "option httplog  (and: option logasap off, log stdout format raw local0 info)",
+    ),
     "caddy": ("Caddy logs access as JSON", "log { output file /var/log/caddy/access.log  format json }"),
-    "traefik": ("Traefik logs access as JSON with all headers that matter", "--accesslog=true --accesslog.format=json --accesslog.fields.headers.names.Upgrade=keep"),
-    "envoy": ("Envoy logs response flags, durations and both ports", "access_log json_format with %START_TIME%, %RESPONSE_CODE%, %RESPONSE_FLAGS%, %DURATION%, %DOWNSTREAM_REMOTE_ADDRESS%, %UPSTREAM_LOCAL_ADDRESS%"),
-    "httpd": ("Apache logs microseconds and ports", 'LogFormat "%{msec}t %h:%{remote}p \\"%r\\" %>s %D %{Upgrade}i" occorr'),
+    "traefik": (
+        "Traefik logs access as JSON with all headers that matter",
+        "--accesslog=true --accesslog.format=json --accesslog.fields.headers.names.Upgrade=keep",
+    ),
+    "envoy": (
+        "Envoy logs response flags, durations and both ports",
+        (
+            "access_log json_format with %START_TIME%, %RESPONSE_CODE%, %RESPONSE_FLAGS%, %DURATION%,"
+            " %DOWNSTREAM_REMOTE_ADDRESS%, %UPSTREAM_LOCAL_ADDRESS%"
+        ),
+    ),
+    "httpd": (
+        "Apache logs microseconds and ports",
+        'LogFormat "%{msec}t %h:%{remote}p \\"%r\\" %>s %D %{Upgrade}i" occorr',
+    ),
 }
 SETTINGS: Final = (
-    Setting("no docker events cover", "Docker's events are recorded all the time", "docker events --format json >> docker.events.jsonl   (from a service that restarts with the host)"),
-    Setting("the gateway's log", "the gateway's output is kept", "docker logs -t <gateway> > gateway.docker.log 2>&1   (and logging.file in openclaw.json)"),
-    Setting("the gateway did not log this close", "the gateway logs every close", "openclaw gateway run --verbose   (or keep its file log, /tmp/openclaw/openclaw-*.log)"),
+    Setting(
+        "no docker events cover",
+        "Docker's events are recorded all the time",
+        "docker events --format json >> docker.events.jsonl   (from a service that restarts with the host)",
+    ),
+    Setting(
+        "the gateway's log",
+        "the gateway's output is kept",
+        "docker logs -t <gateway> > gateway.docker.log 2>&1   (and logging.file in openclaw.json)",
+    ),
+    Setting(
+        "the gateway did not log this close",
+        "the gateway logs every close",
+        "openclaw gateway run --verbose   (or keep its file log, /tmp/openclaw/openclaw-*.log)",
+    ),
     Setting("the proxy's access log", "the proxy's access log is kept", ""),
     Setting("nothing ties the proxy's clock", "the proxy's stamps are fine enough to be tied to the gateway's", ""),
-    Setting("what the client saw", "what the client prints is recorded with times", "occorr record -o cli.out -- openclaw <command>"),
+    Setting(
+        "what the client saw",
+        "what the client prints is recorded with times",
+        "occorr record -o cli.out -- openclaw <command>",
+    ),
 )
 
 
@@ -77,12 +112,35 @@ def collect(tables: Tables) -> list[Advice]:
 
     A close that wishes for several things is settled by the first of its wishes at the latest; it counts once.
     """
-    kinds = [str(v).removeprefix("proxy.") for v in tables.facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy.")).get_column("value").to_list()]
-    parsers = tables.timeline.filter(pl.col("source_kind").cast(pl.String) == "proxy").get_column("parser").cast(pl.String).drop_nulls().str.extract(r"^([a-z]+)", 1).unique().sort().to_list()
+    kinds = [
+        str(v).removeprefix("proxy.")
+        for v in (
+            tables.facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy."))
+            .get_column("value")
+            .to_list()
+        )
+    ]
+    parsers = (
+        tables.timeline.filter(pl.col("source_kind").cast(pl.String) == "proxy")
+        .get_column("parser")
+        .cast(pl.String)
+        .drop_nulls()
+        .str.extract(r"^([a-z]+)", 1)
+        .unique()
+        .sort()
+        .to_list()
+    )
     proxy = next((k for k in (*kinds, *parsers) if k in _PROXIES), "nginx")
-    open_ = tables.closes.filter(pl.col("verdict").cast(pl.String) != "decisive").select("missing", pl.col("count").fill_null(1)).filter(pl.col("missing").list.len() > 0)
+    open_ = (
+        tables.closes.filter(pl.col("verdict").cast(pl.String) != "decisive")
+        .select("missing", pl.col("count").fill_null(1))
+        .filter(pl.col("missing").list.len() > 0)
+    )
     out: list[Advice] = []
-    rows = [({i for i, s in enumerate(SETTINGS) if any(str(w).startswith(s.wish) for w in wishes)}, n) for wishes, n in open_.rows()]
+    rows = [
+        ({i for i, s in enumerate(SETTINGS) if any(str(w).startswith(s.wish) for w in wishes)}, n)
+        for wishes, n in open_.rows()
+    ]
     while rows and len(out) < MOST:
         counts = [sum(n for wishes, n in rows if i in wishes) for i in range(len(SETTINGS))]
         best = max(range(len(SETTINGS)), key=lambda i: (counts[i], -i))
@@ -99,9 +157,20 @@ def steps(tables: Tables) -> list[Step]:
     """The first check of every cause that has an incident: transport first, then credentials, then channels; most closes first."""
     causes = {c.cause: c for c in rules.builtin()}
     names = _names(tables)
-    counts = tables.closes.filter(pl.col("incident_id").is_not_null()).group_by(pl.col("cause").cast(pl.String), pl.col("layer").cast(pl.String)).agg(pl.col("count").fill_null(1).sum())
-    rows = [(LAYERS.index(layer) if layer in LAYERS else len(LAYERS), -n, cause, layer) for cause, layer, n in counts.rows() if cause in causes]
-    return [Step(cause, layer or "", filled(causes[cause].check, names), filled(causes[cause].command, names), -n) for _, n, cause, layer in sorted(rows, key=lambda r: r[:3])]
+    counts = (
+        tables.closes.filter(pl.col("incident_id").is_not_null())
+        .group_by(pl.col("cause").cast(pl.String), pl.col("layer").cast(pl.String))
+        .agg(pl.col("count").fill_null(1).sum())
+    )
+    rows = [
+        (LAYERS.index(layer) if layer in LAYERS else len(LAYERS), -n, cause, layer)
+        for cause, layer, n in counts.rows()
+        if cause in causes
+    ]
+    return [
+        Step(cause, layer or "", filled(causes[cause].check, names), filled(causes[cause].command, names), -n)
+        for _, n, cause, layer in sorted(rows, key=lambda r: r[:3])
+    ]
 
 
 def check_of(tables: Tables, cause: str) -> tuple[str, str]:
@@ -121,14 +190,30 @@ def _names(tables: Tables) -> dict[str, str]:
     facts = tables.facts
 
     def of(role: str, key: str) -> str | None:
-        subjects = facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with(role)).get_column("subject").to_list()
-        found = facts.filter(pl.col("subject").is_in(subjects) & pl.col("key").str.contains(key)).get_column("value").to_list()
+        subjects = (
+            facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with(role))
+            .get_column("subject")
+            .to_list()
+        )
+        found = (
+            facts.filter(pl.col("subject").is_in(subjects) & pl.col("key").str.contains(key))
+            .get_column("value")
+            .to_list()
+        )
         return str(found[0]) if found and re.fullmatch(r"[\w.:/@-]+", str(found[0])) else None
 
-    out = {"gateway": of("gateway", r"^name$"), "proxy": of("proxy", r"^name$"), "network": of("gateway", r"^network_mode$")}
+    out = {
+        "gateway": of("gateway", r"^name$"),
+        "proxy": of("proxy", r"^name$"),
+        "network": of("gateway", r"^network_mode$"),
+    }
     ports = facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()
     out["port"] = str(ports[0]) if ports and str(ports[0]).isdigit() else "18789"
-    begun = tables.closes.select(pl.col("timestamp").min().dt.strftime("%Y-%m-%dT%H:%M:%SZ")).item() if tables.closes.height else None
+    begun = (
+        tables.closes.select(pl.col("timestamp").min().dt.strftime("%Y-%m-%dT%H:%M:%SZ")).item()
+        if tables.closes.height
+        else None
+    )
     out["since"] = begun
     peer = _untrusted(tables)
     out["peer"] = peer

@@ -2,9 +2,9 @@
 
 An anchor says that at reference time x the offset (this clock minus the reference) lies in [low, high]; one side may be
 open. Each is a half-plane or a strip in the plane of offset and drift. The point with the least total violation (an
-L1-slack linear program, after Moon, Skelly and Towsley, INFOCOM 1999) tells the wrong anchors; among the points that the
-others allow, the smallest and the greatest offset at each knot are the bound. Where a clock was set, the anchors of one
-line end: segments grow while few of their anchors are violated (Zhang, Liu and Xia, INFOCOM 2002).
+L1-slack linear program, after Moon, Skelly and Towsley, INFOCOM 1999) tells the wrong anchors; among the points that
+the others allow, the smallest and the greatest offset at each knot are the bound. Where a clock was set, the anchors of
+one line end: segments grow while few of their anchors are violated (Zhang, Liu and Xia, INFOCOM 2002).
 """
 
 from __future__ import annotations
@@ -100,7 +100,15 @@ class Segment:
 
     def later(self, by: float) -> Segment:
         """The same in times that begin `by` ns earlier."""
-        return replace(self, start=self.start + by, end=self.end + by, first=self.first + by, last=self.last + by, origin=self.origin + by, knots=self.knots + by)
+        return replace(
+            self,
+            start=self.start + by,
+            end=self.end + by,
+            first=self.first + by,
+            last=self.last + by,
+            origin=self.origin + by,
+            knots=self.knots + by,
+        )
 
     def error(self, when: Floats) -> Floats:
         """Half-width of the bound at reference times, ns; wider with the distance from the anchors' span."""
@@ -135,7 +143,9 @@ def anchors(at: Floats, low: Floats, high: Floats, *, hard: bool = False) -> Anc
 
 def join(parts: list[Anchors]) -> Anchors:
     """Several sets of anchors as one, sorted by time."""
-    at, low, high = (np.concatenate([getattr(p, name) for p in parts]) if parts else np.empty(0) for name in ("at", "low", "high"))
+    at, low, high = (
+        np.concatenate([getattr(p, name) for p in parts]) if parts else np.empty(0) for name in ("at", "low", "high")
+    )
     hard = np.concatenate([p.hard for p in parts]) if parts else np.empty(0, bool)
     order = np.lexsort((high, low, at))
     return Anchors(at[order], low[order], high[order], hard[order])
@@ -167,7 +177,11 @@ def align(given: Anchors) -> list[Segment]:
         return [_estimate(given, pieces[0][2])]
     found = _tile(given, pieces)
     held = sum(s.anchors for s in found if s.status == "aligned")
-    return found if held > len(given) / 2 else [_none(given, f"{1 - held / len(given):.0%} of the anchors fit no line that holds for long")]
+    return (
+        found
+        if held > len(given) / 2
+        else [_none(given, f"{1 - held / len(given):.0%} of the anchors fit no line that holds for long")]
+    )
 
 
 def _missing(given: Anchors) -> str | None:
@@ -182,7 +196,21 @@ def _missing(given: Anchors) -> str | None:
 
 def _none(given: Anchors, reason: str, violated: float = 0.0) -> Segment:
     first, last = (float(given.at[0]), float(given.at[-1])) if len(given) else (0.0, 0.0)
-    return Segment(-np.inf, np.inf, first, last, first, 0.0, 0.0, np.array([first]), np.array([np.inf]), len(given), violated, "unalignable", reason)
+    return Segment(
+        -np.inf,
+        np.inf,
+        first,
+        last,
+        first,
+        0.0,
+        0.0,
+        np.array([first]),
+        np.array([np.inf]),
+        len(given),
+        violated,
+        "unalignable",
+        reason,
+    )
 
 
 def _closed(given: Anchors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -224,11 +252,20 @@ def _solve(given: Anchors, line: _Line, kept: tuple[Flags, Flags]) -> _Line:
         return line
     # sign·(offset + slope·x) + slack ≥ limit
     matrix = csr_array(
-        (np.concatenate([-signs, -rows, -np.ones(n)]), (np.tile(np.arange(n), 3), np.concatenate([np.zeros(n), np.ones(n), np.arange(n) + 2]).astype(np.int64))), shape=(n, n + 2))  # fmt: skip
+        (
+            np.concatenate([-signs, -rows, -np.ones(n)]),
+            (np.tile(np.arange(n), 3), np.concatenate([np.zeros(n), np.ones(n), np.arange(n) + 2]).astype(np.int64)),
+        ),
+        shape=(n, n + 2),
+    )
     steepest = DRIFT * line.half / MS
     bounds: list[tuple[float | None, float | None]] = [(None, None), (-steepest, steepest), *([(0.0, None)] * n)]
     found = linprog(np.concatenate([[0.0, 0.0], np.ones(n)]), A_ub=matrix, b_ub=-limit, bounds=bounds, method="highs")  # type: ignore[call-overload]  # the stubs know no sparse matrix
-    return line if found.status != 0 or found.x is None else replace(line, offset=float(found.x[0]), slope=float(found.x[1]))
+    return (
+        line
+        if found.status != 0 or found.x is None
+        else replace(line, offset=float(found.x[0]), slope=float(found.x[1]))
+    )
 
 
 def _fit(given: Anchors) -> tuple[_Line, Flags, Flags]:
@@ -327,15 +364,25 @@ def _estimate(given: Anchors, sample: Anchors) -> Segment:
     if not (below.any() and above.any()):
         return _none(given, "the anchors that agree bound one side only", violated)
     x = (sample.at - line.middle) / line.half
-    matrix = np.concatenate([np.column_stack([-np.ones(below.sum()), -x[below]]), np.column_stack([np.ones(above.sum()), x[above]])])
-    limit = np.concatenate([-(sample.low[below] - line.place) / MS, (sample.high[above] - line.place) / MS]) + _TOLERANCE
+    matrix = np.concatenate(
+        [np.column_stack([-np.ones(below.sum()), -x[below]]), np.column_stack([np.ones(above.sum()), x[above]])]
+    )
+    limit = (
+        np.concatenate([-(sample.low[below] - line.place) / MS, (sample.high[above] - line.place) / MS]) + _TOLERANCE
+    )
     steepest = DRIFT * line.half / MS
     knots = np.linspace(-1, 1, KNOTS)
     ends = np.empty((KNOTS, 2))
     corners: list[Floats] = []
     for i, knot in enumerate(knots):
         for side, sign in enumerate((1.0, -1.0)):
-            found = linprog([sign, sign * knot], A_ub=matrix, b_ub=limit, bounds=[(None, None), (-steepest, steepest)], method="highs")
+            found = linprog(
+                [sign, sign * knot],
+                A_ub=matrix,
+                b_ub=limit,
+                bounds=[(None, None), (-steepest, steepest)],
+                method="highs",
+            )
             if found.status != 0 or found.x is None:
                 return _none(given, "the anchors leave the offset open", violated)
             ends[i, side] = found.x[0] + found.x[1] * knot
@@ -350,8 +397,18 @@ def _estimate(given: Anchors, sample: Anchors) -> Segment:
     errors = (errors + close.max(initial=0.0)) * MS
     at = line.middle + knots * line.half
     return Segment(
-        -np.inf, np.inf, float(sample.at[0]), float(sample.at[-1]), line.middle, line.place + float(offset) * MS, float(slope) * MS / line.half, at, errors, len(given), round(violated, 4),
-    )  # fmt: skip
+        -np.inf,
+        np.inf,
+        float(sample.at[0]),
+        float(sample.at[-1]),
+        line.middle,
+        line.place + float(offset) * MS,
+        float(slope) * MS / line.half,
+        at,
+        errors,
+        len(given),
+        round(violated, 4),
+    )
 
 
 def _centre(corners: Floats) -> tuple[float, float]:
@@ -372,7 +429,10 @@ def _tightest(given: Anchors, line: _Line, sample: Anchors, below: Flags, above:
     under, over = line.residuals(given)
     fitted = line.residuals(sample)
     # a better bound moves the line by no more than the sample's own slack
-    room = max(float(np.quantile(-r[k], 0.1)) if k.any() else 0.0 for r, k in zip(fitted, (below, above), strict=True)) + 1.0
+    room = (
+        max(float(np.quantile(-r[k], 0.1)) if k.any() else 0.0 for r, k in zip(fitted, (below, above), strict=True))
+        + 1.0
+    )
     edges = np.linspace(given.at[0], given.at[-1], MOST // 4 + 1)[1:-1]
     bucket = np.searchsorted(edges, given.at, side="right")
     kept = []
@@ -380,12 +440,17 @@ def _tightest(given: Anchors, line: _Line, sample: Anchors, below: Flags, above:
         right = np.flatnonzero(finite & (slack <= room))
         order = right[np.lexsort((-slack[right], bucket[right]))]
         _, first, count = np.unique(bucket[order], return_index=True, return_counts=True)
-        # among very many, some wrong ones are wrong by little and would be the tightest: the second tightest is safe from one
+        # among very many, some wrong ones are wrong by little and would be the tightest: the second tightest is safe
+        # from one
         kept.append(order[first + (count >= 2 * RUN)])
     wrong = np.flatnonzero((under > room) | (over > room))
     share = len(wrong) / max(len(given), 1)
     both = np.unique(np.concatenate(kept))
-    few = wrong[np.unique(np.linspace(0, len(wrong) - 1, min(len(wrong), round(share * len(both)))).astype(np.int64))] if len(wrong) else wrong
+    few = (
+        wrong[np.unique(np.linspace(0, len(wrong) - 1, min(len(wrong), round(share * len(both)))).astype(np.int64))]
+        if len(wrong)
+        else wrong
+    )
     return given.only(np.unique(np.concatenate([both, few])))
 
 
@@ -404,10 +469,29 @@ def beside(found: list[Segment], gaps: list[tuple[float, float]]) -> list[Segmen
     for one, two, (begin, end) in zip(found, found[1:], gaps, strict=False):
         out.append(replace(one, start=out[-1].end if out else -np.inf, end=begin))
         when = np.array([begin, end])
-        both = np.concatenate([one.at(when) - one.error(when), two.at(when) - two.error(when)]), np.concatenate([one.at(when) + one.error(when), two.at(when) + two.error(when)])
+        both = (
+            np.concatenate([one.at(when) - one.error(when), two.at(when) - two.error(when)]),
+            np.concatenate([one.at(when) + one.error(when), two.at(when) + two.error(when)]),
+        )
         if one.status == two.status == "aligned" and end > begin:
             low, high = float(both[0].min()), float(both[1].max())
-            out.append(Segment(begin, end, begin, end, begin, (low + high) / 2, 0.0, when, np.full(2, (high - low) / 2), 0, 0.0, "aligned", SET))
+            out.append(
+                Segment(
+                    begin,
+                    end,
+                    begin,
+                    end,
+                    begin,
+                    (low + high) / 2,
+                    0.0,
+                    when,
+                    np.full(2, (high - low) / 2),
+                    0,
+                    0.0,
+                    "aligned",
+                    SET,
+                )
+            )
     out.append(replace(found[-1], start=out[-1].end, end=np.inf))
     return out
 

@@ -8,7 +8,26 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import anonymize, bundle, causes, closes, customs, definitions, episodes, facts, ingest, link, lookalikes, place, read, redact, resources, rules, schema, scope
+from occorr import (
+    anonymize,
+    bundle,
+    causes,
+    closes,
+    customs,
+    definitions,
+    episodes,
+    facts,
+    ingest,
+    link,
+    lookalikes,
+    place,
+    read,
+    redact,
+    resources,
+    rules,
+    schema,
+    scope,
+)
 from occorr.clocks import align
 from occorr.errors import NothingParsableError
 from occorr.zones import years
@@ -97,14 +116,30 @@ def analyze(
     inputs = bundle.checked(list(read.blobs(given)))
     library = customs.extended(library, facts.texts(inputs))
     redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
-    result = attribute([take(blob, library, redactor, all_lines=all_lines) for blob in inputs], library=library, tz=tz, offsets=offsets, clocks=clocks, redacted=redact_secrets)
+    result = attribute(
+        [take(blob, library, redactor, all_lines=all_lines) for blob in inputs],
+        library=library,
+        tz=tz,
+        offsets=offsets,
+        clocks=clocks,
+        redacted=redact_secrets,
+    )
     return _window(result, since_ns, until_ns, project)
 
 
 def anonymized(result: Analysis, key: bytes | None = None) -> Analysis:
     """The result with addresses and host names replaced by fingerprints that keep joins; `anonymize.frames` says how."""
     told = anonymize.frames({name: getattr(result, name) for name in schema.TABLES}, key)
-    return replace(result, timeline=told["timeline"], closes=told["closes"], evidence=told["evidence"], incidents=told["incidents"], facts=told["facts"], clocks=told["clocks"], sources=told["sources"])
+    return replace(
+        result,
+        timeline=told["timeline"],
+        closes=told["closes"],
+        evidence=told["evidence"],
+        incidents=told["incidents"],
+        facts=told["facts"],
+        clocks=told["clocks"],
+        sources=told["sources"],
+    )
 
 
 def take(blob: read.Blob, library: definitions.Library, redactor: redact.Redactor, *, all_lines: bool = False) -> Taken:
@@ -114,11 +149,30 @@ def take(blob: read.Blob, library: definitions.Library, redactor: redact.Redacto
         events, source = ingest.ingest(blob, library, redactor, all_lines=all_lines)
         return Taken(blob.path, events, (), source)
     lines = bytes(blob.data).count(b"\n") + 1
-    row = {"path": blob.path, "part": "", "format": document[0], "lines_read": lines, "lines_kept": 0, "lines_skipped": lines, "lines_unparsed": 0, "sha256": blob.sha256, "status": blob.status, "message": f"{len(document[1])} facts"}
+    row = {
+        "path": blob.path,
+        "part": "",
+        "format": document[0],
+        "lines_read": lines,
+        "lines_kept": 0,
+        "lines_skipped": lines,
+        "lines_unparsed": 0,
+        "sha256": blob.sha256,
+        "status": blob.status,
+        "message": f"{len(document[1])} facts",
+    }
     return Taken(blob.path, pl.DataFrame(), tuple(document[1]), schema.conform(pl.DataFrame([row]), schema.SOURCES))
 
 
-def attribute(taken: Sequence[Taken], *, library: definitions.Library | None = None, tz: str | None = None, offsets: Mapping[str, tuple[int, int]] | None = None, clocks: Mapping[str, str] | None = None, redacted: bool = True) -> Analysis:
+def attribute(
+    taken: Sequence[Taken],
+    *,
+    library: definitions.Library | None = None,
+    tz: str | None = None,
+    offsets: Mapping[str, tuple[int, int]] | None = None,
+    clocks: Mapping[str, str] | None = None,
+    redacted: bool = True,
+) -> Analysis:
     """From what the inputs gave to verdicts: everything that needs all of them together.
 
     Raises:
@@ -141,9 +195,16 @@ def attribute(taken: Sequence[Taken], *, library: definitions.Library | None = N
     lives = episodes.episodes(events, fact_table)
     judged = causes.judge(rows, lives, events, fact_table, rules.builtin(), scope.placement(events, fact_table))
     return Analysis(
-        timeline=_timeline(events), closes=schema.conform(judged.closes, schema.CLOSES), evidence=judged.evidence, incidents=judged.incidents, facts=fact_table, clocks=clock_table,
-        sources=_sources(table, events), partial=bool(table.get_column("status").is_in(FAILED).any()), redacted=redacted,
-    )  # fmt: skip
+        timeline=_timeline(events),
+        closes=schema.conform(judged.closes, schema.CLOSES),
+        evidence=judged.evidence,
+        incidents=judged.incidents,
+        facts=fact_table,
+        clocks=clock_table,
+        sources=_sources(table, events),
+        partial=bool(table.get_column("status").is_in(FAILED).any()),
+        redacted=redacted,
+    )
 
 
 def _doubled(table: pl.DataFrame, doubled: Mapping[tuple[str, str], Mapping[str, int]]) -> pl.DataFrame:
@@ -162,29 +223,92 @@ def _doubled(table: pl.DataFrame, doubled: Mapping[tuple[str, str], Mapping[str,
 
 def _nothing(table: pl.DataFrame) -> str:
     rows = [f"  {r['path']}: {r['message'] or r['status'] or 'no known format'}" for r in table.to_dicts()]
-    return "No line of a known format was found.\n" + "\n".join(rows or ["  (no input)"]) + "\nGive gateway, CLI or proxy logs, or docker events; 'occorr formats list' shows what is known."
+    return (
+        "No line of a known format was found.\n"
+        + "\n".join(rows or ["  (no input)"])
+        + "\nGive gateway, CLI or proxy logs, or docker events; 'occorr formats list' shows what is known."
+    )
 
 
 def _timeline(events: pl.DataFrame) -> pl.DataFrame:
     """EVENTS: the contract's columns, everything else folded into `attributes`."""
-    extra = sorted(c for c in events.columns if (c in schema.ATTRIBUTES and c not in ("zone_inline", "multiplicity", "observed_zone_inline", "observed_resolution_ns", "zone_slack_ns", "zone_assumed")) or c.startswith("x_") or c in ("also_at", "role", "instance"))
+    extra = sorted(
+        c
+        for c in events.columns
+        if (
+            c in schema.ATTRIBUTES
+            and c
+            not in (
+                "zone_inline",
+                "multiplicity",
+                "observed_zone_inline",
+                "observed_resolution_ns",
+                "zone_slack_ns",
+                "zone_assumed",
+            )
+        )
+        or c.startswith("x_")
+        or c in ("also_at", "role", "instance")
+    )
     used = [c for c in extra if events.get_column(c).is_not_null().any()]
     numbered = events.with_row_index("_row")
     # long form: only what is there costs anything
-    parts = [numbered.filter(pl.col(c).is_not_null()).select("_row", pl.struct(pl.lit(c.removeprefix("x_")).alias("key"), pl.col(c).cast(pl.String).alias("value")).alias("attributes")) for c in used]
-    folded = pl.concat(parts).sort("_row", maintain_order=True).group_by("_row", maintain_order=True).agg("attributes") if parts else pl.DataFrame(schema={"_row": pl.UInt32, "attributes": schema.KEY_VALUES})
-    events = numbered.drop("attributes", strict=False).join(folded, on="_row", how="left", maintain_order="left").drop("_row")
-    named = events.with_columns(pl.coalesce("service_name", "compose_service", pl.col("part").replace("", None)).alias("service_name"), pl.coalesce("compose_service", pl.col("part").replace("", None)).alias("compose_service"))
-    words = {"at_event": "when it happened", "at_start": "when the connection began", "at_end": "when the connection ended", "at_write": "when the line was written", "unknown": "not known"}
+    parts = [
+        numbered.filter(pl.col(c).is_not_null()).select(
+            "_row",
+            pl.struct(pl.lit(c.removeprefix("x_")).alias("key"), pl.col(c).cast(pl.String).alias("value")).alias(
+                "attributes"
+            ),
+        )
+        for c in used
+    ]
+    folded = (
+        pl.concat(parts).sort("_row", maintain_order=True).group_by("_row", maintain_order=True).agg("attributes")
+        if parts
+        else pl.DataFrame(schema={"_row": pl.UInt32, "attributes": schema.KEY_VALUES})
+    )
+    events = (
+        numbered.drop("attributes", strict=False)
+        .join(folded, on="_row", how="left", maintain_order="left")
+        .drop("_row")
+    )
+    named = events.with_columns(
+        pl.coalesce("service_name", "compose_service", pl.col("part").replace("", None)).alias("service_name"),
+        pl.coalesce("compose_service", pl.col("part").replace("", None)).alias("compose_service"),
+    )
+    words = {
+        "at_event": "when it happened",
+        "at_start": "when the connection began",
+        "at_end": "when the connection ended",
+        "at_write": "when the line was written",
+        "unknown": "not known",
+    }
     named = named.with_columns(pl.col("time_semantics").replace(words).alias("timestamp_desc"))
     return schema.conform(named.filter(pl.col("event_name") != "unparsed"), schema.EVENTS)
 
 
 def _sources(table: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """SOURCES with the times and clocks that placing found."""
-    spans = events.filter(pl.col("timestamp").is_not_null()).group_by("log_file_path", "part").agg(pl.col("timestamp").min().alias("_a"), pl.col("timestamp").max().alias("_b"), pl.col("clock_id").drop_nulls().mode().sort().first().alias("_c"))
-    joined = table.join(spans, left_on=["path", "part"], right_on=["log_file_path", "part"], how="left", maintain_order="left")
-    return schema.conform(joined.with_columns(pl.coalesce("first_time", "_a").alias("first_time"), pl.coalesce("last_time", "_b").alias("last_time"), pl.coalesce("clock_id", "_c").alias("clock_id")), schema.SOURCES)
+    spans = (
+        events.filter(pl.col("timestamp").is_not_null())
+        .group_by("log_file_path", "part")
+        .agg(
+            pl.col("timestamp").min().alias("_a"),
+            pl.col("timestamp").max().alias("_b"),
+            pl.col("clock_id").drop_nulls().mode().sort().first().alias("_c"),
+        )
+    )
+    joined = table.join(
+        spans, left_on=["path", "part"], right_on=["log_file_path", "part"], how="left", maintain_order="left"
+    )
+    return schema.conform(
+        joined.with_columns(
+            pl.coalesce("first_time", "_a").alias("first_time"),
+            pl.coalesce("last_time", "_b").alias("last_time"),
+            pl.coalesce("clock_id", "_c").alias("clock_id"),
+        ),
+        schema.SOURCES,
+    )
 
 
 def _window(result: Analysis, since_ns: int | None, until_ns: int | None, project: str | None) -> Analysis:
@@ -201,6 +325,10 @@ def _window(result: Analysis, since_ns: int | None, until_ns: int | None, projec
         keep = keep & (pl.col("compose_project") == project).fill_null(value=False)
     rows = result.closes.filter(keep)
     return replace(
-        result, closes=rows, evidence=result.evidence.filter(pl.col("close_id").is_in(rows.get_column("close_id").to_list())),
-        incidents=result.incidents.filter(pl.col("incident_id").is_in(rows.get_column("incident_id").drop_nulls().to_list())),
-    )  # fmt: skip
+        result,
+        closes=rows,
+        evidence=result.evidence.filter(pl.col("close_id").is_in(rows.get_column("close_id").to_list())),
+        incidents=result.incidents.filter(
+            pl.col("incident_id").is_in(rows.get_column("incident_id").drop_nulls().to_list())
+        ),
+    )

@@ -1,6 +1,7 @@
 """Replaces addresses and host names in result tables by fingerprints, the same for the same name, so that joins keep working.
 
-It runs last: verdicts rest on the real addresses. Loopback and unspecified addresses stay, since they name nobody and often are the finding.
+It runs last: verdicts rest on the real addresses. Loopback and unspecified addresses stay, since they name nobody and
+often are the finding.
 """
 
 from __future__ import annotations
@@ -25,34 +26,66 @@ _MAC: Final = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}(?![\w:
 # Only texts that hold one of these are looked at singly.
 _HINT: Final = r"\d\.\d{1,3}\.\d{1,3}\.\d|::|(?:[0-9A-Fa-f]{1,4}:){4}"
 # Where log lines name hosts: fields, headers, URLs, the registry of an image.
-_FIELD: Final = re.compile(r"(?i)(?<![\w-])(?:host|hostname|origin|server|server_name|upstream|authority|sni|fwd|remote_host|domain)\\?[\"']?\s*[=:]\s*\[?\\?[\"']?(?:\w+://)?([A-Za-z0-9][\w-]*(?:\.[\w-]+)+)")
+_FIELD: Final = re.compile(
+    r"(?i)(?<![\w-])(?:host|hostname|origin|server|server_name|upstream|authority|sni|fwd|remote_host|domain)\\?[\"']?\s*[=:]\s*\[?\\?[\"']?(?:\w+://)?([A-Za-z0-9][\w-]*(?:\.[\w-]+)+)"
+)
 _URL: Final = re.compile(r"\w://(?:[^/@\s\"']*@)?([A-Za-z0-9][\w-]*(?:\.[\w-]+)+)")
 _IMAGE: Final = re.compile(r"^([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::\d+)?/")
 _FILE: Final = re.compile(r"(?i)\.(?:log|gz|zst|json|jsonl|js|ts|mjs|toml|ya?ml|conf|sock|service|txt|html?)$")
 _CONTAINER: Final = re.compile(r"[0-9a-f]{12}$")  # a container is called by its id where nobody names it
-_NOBODY: Final = frozenset({"localhost", "localhost.localdomain", "n/a", "null", "none", "unknown", "host.docker.internal", "gateway.docker.internal"})
+_NOBODY: Final = frozenset(
+    {
+        "localhost",
+        "localhost.localdomain",
+        "n/a",
+        "null",
+        "none",
+        "unknown",
+        "host.docker.internal",
+        "gateway.docker.internal",
+    }
+)
 
 
 def frames(tables: Mapping[str, pl.DataFrame], key: bytes | None = None) -> dict[str, pl.DataFrame]:
     """The tables with every address, host name and shared folder replaced.
 
-    Args:
-        tables: by their name in `schema.TABLES`.
-        key: of the fingerprints, to compare them across results. By default it is drawn from the whole text of the logs, so that
-            only who has the logs could try addresses against a fingerprint.
+    Args: tables: by their name in `schema.TABLES`. key: of the fingerprints, to compare them across results. By default
+    it is drawn from the whole text of the logs, so that only who has the logs could try addresses against a
+    fingerprint.
     """
     secret = key or _key(tables["timeline"])
     texts = {t for frame in tables.values() for t in _texts(frame)}
-    folders = _folders([p for name in ("timeline", "evidence", "facts") for p in tables[name]["log_file_path"].cast(pl.String).unique()] + tables["sources"]["path"].to_list())
+    folders = _folders(
+        [
+            p
+            for name in ("timeline", "evidence", "facts")
+            for p in tables[name]["log_file_path"].cast(pl.String).unique()
+        ]
+        + tables["sources"]["path"].to_list()
+    )
     hosts = _hosts(tables, texts)
-    names = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, sorted(hosts, key=lambda h: (-len(h), h))))})(?![\w-]|\.\w)", re.IGNORECASE) if hosts else None
+    names = (
+        re.compile(
+            rf"(?<![\w.-])(?:{'|'.join(map(re.escape, sorted(hosts, key=lambda h: (-len(h), h))))})(?![\w-]|\.\w)",
+            re.IGNORECASE,
+        )
+        if hosts
+        else None
+    )
     candidates = pl.Series(sorted(texts), dtype=pl.String)
     looked = set(candidates.filter(candidates.str.contains(_HINT)).to_list())
     if hosts:
         looked |= set(candidates.filter(candidates.str.to_lowercase().str.contains_any(sorted(hosts))).to_list())
     new = {}
     for text in looked | set(folders):
-        told = _V4.sub(lambda m: _address(m[0], secret), _V6.sub(lambda m: _address(m[0], secret), _MAC.sub(lambda m: _print("mac", m[0].lower(), secret), folders.get(text, text))))
+        told = _V4.sub(
+            lambda m: _address(m[0], secret),
+            _V6.sub(
+                lambda m: _address(m[0], secret),
+                _MAC.sub(lambda m: _print("mac", m[0].lower(), secret), folders.get(text, text)),
+            ),
+        )
         told = names.sub(lambda m: _print("host", m[0].lower(), secret), told) if names else told
         if told != text:
             new[text] = told
@@ -95,13 +128,32 @@ def _hosts(tables: Mapping[str, pl.DataFrame], texts: Iterable[str]) -> set[str]
     """Every host name that a line names as one, in lower case; a service of Compose is no machine and stays."""
     timeline = tables["timeline"]
     found = {h for h in timeline["host_name"].cast(pl.String).unique() if h}
-    services = {s for c in ("compose_service", "service_name", "compose_project", "container_name") for s in timeline[c].cast(pl.String).unique() if s}
+    services = {
+        s
+        for c in ("compose_service", "service_name", "compose_project", "container_name")
+        for s in timeline[c].cast(pl.String).unique()
+        if s
+    }
     for text in texts:
         if "." in text:
             found.update(_FIELD.findall(text), _URL.findall(text))
-    found |= {v for c in ("server_address", "client_address") for v in timeline[c].cast(pl.String).unique() if v and "." in v}
-    found |= {h for image in timeline["container_image_name"].cast(pl.String).unique() if image for h in _IMAGE.findall(image)}
-    return {h.lower() for h in found if len(h) > 2 and h.lower() not in _NOBODY and h not in services and re.search(r"[A-Za-z]", h) and not _FILE.search(h) and not _CONTAINER.match(h) and not h.startswith(("host-", "ip-"))}
+    found |= {
+        v for c in ("server_address", "client_address") for v in timeline[c].cast(pl.String).unique() if v and "." in v
+    }
+    found |= {
+        h for image in timeline["container_image_name"].cast(pl.String).unique() if image for h in _IMAGE.findall(image)
+    }
+    return {
+        h.lower()
+        for h in found
+        if len(h) > 2
+        and h.lower() not in _NOBODY
+        and h not in services
+        and re.search(r"[A-Za-z]", h)
+        and not _FILE.search(h)
+        and not _CONTAINER.match(h)
+        and not h.startswith(("host-", "ip-"))
+    }
 
 
 def _texts(frame: pl.DataFrame) -> Iterable[str]:

@@ -12,7 +12,8 @@ Layout, in the forms that docker's own commands print:
     files/NAME/…               files from inside a container
     kernel.log                 the kernel's lines about killed processes, with the host's stamps
 
-It is written beside its place and renamed, so that it is there whole or not at all; one that is there is never replaced.
+It is written beside its place and renamed, so that it is there whole or not at all; one that is there is never
+replaced.
 """
 
 from __future__ import annotations
@@ -40,7 +41,15 @@ if TYPE_CHECKING:
 MANIFEST: Final = "manifest.json"
 MARK: Final = "occorr_bundle"
 FORMAT: Final = 1
-_PACKED: Final = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.zst": "zst", ".tzst": "zst", ".tar.xz": "xz", ".tar.bz2": "bz2"}
+_PACKED: Final = {
+    ".tar": "",
+    ".tar.gz": "gz",
+    ".tgz": "gz",
+    ".tar.zst": "zst",
+    ".tzst": "zst",
+    ".tar.xz": "xz",
+    ".tar.bz2": "bz2",
+}
 _LEVEL: Final = 9  # of zstd: about 1/20 of a gateway's log at tens of MB/s
 
 
@@ -76,7 +85,9 @@ class Draft:
 def packing(target: Path) -> str | None:
     """How a target's name asks to be packed: gz, zst, xz, bz2, or an empty string for a plain tar; None for a directory."""
     name = target.name.lower()
-    return next((how for ending, how in sorted(_PACKED.items(), key=lambda p: -len(p[0])) if name.endswith(ending)), None)
+    return next(
+        (how for ending, how in sorted(_PACKED.items(), key=lambda p: -len(p[0])) if name.endswith(ending)), None
+    )
 
 
 def free(target: Path) -> None:
@@ -86,7 +97,10 @@ def free(target: Path) -> None:
         OccorrError: something is there already, or the name asks for a form that bundles do not have.
     """
     if target.suffix.lower() in (".zip", ".gz", ".zst", ".xz", ".bz2", ".7z") and packing(target) is None:
-        raise OccorrError(f"-o {target}: a bundle is a directory or a tar archive; name it {target.stem.removesuffix('.tar')}.tar.zst, or without an ending")
+        raise OccorrError(
+            f"-o {target}: a bundle is a directory or a tar archive; name it"
+            f" {target.stem.removesuffix('.tar')}.tar.zst, or without an ending"
+        )
     if target.exists() and not (target.is_dir() and packing(target) is None and not any(target.iterdir())):
         raise OccorrError(f"-o {target} exists; evidence is never overwritten, so give another name")
 
@@ -107,7 +121,9 @@ def writing(target: Path) -> Iterator[Draft]:
     try:
         yield Draft(place)
     except OSError as error:
-        raise OccorrError(f"-o {target}: cannot be written: {error.strerror or error}; nothing is left there") from error
+        raise OccorrError(
+            f"-o {target}: cannot be written: {error.strerror or error}; nothing is left there"
+        ) from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -117,7 +133,13 @@ def finish(draft: Draft, target: Path, about: dict[str, Any]) -> dict[str, Any]:
     files = []
     for path in sorted(p for p in draft.place.rglob("*") if p.is_file()):
         with path.open("rb") as handle:
-            files.append({"path": path.relative_to(draft.place).as_posix(), "bytes": path.stat().st_size, "sha256": hashlib.file_digest(handle, "sha256").hexdigest()})
+            files.append(
+                {
+                    "path": path.relative_to(draft.place).as_posix(),
+                    "bytes": path.stat().st_size,
+                    "sha256": hashlib.file_digest(handle, "sha256").hexdigest(),
+                }
+            )
     manifest = {MARK: FORMAT, **about, "files": files, "missing": draft.missing}
     draft.write_json(MANIFEST, manifest)
     how = packing(target)
@@ -142,7 +164,9 @@ def finish(draft: Draft, target: Path, about: dict[str, Any]) -> dict[str, Any]:
 def _pack(folder: Path, target: Path, how: str, name: str) -> None:
     with target.open("xb") as raw, contextlib.ExitStack() as stack:
         if how == "zst":
-            out: IO[bytes] = stack.enter_context(zstandard.ZstdCompressor(level=_LEVEL).stream_writer(raw, closefd=False))
+            out: IO[bytes] = stack.enter_context(
+                zstandard.ZstdCompressor(level=_LEVEL).stream_writer(raw, closefd=False)
+            )
             tar = stack.enter_context(tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT))
         else:
             tar = stack.enter_context(tarfile.open(fileobj=raw, mode=f"w|{how}", format=tarfile.PAX_FORMAT))  # type: ignore[call-overload]
@@ -171,9 +195,22 @@ def checked(blobs: Sequence[Blob]) -> list[Blob]:
             path, digest = f"{root}{entry.get('path')}", str(entry.get("sha256"))
             at = by_path.get(path)
             if at is None:
-                out.append(replace(blob, path=path, data=b"", sha256="", status="failed", message="the manifest names this file, and it is not there"))
+                out.append(
+                    replace(
+                        blob,
+                        path=path,
+                        data=b"",
+                        sha256="",
+                        status="failed",
+                        message="the manifest names this file, and it is not there",
+                    )
+                )
             elif out[at].sha256 and out[at].sha256 != digest and out[at].status in ("ok", "partial"):
-                out[at] = replace(out[at], status="partial", message="changed since it was collected: its sha256 is not that of manifest.json")
+                out[at] = replace(
+                    out[at],
+                    status="partial",
+                    message="changed since it was collected: its sha256 is not that of manifest.json",
+                )
     return out
 
 

@@ -1,15 +1,15 @@
 """What people know better: `verdicts.toml` corrects or annotates verdicts, and the original stays beside them.
 
-    [[verdict]]
-    close_id = "e90e0a9f"            # a close by the first characters of its id …
-    cause = "restart.deploy"         # what it really was; leave it out to only say something about the verdict
-    note = "the 05:47 rollout"
+[[verdict]]
+close_id = "e90e0a9f"            # a close by the first characters of its id …
+cause = "restart.deploy"         # what it really was; leave it out to only say something about the verdict
+note = "the 05:47 rollout"
 
-    [[verdict]]
-    from = 2026-11-21T05:40:00Z      # … or all closes of a stretch of time,
-    until = 2026-11-21T05:45:00Z
-    was = "restart"                  # of this cause or family
-    note = "fire drill, announced"
+[[verdict]]
+from = 2026-11-21T05:40:00Z      # … or all closes of a stretch of time,
+until = 2026-11-21T05:45:00Z
+was = "restart"                  # of this cause or family
+note = "fire drill, announced"
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ if TYPE_CHECKING:
 
 NAME: Final = "verdicts.toml"
 SURE: Final = 0.99  # of what a person says: people are wrong too
-_SHAPE: Final[dict[str, Any]] = {"close_id": str, "from": datetime, "until": datetime, "was": str, "cause": str, "note": str}
+_SHAPE: Final[dict[str, Any]] = {
+    "close_id": str,
+    "from": datetime,
+    "until": datetime,
+    "was": str,
+    "cause": str,
+    "note": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +93,30 @@ def load(path: Path) -> tuple[Correction, ...]:
         if "close_id" not in raw and not ("from" in raw and "until" in raw):
             file.wrong("a verdict needs close_id, or from and until", "verdict", index)
         if (cause := raw.get("cause")) is not None and cause not in schema.CAUSE_NAMES:
-            file.wrong(f"cause {cause!r} is not in the vocabulary; {nearest(str(cause), schema.CAUSE_NAMES)}", "verdict", index, "cause")
+            file.wrong(
+                f"cause {cause!r} is not in the vocabulary; {nearest(str(cause), schema.CAUSE_NAMES)}",
+                "verdict",
+                index,
+                "cause",
+            )
         if (was := raw.get("was")) is not None and was not in {*schema.CAUSE_NAMES, *schema.CAUSES}:
-            file.wrong(f"was {was!r} is no cause or family; {nearest(str(was), {*schema.CAUSE_NAMES, *schema.CAUSES})}", "verdict", index, "was")
-        out.append(Correction(raw.get("close_id"), _utc(raw.get("from")), _utc(raw.get("until")), raw.get("was"), raw.get("cause"), str(raw.get("note", "")), f"{path.name}:{file.line_of('verdict', index, '')}"))
+            file.wrong(
+                f"was {was!r} is no cause or family; {nearest(str(was), {*schema.CAUSE_NAMES, *schema.CAUSES})}",
+                "verdict",
+                index,
+                "was",
+            )
+        out.append(
+            Correction(
+                raw.get("close_id"),
+                _utc(raw.get("from")),
+                _utc(raw.get("until")),
+                raw.get("was"),
+                raw.get("cause"),
+                str(raw.get("note", "")),
+                f"{path.name}:{file.line_of('verdict', index, '')}",
+            )
+        )
     if file.problems:
         raise DefinitionError(file.problems)
     return tuple(out)
@@ -117,28 +144,59 @@ def apply(result: Analysis, corrections: Sequence[Correction]) -> Analysis:
             other = hit & (pl.coalesce("original_cause", "cause") != one.cause)
         cause, family = pl.lit(one.cause or ""), pl.lit((one.cause or "").partition(".")[0])
         layer = pl.lit(schema.LAYER_OF_FAMILY.get((one.cause or "").partition(".")[0]), pl.String)
-        closes = closes.with_columns(
-            hit.alias("_hit"), other.alias("_other"),
-        ).with_columns(
-            pl.when("_hit").then(pl.lit(one.note)).otherwise("correction").alias("correction"), pl.when("_other").then(pl.coalesce("original_cause", "cause")).otherwise("original_cause").alias("original_cause"),
-            *(pl.when("_other").then(new).otherwise(name).alias(name) for name, new in (("cause", cause), ("family", family), ("layer", layer), ("runner_up", pl.col("cause")), ("verdict", pl.lit("decisive")), ("probability", pl.lit(SURE)), ("runner_up_probability", pl.lit(1 - SURE)))),
-        ).drop("_hit", "_other")  # fmt: skip
+        closes = (
+            closes.with_columns(
+                hit.alias("_hit"),
+                other.alias("_other"),
+            )
+            .with_columns(
+                pl.when("_hit").then(pl.lit(one.note)).otherwise("correction").alias("correction"),
+                pl.when("_other")
+                .then(pl.coalesce("original_cause", "cause"))
+                .otherwise("original_cause")
+                .alias("original_cause"),
+                *(
+                    pl.when("_other").then(new).otherwise(name).alias(name)
+                    for name, new in (
+                        ("cause", cause),
+                        ("family", family),
+                        ("layer", layer),
+                        ("runner_up", pl.col("cause")),
+                        ("verdict", pl.lit("decisive")),
+                        ("probability", pl.lit(SURE)),
+                        ("runner_up_probability", pl.lit(1 - SURE)),
+                    )
+                ),
+            )
+            .drop("_hit", "_other")
+        )
     return replace(result, closes=closes, incidents=_incidents(result.incidents, closes))
 
 
 def _incidents(incidents: pl.DataFrame, closes: pl.DataFrame) -> pl.DataFrame:
     """Incidents with the cause, probability and note that all their closes share."""
-    own = closes.filter(pl.col("incident_id").is_not_null()).group_by("incident_id").agg(
-        (pl.col("correction").n_unique() == 1).alias("_one"), pl.col("correction").first().alias("_note"), (pl.col("cause").n_unique() == 1).alias("_same"), pl.col("cause").first().alias("_cause"),
-        pl.col("original_cause").is_not_null().any().alias("_changed"), pl.col("probability").mean().round(3).alias("_probability"),
-    )  # fmt: skip
+    own = (
+        closes.filter(pl.col("incident_id").is_not_null())
+        .group_by("incident_id")
+        .agg(
+            (pl.col("correction").n_unique() == 1).alias("_one"),
+            pl.col("correction").first().alias("_note"),
+            (pl.col("cause").n_unique() == 1).alias("_same"),
+            pl.col("cause").first().alias("_cause"),
+            pl.col("original_cause").is_not_null().any().alias("_changed"),
+            pl.col("probability").mean().round(3).alias("_probability"),
+        )
+    )
     rows = incidents.join(own, on="incident_id", how="left", maintain_order="left")
     noted = pl.col("_one").fill_null(value=False) & pl.col("_note").is_not_null()
     changed = noted & pl.col("_same") & pl.col("_changed") & (pl.col("_cause") != pl.col("cause"))
     rows = rows.with_columns(
-        pl.when(noted).then("_note").otherwise("correction").alias("correction"), pl.when(changed).then("cause").otherwise("original_cause").alias("original_cause"), pl.when(changed).then("_cause").otherwise("cause").alias("cause"),
-        pl.when(changed).then(pl.col("_cause").str.extract(r"^([^.]+)", 1)).otherwise("family").alias("family"), pl.when(changed).then("_probability").otherwise("probability").alias("probability"),
-    )  # fmt: skip
+        pl.when(noted).then("_note").otherwise("correction").alias("correction"),
+        pl.when(changed).then("cause").otherwise("original_cause").alias("original_cause"),
+        pl.when(changed).then("_cause").otherwise("cause").alias("cause"),
+        pl.when(changed).then(pl.col("_cause").str.extract(r"^([^.]+)", 1)).otherwise("family").alias("family"),
+        pl.when(changed).then("_probability").otherwise("probability").alias("probability"),
+    )
     return schema.conform(rows, schema.INCIDENTS)
 
 

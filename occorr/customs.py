@@ -1,7 +1,7 @@
 r"""Turns a proxy's own log format (`log_format`, `log-format`, `LogFormat`) into a definition.
 
-Each variable becomes a piece of the regex, bounded by the literal text behind it. What a stamp marks is the proxy's doing:
-nginx writes at the end, HAProxy and Apache stamp the beginning.
+Each variable becomes a piece of the regex, bounded by the literal text behind it. What a stamp marks is the proxy's
+doing: nginx writes at the end, HAProxy and Apache stamp the beginning.
 """
 
 from __future__ import annotations
@@ -56,35 +56,113 @@ _CLF: Final = r"\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d"
 _REQUEST: Final = Variable("*request")
 _V = Variable
 NGINX: Final[Mapping[str, Variable]] = {
-    "remote_addr": _V("client_address"), "remote_port": _V("client_port", "count"), "request": _REQUEST, "request_method": _V("http_request_method"),
-    "request_uri": _V("*uri"), "uri": _V("*uri"), "status": _V("http_response_status_code", pattern=r"\d{3}"), "bytes_sent": _V("http_response_size", pattern=r"\d+"), "body_bytes_sent": _V("http_response_size", pattern=r"\d+"),
-    "request_time": _V("duration_ns", "s", r"[\d.]+"), "http_user_agent": _V("user_agent_original"), "http_x_forwarded_for": _V("forwarded_for"), "http_upgrade": _V("http_upgrade"),
-    "upstream_addr": _V("*upstream_address", pattern=_ITEMS), "upstream_status": _V("*upstream_status", pattern=_ITEMS), "upstream_response_time": _V("*upstream_duration_ns", "s", _ITEMS),
-    "upstream_connect_time": _V(pattern=_ITEMS), "upstream_header_time": _V(pattern=_ITEMS), "upstream_response_length": _V(pattern=_ITEMS), "upstream_bytes_sent": _V(pattern=_ITEMS), "upstream_bytes_received": _V(pattern=_ITEMS),
-    "request_id": _V("request_id"), "connection": _V("connection_serial", pattern=r"\d+"), "http_host": _V("host_header"), "host": _V("host_header"), "request_completion": _V("proxy_flags", pattern="(?:OK|-)?"),
-    "msec": _V("time", pattern=r"\d+\.\d{3}", form="epoch_s", zone="UTC", rank=3), "time_iso8601": _V("time", pattern=r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", form="%Y-%m-%dT%H:%M:%S", rank=2),
+    "remote_addr": _V("client_address"),
+    "remote_port": _V("client_port", "count"),
+    "request": _REQUEST,
+    "request_method": _V("http_request_method"),
+    "request_uri": _V("*uri"),
+    "uri": _V("*uri"),
+    "status": _V("http_response_status_code", pattern=r"\d{3}"),
+    "bytes_sent": _V("http_response_size", pattern=r"\d+"),
+    "body_bytes_sent": _V("http_response_size", pattern=r"\d+"),
+    "request_time": _V("duration_ns", "s", r"[\d.]+"),
+    "http_user_agent": _V("user_agent_original"),
+    "http_x_forwarded_for": _V("forwarded_for"),
+    "http_upgrade": _V("http_upgrade"),
+    "upstream_addr": _V("*upstream_address", pattern=_ITEMS),
+    "upstream_status": _V("*upstream_status", pattern=_ITEMS),
+    "upstream_response_time": _V("*upstream_duration_ns", "s", _ITEMS),
+    "upstream_connect_time": _V(pattern=_ITEMS),
+    "upstream_header_time": _V(pattern=_ITEMS),
+    "upstream_response_length": _V(pattern=_ITEMS),
+    "upstream_bytes_sent": _V(pattern=_ITEMS),
+    "upstream_bytes_received": _V(pattern=_ITEMS),
+    "request_id": _V("request_id"),
+    "connection": _V("connection_serial", pattern=r"\d+"),
+    "http_host": _V("host_header"),
+    "host": _V("host_header"),
+    "request_completion": _V("proxy_flags", pattern="(?:OK|-)?"),
+    "msec": _V("time", pattern=r"\d+\.\d{3}", form="epoch_s", zone="UTC", rank=3),
+    "time_iso8601": _V(
+        "time", pattern=r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", form="%Y-%m-%dT%H:%M:%S", rank=2
+    ),
     "time_local": _V("time", pattern=_CLF + r" [+-]\d{4}", form="%d/%b/%Y:%H:%M:%S", rank=1),
-}  # fmt: skip
+}
 _INT: Final = r"\+?-?\d+"
 HAPROXY: Final[Mapping[str, Variable]] = {
-    "ci": _V("client_address"), "cp": _V("client_port", "count", _INT), "ft": _V("proxy_frontend"), "f": _V("proxy_frontend"), "b": _V("proxy_backend"), "s": _V("upstream_address"), "ST": _V("http_response_status_code", pattern=r"-?\d+"),
-    "B": _V("http_response_size", "count", _INT), "U": _V(pattern=_INT), "ts": _V("proxy_termination", pattern="[-A-Za-z]{2}"), "tsc": _V("proxy_termination", pattern="[-A-Za-z]{4}"), "HM": _V("http_request_method"), "HP": _V("*uri"), "HU": _V("*uri"), "r": _REQUEST,
-    "ID": _V("request_id"), "bp": _V("upstream_port_local", "count", _INT), "si": _V("upstream_address"), "Ta": _V("duration_ns", "ms", _INT, rank=2), "Tt": _V("duration_ns", "ms", _INT, rank=1), "Tq": _V(pattern=_INT), "TR": _V(pattern=_INT), "Tw": _V(pattern=_INT), "Tc": _V(pattern=_INT), "Tr": _V(pattern=_INT),
-    "Td": _V(pattern=_INT), "hr": _V("?", pattern=r"\{[^}]*\}"), "hs": _V("?", pattern=r"\{[^}]*\}"), **{n: _V(pattern=_INT) for n in ("ac", "fc", "bc", "sc", "sq", "bq", "lc", "ms", "pid", "rt")}, "CC": _V(), "CS": _V(), "rc": _V(pattern=_INT),
-    "tr": _V("time", pattern=_CLF + r"\.\d{3}", form="%d/%b/%Y:%H:%M:%S", zone="naive", marks="start", rank=5), "trg": _V("time", pattern=_CLF + r" \+0000", form="%d/%b/%Y:%H:%M:%S", marks="start", rank=3),
-    "trl": _V("time", pattern=_CLF + r" [+-]\d{4}", form="%d/%b/%Y:%H:%M:%S", marks="start", rank=3), "t": _V("time", pattern=_CLF + r"\.\d{3}", form="%d/%b/%Y:%H:%M:%S", zone="naive", marks="start", rank=4),
-    "T": _V("time", pattern=_CLF + r" \+0000", form="%d/%b/%Y:%H:%M:%S", marks="start", rank=2), "Tl": _V("time", pattern=_CLF + r" [+-]\d{4}", form="%d/%b/%Y:%H:%M:%S", marks="start", rank=2), "Ts": _V("time", pattern=r"\d{10}", form="epoch_s", zone="UTC", marks="start", rank=1),
-}  # fmt: skip
+    "ci": _V("client_address"),
+    "cp": _V("client_port", "count", _INT),
+    "ft": _V("proxy_frontend"),
+    "f": _V("proxy_frontend"),
+    "b": _V("proxy_backend"),
+    "s": _V("upstream_address"),
+    "ST": _V("http_response_status_code", pattern=r"-?\d+"),
+    "B": _V("http_response_size", "count", _INT),
+    "U": _V(pattern=_INT),
+    "ts": _V("proxy_termination", pattern="[-A-Za-z]{2}"),
+    "tsc": _V("proxy_termination", pattern="[-A-Za-z]{4}"),
+    "HM": _V("http_request_method"),
+    "HP": _V("*uri"),
+    "HU": _V("*uri"),
+    "r": _REQUEST,
+    "ID": _V("request_id"),
+    "bp": _V("upstream_port_local", "count", _INT),
+    "si": _V("upstream_address"),
+    "Ta": _V("duration_ns", "ms", _INT, rank=2),
+    "Tt": _V("duration_ns", "ms", _INT, rank=1),
+    "Tq": _V(pattern=_INT),
+    "TR": _V(pattern=_INT),
+    "Tw": _V(pattern=_INT),
+    "Tc": _V(pattern=_INT),
+    "Tr": _V(pattern=_INT),
+    "Td": _V(pattern=_INT),
+    "hr": _V("?", pattern=r"\{[^}]*\}"),
+    "hs": _V("?", pattern=r"\{[^}]*\}"),
+    **{n: _V(pattern=_INT) for n in ("ac", "fc", "bc", "sc", "sq", "bq", "lc", "ms", "pid", "rt")},
+    "CC": _V(),
+    "CS": _V(),
+    "rc": _V(pattern=_INT),
+    "tr": _V("time", pattern=_CLF + r"\.\d{3}", form="%d/%b/%Y:%H:%M:%S", zone="naive", marks="start", rank=5),
+    "trg": _V("time", pattern=_CLF + r" \+0000", form="%d/%b/%Y:%H:%M:%S", marks="start", rank=3),
+    "trl": _V("time", pattern=_CLF + r" [+-]\d{4}", form="%d/%b/%Y:%H:%M:%S", marks="start", rank=3),
+    "t": _V("time", pattern=_CLF + r"\.\d{3}", form="%d/%b/%Y:%H:%M:%S", zone="naive", marks="start", rank=4),
+    "T": _V("time", pattern=_CLF + r" \+0000", form="%d/%b/%Y:%H:%M:%S", marks="start", rank=2),
+    "Tl": _V("time", pattern=_CLF + r" [+-]\d{4}", form="%d/%b/%Y:%H:%M:%S", marks="start", rank=2),
+    "Ts": _V("time", pattern=r"\d{10}", form="epoch_s", zone="UTC", marks="start", rank=1),
+}
 APACHE: Final[Mapping[str, Variable]] = {
-    "h": _V("client_address"), "a": _V("client_address"), "remote p": _V("client_port", "count", r"\d+"), "r": _REQUEST, "U": _V("*uri"), "m": _V("http_request_method"), "s": _V("http_response_status_code", pattern=r"\d{3}"),
-    "O": _V("http_response_size", pattern=r"\d+"), "b": _V("http_response_size", pattern=r"(?:\d+|-)"), "B": _V("http_response_size", pattern=r"\d+"), "User-Agent i": _V("user_agent_original"), "X-Forwarded-For i": _V("forwarded_for"), "Host i": _V("host_header"),
-    "Upgrade i": _V("http_upgrade"), "UNIQUE_ID e": _V("request_id"), "X": _V("proxy_flags", pattern="[-X+]"), "D": _V("duration_ns", "us", r"\d+", rank=3), "us T": _V("duration_ns", "us", r"\d+", rank=3), "ms T": _V("duration_ns", "ms", r"\d+", rank=2),
-    "T": _V("duration_ns", "s", r"\d+", rank=1), "s T": _V("duration_ns", "s", r"\d+", rank=1),
-    "t": _V("time", pattern=_CLF + r" [+-]\d{4}", form="%d/%b/%Y:%H:%M:%S", marks="start", rank=1), "sec t": _V("time", pattern=r"\d{10}", form="epoch_s", zone="UTC", marks="start", rank=2), "begin:sec t": _V("time", pattern=r"\d{10}", form="epoch_s", zone="UTC", marks="start", rank=2),
-    "msec t": _V("time", pattern=r"\d{13}", form="epoch_ms", zone="UTC", marks="start", rank=5), "begin:msec t": _V("time", pattern=r"\d{13}", form="epoch_ms", zone="UTC", marks="start", rank=5),
-    "usec t": _V("time", pattern=r"\d{16}", form="epoch_us", zone="UTC", marks="start", rank=6), "begin:usec t": _V("time", pattern=r"\d{16}", form="epoch_us", zone="UTC", marks="start", rank=6),
-    "end:sec t": _V("time", pattern=r"\d{10}", form="epoch_s", zone="UTC", rank=1), "end:msec t": _V("time", pattern=r"\d{13}", form="epoch_ms", zone="UTC", rank=4), "end:usec t": _V("time", pattern=r"\d{16}", form="epoch_us", zone="UTC", rank=4),
-}  # fmt: skip
+    "h": _V("client_address"),
+    "a": _V("client_address"),
+    "remote p": _V("client_port", "count", r"\d+"),
+    "r": _REQUEST,
+    "U": _V("*uri"),
+    "m": _V("http_request_method"),
+    "s": _V("http_response_status_code", pattern=r"\d{3}"),
+    "O": _V("http_response_size", pattern=r"\d+"),
+    "b": _V("http_response_size", pattern=r"(?:\d+|-)"),
+    "B": _V("http_response_size", pattern=r"\d+"),
+    "User-Agent i": _V("user_agent_original"),
+    "X-Forwarded-For i": _V("forwarded_for"),
+    "Host i": _V("host_header"),
+    "Upgrade i": _V("http_upgrade"),
+    "UNIQUE_ID e": _V("request_id"),
+    "X": _V("proxy_flags", pattern="[-X+]"),
+    "D": _V("duration_ns", "us", r"\d+", rank=3),
+    "us T": _V("duration_ns", "us", r"\d+", rank=3),
+    "ms T": _V("duration_ns", "ms", r"\d+", rank=2),
+    "T": _V("duration_ns", "s", r"\d+", rank=1),
+    "s T": _V("duration_ns", "s", r"\d+", rank=1),
+    "t": _V("time", pattern=_CLF + r" [+-]\d{4}", form="%d/%b/%Y:%H:%M:%S", marks="start", rank=1),
+    "sec t": _V("time", pattern=r"\d{10}", form="epoch_s", zone="UTC", marks="start", rank=2),
+    "begin:sec t": _V("time", pattern=r"\d{10}", form="epoch_s", zone="UTC", marks="start", rank=2),
+    "msec t": _V("time", pattern=r"\d{13}", form="epoch_ms", zone="UTC", marks="start", rank=5),
+    "begin:msec t": _V("time", pattern=r"\d{13}", form="epoch_ms", zone="UTC", marks="start", rank=5),
+    "usec t": _V("time", pattern=r"\d{16}", form="epoch_us", zone="UTC", marks="start", rank=6),
+    "begin:usec t": _V("time", pattern=r"\d{16}", form="epoch_us", zone="UTC", marks="start", rank=6),
+    "end:sec t": _V("time", pattern=r"\d{10}", form="epoch_s", zone="UTC", rank=1),
+    "end:msec t": _V("time", pattern=r"\d{13}", form="epoch_ms", zone="UTC", rank=4),
+    "end:usec t": _V("time", pattern=r"\d{16}", form="epoch_us", zone="UTC", rank=4),
+}
 
 
 def from_nginx(text: str) -> str:
@@ -123,7 +201,9 @@ def from_apache(text: str) -> str:
     text = re.sub(r'"\s+[\w-]+\s*$', '"', text) if re.match(r"\s*LogFormat\s", text) else text
     text = _statement(text, r"\s*LogFormat\s+").replace('\\"', '"').replace("\\t", "\t")
     draft = _Draft("Apache httpd access log, own format")
-    for part in re.split(r"(%[<>!,\d]*(?:\{[^}]*\})?\^?[A-Za-z]+?(?![A-Za-z])|%[<>!,\d]*(?:\{[^}]*\})?[A-Za-z]|%%)", text):
+    for part in re.split(
+        r"(%[<>!,\d]*(?:\{[^}]*\})?\^?[A-Za-z]+?(?![A-Za-z])|%[<>!,\d]*(?:\{[^}]*\})?[A-Za-z]|%%)", text
+    ):
         if part == "%%":
             draft.literal("%")
         elif part.startswith("%") and len(part) > 1:
@@ -140,7 +220,12 @@ def from_apache(text: str) -> str:
 
 OWN: Final = "_own"  # ends the names of the formats that configurations declare
 _LAST: Final = 95  # their rank: they come behind what is built in, unless they claim more
-_KNOWN: Final = {("nginx", "combined"): "nginx_access/combined", ("apache", "combined"): "apache/combined", ("apache", "common"): "apache/common", ("apache", "vhost_combined"): "apache/vhost_combined"}
+_KNOWN: Final = {
+    ("nginx", "combined"): "nginx_access/combined",
+    ("apache", "combined"): "apache/combined",
+    ("apache", "common"): "apache/common",
+    ("apache", "vhost_combined"): "apache/vhost_combined",
+}
 
 
 def extended(library: Library, texts: Iterable[str]) -> Library:
@@ -160,13 +245,21 @@ def extended(library: Library, texts: Iterable[str]) -> Library:
         merged = [text for text in made.values() if text]
         if merged:
             name = f"{kind}{OWN}"
-            formats[name] = definitions.parse(_HEAD.format(title=f"{kind}, a log format of the configuration") + "\n".join(merged), name, f"{kind} configuration")
+            formats[name] = definitions.parse(
+                _HEAD.format(title=f"{kind}, a log format of the configuration") + "\n".join(merged),
+                name,
+                f"{kind} configuration",
+            )
         for d in mine:
             parsers = [f"{kind}{OWN}/{_identifier(d.name)}"] if made.get(d.name) else []
-            parsers += [_KNOWN[kind, d.name]] if (kind, d.name) in _KNOWN else []  # declared anew or not, it is whose it is
+            parsers += (
+                [_KNOWN[kind, d.name]] if (kind, d.name) in _KNOWN else []
+            )  # declared anew or not, it is whose it is
             for file in d.files if parsers else ():
                 prefers.setdefault(file, []).extend(parsers)
-    return Library(formats, library.envelopes, {file: tuple(dict.fromkeys(parsers)) for file, parsers in prefers.items()})
+    return Library(
+        formats, library.envelopes, {file: tuple(dict.fromkeys(parsers)) for file, parsers in prefers.items()}
+    )
 
 
 def _own(declared: Declared) -> str:
@@ -177,7 +270,9 @@ def _own(declared: Declared) -> str:
     except OccorrError:
         return ""
     dialect = text[text.index("[[dialect]]") :]
-    return dialect.replace('name = "custom"', f'name = "{_identifier(declared.name)}"').replace("rank = 15", f"rank = {_LAST}")
+    return dialect.replace('name = "custom"', f'name = "{_identifier(declared.name)}"').replace(
+        "rank = 15", f"rank = {_LAST}"
+    )
 
 
 def _identifier(name: str) -> str:
@@ -202,8 +297,14 @@ def _definition(draft: _Draft) -> str:
     """
     variables = [p for p in draft.pieces if isinstance(p, Variable)]
     if not any(v.column for v in variables):
-        raise OccorrError("no variable of this format is known; give the format as it stands in the configuration, in quotes, as '$remote_addr [$time_local] \"$request\" $status'")
-    best = {c: max((v for v in variables if v.column == c), key=lambda v: v.rank) for c in {v.column for v in variables if v.column}}
+        raise OccorrError(
+            "no variable of this format is known; give the format as it stands in the configuration, in quotes, as"
+            " '$remote_addr [$time_local] \"$request\" $status'"
+        )
+    best = {
+        c: max((v for v in variables if v.column == c), key=lambda v: v.rank)
+        for c in {v.column for v in variables if v.column}
+    }
     regex, numbers, splits, used = "", {}, {}, set()
     for index, piece in enumerate(draft.pieces):
         before = draft.pieces[index - 1] if index else ""
@@ -256,7 +357,18 @@ def _any(behind: str) -> str:
 
 def _toml(title: str, regex: str, numbers: Mapping[str, str], splits: Mapping[str, str], time: Variable | None) -> str:
     line = re.sub(r"\(\?P<\w+>", "(?:", regex)
-    out = [f'title = "{title}"', 'source_kind = "proxy"', "keep_all = true", "", "[[dialect]]", 'name = "custom"', "rank = 15", f"line = '''^{line}$'''", f"regex = '''^{regex}$'''", 'null = ["-", "-1", "<NOSRV>", ""]']
+    out = [
+        f'title = "{title}"',
+        'source_kind = "proxy"',
+        "keep_all = true",
+        "",
+        "[[dialect]]",
+        'name = "custom"',
+        "rank = 15",
+        f"line = '''^{line}$'''",
+        f"regex = '''^{regex}$'''",
+        'null = ["-", "-1", "<NOSRV>", ""]',
+    ]
     if splits:
         out.append("split = { " + ", ".join(f'{k} = "{v}"' for k, v in splits.items()) + " }")
     if numbers:

@@ -18,9 +18,26 @@ if TYPE_CHECKING:
 _TYPES: Final[Mapping[str, Any]] = {**schema.working(schema.EVENTS), **schema.working(schema.ATTRIBUTES)}
 # Level words of every format met so far → OpenTelemetry's SeverityNumber.
 SEVERITY: Final = {
-    "trace": 1, "debug": 5, "dbg": 5, "verbose": 5, "info": 9, "inf": 9, "notice": 10, "log": 9, "warn": 13, "warning": 13,
-    "wrn": 13, "alert": 21, "error": 17, "err": 17, "crit": 21, "emerg": 24, "fatal": 21, "panic": 24, "silly": 1,
-}  # fmt: skip
+    "trace": 1,
+    "debug": 5,
+    "dbg": 5,
+    "verbose": 5,
+    "info": 9,
+    "inf": 9,
+    "notice": 10,
+    "log": 9,
+    "warn": 13,
+    "warning": 13,
+    "wrn": 13,
+    "alert": 21,
+    "error": 17,
+    "err": 17,
+    "crit": 21,
+    "emerg": 24,
+    "fatal": 21,
+    "panic": 24,
+    "silly": 1,
+}
 
 
 def literals(words: tuple[str, ...]) -> str:
@@ -51,8 +68,12 @@ def extract(frame: pl.LazyFrame, rule: Extract, column: str) -> pl.LazyFrame:
     late = {name: _pair(pl.col(rule.kv_from), key) for name, key in rule.kv.items()}
     frame = frame.with_columns(_merged(_tidy(late, rule), before))
     # a part of a column replaces it; everything else only fills what is empty
-    frame = frame.with_columns(e.alias(n) for n, e in _tidy({n: _part(verb) for n, verb in rule.split.items()}, rule).items())
-    frame = frame.with_columns(e.alias(n) for n, e in _tidy({n: _filled(t) for n, t in rule.join.items()}, rule).items())
+    frame = frame.with_columns(
+        e.alias(n) for n, e in _tidy({n: _part(verb) for n, verb in rule.split.items()}, rule).items()
+    )
+    frame = frame.with_columns(
+        e.alias(n) for n, e in _tidy({n: _filled(t) for n, t in rule.join.items()}, rule).items()
+    )
     limits = {**dict.fromkeys(rule.once, 1), **dict.fromkeys(rule.twice, 2)}
     if limits:
         more = pl.any_horizontal(source.str.count_matches(literal, literal=True) > n for literal, n in limits.items())
@@ -100,7 +121,7 @@ def _mended(text: pl.Expr) -> pl.Expr:
 def _pair(text: pl.Expr, key: str) -> pl.Expr:
     """The value of `key=value` or `key="quoted value"` in a tail."""
     at = rf"(?:^|\s){re.escape(key)}="
-    quoted = text.str.extract(rf'{at}"((?:[^"\\]|\\.)*)"', 1).str.replace_all(r'\"', '"', literal=True)
+    quoted = text.str.extract(rf'{at}"((?:[^"\\]|\\.)*)"', 1).str.replace_all(r"\"", '"', literal=True)
     return pl.coalesce(quoted, text.str.extract(rf'{at}([^\s"]\S*)', 1))
 
 
@@ -110,30 +131,53 @@ def _number(value: pl.Expr, unit: str) -> pl.Expr:
         return _go_duration(value)
     if unit in ("ns", "count"):
         return value.str.extract(r"^\+?(-?\d+)", 1).cast(pl.Int64, strict=False)
-    return (value.str.extract(r"^\+?(-?[\d.]+)", 1).cast(pl.Float64, strict=False) * UNITS[unit]).round(0).cast(pl.Int64, strict=False)
+    return (
+        (value.str.extract(r"^\+?(-?[\d.]+)", 1).cast(pl.Float64, strict=False) * UNITS[unit])
+        .round(0)
+        .cast(pl.Int64, strict=False)
+    )
 
 
 def _go_duration(value: pl.Expr) -> pl.Expr:
     """Go's `1h2m3.5s`, `802.5ms`, `39µs`, or bare seconds, as ns."""
-    parts = {r"(\d+)h": 3_600e9, r"(\d+)m(?:\d|$)": 60e9, r"([\d.]+)s$": 1e9, r"([\d.]+)ms$": 1e6, r"([\d.]+)[uµ]s$": 1e3, r"(\d+)ns$": 1.0, r"^([\d.]+)$": 1e9}
+    parts = {
+        r"(\d+)h": 3_600e9,
+        r"(\d+)m(?:\d|$)": 60e9,
+        r"([\d.]+)s$": 1e9,
+        r"([\d.]+)ms$": 1e6,
+        r"([\d.]+)[uµ]s$": 1e3,
+        r"(\d+)ns$": 1.0,
+        r"^([\d.]+)$": 1e9,
+    }
     found = [value.str.extract(pattern, 1).cast(pl.Float64, strict=False) * size for pattern, size in parts.items()]
-    return pl.when(pl.any_horizontal(f.is_not_null() for f in found)).then(pl.sum_horizontal(found)).round(0).cast(pl.Int64, strict=False)
+    return (
+        pl.when(pl.any_horizontal(f.is_not_null() for f in found))
+        .then(pl.sum_horizontal(found))
+        .round(0)
+        .cast(pl.Int64, strict=False)
+    )
 
 
 def stamps(time: Time | None) -> list[pl.Expr]:
     """timestamp_raw, its text, digits of its fraction, whether its zone was written, and what it marks."""
     if time is None:
         return [
-            pl.lit(None, schema.TS).alias("timestamp_raw"), pl.lit(None, pl.String).alias("timestamp_text"),
-            pl.lit(None, pl.Int64).alias("_digits"), pl.lit(None, pl.Boolean).alias("zone_inline"),
-            pl.lit("unknown").alias("time_semantics"), pl.lit(None, pl.Int64).alias("time_resolution_ns"),
-        ]  # fmt: skip
+            pl.lit(None, schema.TS).alias("timestamp_raw"),
+            pl.lit(None, pl.String).alias("timestamp_text"),
+            pl.lit(None, pl.Int64).alias("_digits"),
+            pl.lit(None, pl.Boolean).alias("zone_inline"),
+            pl.lit("unknown").alias("time_semantics"),
+            pl.lit(None, pl.Int64).alias("time_resolution_ns"),
+        ]
     instant, digits, known = times.parse(pl.col(time.column), time.format, time.zone)
     return [
-        instant.alias("timestamp_raw"), pl.col(time.column).alias("timestamp_text"), digits.alias("_digits"),
-        known.alias("zone_inline"), pl.lit(MARKS[time.marks]).alias("time_semantics"),
+        instant.alias("timestamp_raw"),
+        pl.col(time.column).alias("timestamp_text"),
+        digits.alias("_digits"),
+        known.alias("zone_inline"),
+        pl.lit(MARKS[time.marks]).alias("time_semantics"),
         pl.lit(time.resolution_ns, pl.Int64).alias("time_resolution_ns"),
-    ]  # fmt: skip
+    ]
 
 
 def decode(lines: pl.DataFrame, dialect: Dialect, definition: Definition) -> pl.DataFrame:
@@ -152,13 +196,17 @@ def decode(lines: pl.DataFrame, dialect: Dialect, definition: Definition) -> pl.
     if "ambiguous_text" in made and dialect.time is not None:
         # a line that can be cut in two ways has no field behind the first cut
         safe = {"text", "ambiguous_text", "client_address", dialect.time.column, dialect.body, *lines.columns}
-        frame = frame.with_columns(pl.when("ambiguous_text").then(None).otherwise(pl.col(c)).alias(c) for c in made if c not in safe)
+        frame = frame.with_columns(
+            pl.when("ambiguous_text").then(None).otherwise(pl.col(c)).alias(c) for c in made if c not in safe
+        )
     body = dialect.body if dialect.body in made else "text"
     frame = frame.with_columns(stamps(dialect.time)).with_columns(pl.col(body).alias("body"))
     if dialect.time is not None and dialect.time.other:
         there, *_ = times.parse(pl.col(dialect.time.other), dialect.time.format, dialect.time.zone)
         lasted = (pl.col("timestamp_raw") - there).dt.total_nanoseconds().abs()
-        frame = frame.with_columns((pl.coalesce("duration_ns", lasted) if "duration_ns" in made else lasted).alias("duration_ns"))
+        frame = frame.with_columns(
+            (pl.coalesce("duration_ns", lasted) if "duration_ns" in made else lasted).alias("duration_ns")
+        )
     base = frame.with_columns(_broken(dialect, set(frame.collect_schema().names())).alias("unparsed_reason")).collect()
     events = [e for e in definition.events if not e.dialects or dialect.name in e.dialects]
     choice = pl.lit(len(events), pl.UInt32)
@@ -204,7 +252,11 @@ def _filled(template: str) -> pl.Expr:
 def _selected(event: Event, base: pl.DataFrame) -> pl.Expr:
     """Whether the line holds one of the event's literals and its column fits the event's regex."""
     text = pl.col("text")
-    test = text.str.contains(event.select[0], literal=True) if len(event.select) == 1 else text.str.contains(literals(event.select))
+    test = (
+        text.str.contains(event.select[0], literal=True)
+        if len(event.select) == 1
+        else text.str.contains(literals(event.select))
+    )
     if event.extract.regex:
         test = test & pl.col(event.column if event.column in base.columns else "body").str.contains(event.extract.regex)
     return test.fill_null(value=False)
@@ -221,7 +273,9 @@ def typed(frame: pl.DataFrame) -> pl.DataFrame:
     frame = frame.select(keep)
     if "severity_text" in frame.columns and "severity_number" not in frame.columns:
         level = pl.col("severity_text").str.to_lowercase()
-        frame = frame.with_columns(level.replace_strict(SEVERITY, default=None, return_dtype=pl.UInt8).alias("severity_number"))
+        frame = frame.with_columns(
+            level.replace_strict(SEVERITY, default=None, return_dtype=pl.UInt8).alias("severity_number")
+        )
     return frame
 
 

@@ -26,7 +26,18 @@ ZONES: Final = ("inline", "UTC", "naive")
 MARKS: Final = {"event": "at_event", "start": "at_start", "end": "at_end", "write": "at_write", "unknown": "unknown"}
 UNITS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "count": 1, "go": 1}
 ENVELOPE_COLUMNS: Final = frozenset(
-    {"rest", "observed", "log_iostream", "compose_service", "container_name", "container_id", "host_name", "process_pid", "systemd_unit", "syslog_program"}
+    {
+        "rest",
+        "observed",
+        "log_iostream",
+        "compose_service",
+        "container_name",
+        "container_id",
+        "host_name",
+        "process_pid",
+        "systemd_unit",
+        "syslog_program",
+    }
 )
 
 
@@ -34,7 +45,8 @@ ENVELOPE_COLUMNS: Final = frozenset(
 class Time:
     """How a stamp is read: the captured group, its strptime core, its zone and which moment it marks.
 
-    `other` names a column that holds the stamp of the connection's other end in the same form; the two give its duration.
+    `other` names a column that holds the stamp of the connection's other end in the same form; the two give its
+    duration.
     """
 
     column: str = "time"
@@ -119,8 +131,8 @@ class Sample:
 class Definition:
     """A format: one file in `parsers/`.
 
-    `ambiguous_with` names formats whose lines look the same; `called` are the words in images, paths and unit names that tell
-    whose lines they are.
+    `ambiguous_with` names formats whose lines look the same; `called` are the words in images, paths and unit names
+    that tell whose lines they are.
     """
 
     name: str
@@ -146,9 +158,10 @@ class Definition:
 class Envelope:
     """A wrapper around lines of any format, such as the stamps of `docker logs -t`.
 
-    It is taken where at least `min_share` of at least `min_lines` lines fit; where several fit as many, the lowest `rank` wins.
-    One that is `doubtful`, since its beginning may be the line's own, is taken only where what is inside is understood better without it.
-    A line that does not match `whole` and holds at least `split_at` bytes goes on in the next line of the same stream.
+    It is taken where at least `min_share` of at least `min_lines` lines fit; where several fit as many, the lowest
+    `rank` wins. One that is `doubtful`, since its beginning may be the line's own, is taken only where what is inside
+    is understood better without it. A line that does not match `whole` and holds at least `split_at` bytes goes on in
+    the next line of the same stream.
     """
 
     name: str
@@ -171,8 +184,8 @@ class Envelope:
 class Library:
     """All definitions that are known, by name.
 
-    `declared` holds the formats that a proxy's configuration among the inputs declares: name of a log (or `*`) → dialects that the
-    configuration has it written in.
+    `declared` holds the formats that a proxy's configuration among the inputs declares: name of a log (or `*`) →
+    dialects that the configuration has it written in.
     """
 
     formats: Mapping[str, Definition]
@@ -195,29 +208,82 @@ class Library:
 
 # --- the shape of a file: table → key → type. One place; the checker and `nearest` read it.
 _EXTRACT: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "regex": str, "json": dict, "json_from": str, "loose": bool, "kv": dict, "kv_from": str, "split": dict, "join": dict,
-    "set": dict, "map": dict, "null": list, "once": list, "twice": list, "number": dict,
-}  # fmt: skip
+    "regex": str,
+    "json": dict,
+    "json_from": str,
+    "loose": bool,
+    "kv": dict,
+    "kv_from": str,
+    "split": dict,
+    "join": dict,
+    "set": dict,
+    "map": dict,
+    "null": list,
+    "once": list,
+    "twice": list,
+    "number": dict,
+}
 _TIME: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "column": str, "format": str, "zone": str, "marks": str, "other": str, "resolution_ns": int,
-}  # fmt: skip
+    "column": str,
+    "format": str,
+    "zone": str,
+    "marks": str,
+    "other": str,
+    "resolution_ns": int,
+}
 _TOP_FORMAT: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "kind": str, "title": str, "source_kind": str, "ambiguous_with": list, "called": list, "keep_all": bool, "dialect": list,
-    "event": list, "sample": list, "refuse": list, "record": dict,
-}  # fmt: skip
+    "kind": str,
+    "title": str,
+    "source_kind": str,
+    "ambiguous_with": list,
+    "called": list,
+    "keep_all": bool,
+    "dialect": list,
+    "event": list,
+    "sample": list,
+    "refuse": list,
+    "record": dict,
+}
 _TOP_ENVELOPE: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "kind": str, "title": str, "line": str, "time": dict, "clock": str, "min_share": (int, float), "min_lines": int, "rank": int, "whole": str, "split_at": int, "doubtful": bool, "sample": list,
-    "refuse": list, **_EXTRACT,
-}  # fmt: skip
+    "kind": str,
+    "title": str,
+    "line": str,
+    "time": dict,
+    "clock": str,
+    "min_share": (int, float),
+    "min_lines": int,
+    "rank": int,
+    "whole": str,
+    "split_at": int,
+    "doubtful": bool,
+    "sample": list,
+    "refuse": list,
+    **_EXTRACT,
+}
 _DIALECT: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "name": str, "line": str, "time": dict, "event": str, "body": str, "rank": int, **_EXTRACT,
-}  # fmt: skip
+    "name": str,
+    "line": str,
+    "time": dict,
+    "event": str,
+    "body": str,
+    "rank": int,
+    **_EXTRACT,
+}
 _EVENT: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "name": str, "select": (str, list), "dialects": list, "column": str, "context": bool, **_EXTRACT,
-}  # fmt: skip
+    "name": str,
+    "select": (str, list),
+    "dialects": list,
+    "column": str,
+    "context": bool,
+    **_EXTRACT,
+}
 _SAMPLE: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "line": str, "dialect": str, "event": str, "expect": dict, "rest": str,
-}  # fmt: skip
+    "line": str,
+    "dialect": str,
+    "event": str,
+    "expect": dict,
+    "rest": str,
+}
 _REFUSE: Final[Mapping[str, type | tuple[type, ...]]] = {"line": str}
 _RECORD: Final[Mapping[str, type | tuple[type, ...]]] = {"start": str, "continue": str}
 _LOOK_AROUND: Final = re.compile(r"\(\?(?:[=!]|<[=!])")
@@ -300,9 +366,23 @@ class _File:
 
 
 _FILLED_LATER: Final = frozenset(
-    {"timestamp", "time_earliest", "time_latest", "event_id", "clock_offset_ns", "clock_error_ns", "clock_status",
-     "attributes", "log_record_original", "log_line", "log_byte_offset", "log_file_path", "parser", "redacted"}
-)  # fmt: skip
+    {
+        "timestamp",
+        "time_earliest",
+        "time_latest",
+        "event_id",
+        "clock_offset_ns",
+        "clock_error_ns",
+        "clock_status",
+        "attributes",
+        "log_record_original",
+        "log_line",
+        "log_byte_offset",
+        "log_file_path",
+        "parser",
+        "redacted",
+    }
+)
 DECODABLE: Final = (frozenset(schema.EVENTS) | frozenset(schema.ATTRIBUTES) | {"time"}) - _FILLED_LATER
 
 
@@ -324,11 +404,15 @@ def _extract(
     if isinstance(given.get("split"), dict):
         for target, rule in given["split"].items():
             if not re.fullmatch(r"(?:first|last):.+ of \w+", str(rule), re.DOTALL):
-                file.wrong(f"split of {target!r} is {rule!r}, expected 'first:SEPARATOR of COLUMN' or 'last:…'", *at, "split")
+                file.wrong(
+                    f"split of {target!r} is {rule!r}, expected 'first:SEPARATOR of COLUMN' or 'last:…'", *at, "split"
+                )
     for target, template in (given.get("join", {}) or {}).items():
         for name in re.findall(r"\{(\w+)\}", str(template)):
             if name not in names and table != "event":  # an event may join what its dialects captured
-                file.wrong(f"join of {target!r} reads {name!r}, which nothing captures; {nearest(name, names)}", *at, "join")
+                file.wrong(
+                    f"join of {target!r} reads {name!r}, which nothing captures; {nearest(name, names)}", *at, "join"
+                )
     for key in ("number", "map"):
         for name in given.get(key, {}):
             if name not in names and name not in valid:
@@ -366,9 +450,16 @@ def _time(file: _File, given: Mapping[str, Any], names: set[str], table: str, in
             file.wrong(f"unknown key {key!r} in time; {nearest(key, _TIME)}", table, index, "time")
     time = Time(**{key: value for key, value in raw.items() if key in _TIME})
     if time.column not in names:
-        file.wrong(f"time reads {time.column!r}, which nothing captures; {nearest(time.column, names)}", table, index, "time")
+        file.wrong(
+            f"time reads {time.column!r}, which nothing captures; {nearest(time.column, names)}", table, index, "time"
+        )
     if time.other and time.other not in names:
-        file.wrong(f"time's other end is {time.other!r}, which nothing captures; {nearest(time.other, names)}", table, index, "time")
+        file.wrong(
+            f"time's other end is {time.other!r}, which nothing captures; {nearest(time.other, names)}",
+            table,
+            index,
+            "time",
+        )
     if time.zone not in ZONES:
         file.wrong(f"zone {time.zone!r} is unknown; {nearest(time.zone, ZONES)}", table, index, "time")
     if time.marks not in MARKS:
@@ -410,9 +501,21 @@ def _envelope(file: _File, data: Mapping[str, Any], name: str) -> Envelope:
     if "rest" not in names:
         file.wrong("an envelope must capture 'rest', the line inside it")
     return Envelope(
-        name, data.get("title", ""), file.path, data.get("line", ""), extract, _time(file, data, names, "", 0),
-        data.get("clock", ""), float(data.get("min_share", 0.5)), int(data.get("min_lines", 1)), int(data.get("rank", 50)), data.get("whole", ""), int(data.get("split_at", 0)), bool(data.get("doubtful", False)), _samples(file, data, set(), set()),
-    )  # fmt: skip
+        name,
+        data.get("title", ""),
+        file.path,
+        data.get("line", ""),
+        extract,
+        _time(file, data, names, "", 0),
+        data.get("clock", ""),
+        float(data.get("min_share", 0.5)),
+        int(data.get("min_lines", 1)),
+        int(data.get("rank", 50)),
+        data.get("whole", ""),
+        int(data.get("split_at", 0)),
+        bool(data.get("doubtful", False)),
+        _samples(file, data, set(), set()),
+    )
 
 
 def _format(file: _File, data: Mapping[str, Any], name: str) -> Definition:
@@ -439,9 +542,17 @@ def _format(file: _File, data: Mapping[str, Any], name: str) -> Definition:
         extract, names = _extract(file, raw, DECODABLE, "dialect", index)
         time = _time(file, raw, names, "dialect", index)
         dialects.append(
-            Dialect(name, raw.get("name", ""), raw.get("line", ""), extract, time, raw.get("event", ""),
-                    raw.get("body", "body"), int(raw.get("rank", 50)))
-        )  # fmt: skip
+            Dialect(
+                name,
+                raw.get("name", ""),
+                raw.get("line", ""),
+                extract,
+                time,
+                raw.get("event", ""),
+                raw.get("body", "body"),
+                int(raw.get("rank", 50)),
+            )
+        )
     known = {d.name for d in dialects}
     events: list[Event] = []
     for index, raw in enumerate(data.get("event", [])):
@@ -456,16 +567,31 @@ def _format(file: _File, data: Mapping[str, Any], name: str) -> Definition:
         select = raw.get("select", ())
         literals = (select,) if isinstance(select, str) else tuple(select)
         events.append(
-            Event(raw.get("name", ""), literals, tuple(raw.get("dialects", ())), raw.get("column", "body"), extract,
-                  bool(raw.get("context", False)))
-        )  # fmt: skip
+            Event(
+                raw.get("name", ""),
+                literals,
+                tuple(raw.get("dialects", ())),
+                raw.get("column", "body"),
+                extract,
+                bool(raw.get("context", False)),
+            )
+        )
     names = {e.name for e in events} | {d.event for d in dialects if d.event}
     names = set() if any("{" in n for n in names) else names  # a templated name may become any name
     return Definition(
-        name, data.get("title", ""), kind, file.path, tuple(data.get("ambiguous_with", ())),
-        tuple(data.get("called", ())), bool(data.get("keep_all", False)), tuple(dialects), tuple(events), _samples(file, data, known, names),
-        record.get("start", ""), record.get("continue", ""),
-    )  # fmt: skip
+        name,
+        data.get("title", ""),
+        kind,
+        file.path,
+        tuple(data.get("ambiguous_with", ())),
+        tuple(data.get("called", ())),
+        bool(data.get("keep_all", False)),
+        tuple(dialects),
+        tuple(events),
+        _samples(file, data, known, names),
+        record.get("start", ""),
+        record.get("continue", ""),
+    )
 
 
 def load(*folders: Path) -> Library:
@@ -496,7 +622,9 @@ def load(*folders: Path) -> Library:
     for definition in formats.values():
         for other in definition.ambiguous_with:
             if other not in formats:
-                problems.append(Problem(definition.path, 1, f"ambiguous_with names {other!r}; {nearest(other, formats)}"))
+                problems.append(
+                    Problem(definition.path, 1, f"ambiguous_with names {other!r}; {nearest(other, formats)}")
+                )
     if problems:
         raise DefinitionError(problems)
     return Library(formats, envelopes)

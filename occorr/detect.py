@@ -21,7 +21,18 @@ NONE: Final = -1
 BEHIND: Final = 90  # dialects of such a rank were declared by a configuration
 MORE: Final = 0.02  # … and come first only if they claim so much more
 FEW: Final = 60  # lines that show what a dialect tells
-TELLING: Final = {"duration_ns": 3, "client_address": 1, "client_port": 1, "upstream_address": 1, "upstream_status": 1, "request_id": 1, "http_upgrade": 1, "connection_serial": 1, "proxy_termination": 2, "http_response_status_code": 1}
+TELLING: Final = {
+    "duration_ns": 3,
+    "client_address": 1,
+    "client_port": 1,
+    "upstream_address": 1,
+    "upstream_status": 1,
+    "request_id": 1,
+    "http_upgrade": 1,
+    "connection_serial": 1,
+    "proxy_termination": 2,
+    "http_response_status_code": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +76,12 @@ def recognise(texts: pl.Series, library: Library, path: str = "") -> Recognition
     dialects = library.dialects
     frame = pl.DataFrame({"text": filled})
     hits = frame.select(pl.col("text").str.contains(d.line).mean().alias(str(i)) for i, d in enumerate(dialects)).row(0)
-    order = sorted((i for i in range(len(dialects)) if hits[i] > 0), key=lambda i: (-hits[i] if hits[i] < 1 else -1.0, dialects[i].rank, dialects[i].parser))
+    order = sorted(
+        (i for i in range(len(dialects)) if hits[i] > 0),
+        key=lambda i: (-hits[i] if hits[i] < 1 else -1.0, dialects[i].rank, dialects[i].parser),
+    )
     # A more general dialect that covers the same lines must not stand before the specific one.
-    order.sort(key=lambda i: (dialects[i].rank if hits[i] >= 0.5 else 100 + dialects[i].rank))
+    order.sort(key=lambda i: dialects[i].rank if hits[i] >= 0.5 else 100 + dialects[i].rank)
     order = _declared(order, hits, dialects, filled, library, path)
     best = order[0] if order else None
     rivals = [hits[i] for i in order if best is not None and dialects[i].definition != dialects[best].definition]
@@ -75,7 +89,9 @@ def recognise(texts: pl.Series, library: Library, path: str = "") -> Recognition
     return Recognition(tuple(dialects[i] for i in order), tuple(float(hits[i]) for i in order), margin)
 
 
-def _declared(order: list[int], hits: Sequence[float], dialects: Sequence[Dialect], texts: pl.Series, library: Library, path: str) -> list[int]:
+def _declared(
+    order: list[int], hits: Sequence[float], dialects: Sequence[Dialect], texts: pl.Series, library: Library, path: str
+) -> list[int]:
     """The order with a format of a configuration in front: where it claims more lines, or as many of a log that is its own and tells more."""
     if not library.declared:
         return order
@@ -85,7 +101,12 @@ def _declared(order: list[int], hits: Sequence[float], dialects: Sequence[Dialec
     most = max((hits[i] for i in rest), default=0.0)
     rival = next((dialects[i] for i in rest if hits[i] >= most), None)
     known = _told(rival, texts, library) if rival is not None else 0
-    first = [i for i in ours if hits[i] > most + MORE or (dialects[i].parser in logs and hits[i] >= most and _told(dialects[i], texts, library) > known)]
+    first = [
+        i
+        for i in ours
+        if hits[i] > most + MORE
+        or (dialects[i].parser in logs and hits[i] >= most and _told(dialects[i], texts, library) > known)
+    ]
     first.sort(key=lambda i: (dialects[i].parser not in logs, -hits[i]))
     return [*first, *(i for i in order if i not in first)]
 
@@ -96,7 +117,9 @@ def _told(dialect: Dialect, texts: pl.Series, library: Library) -> int:
     frame = pl.DataFrame({"text": lines}).with_columns(pl.lit(1).alias("line"), pl.lit(0).alias("offset"))
     rows = decode.decode(frame, dialect, library.formats[dialect.definition])
     fine = int((rows.get_column("_digits") > 0).any()) if "_digits" in rows.columns else 0
-    return 2 * fine + sum(weight for name, weight in TELLING.items() if name in rows.columns and rows.get_column(name).is_not_null().any())
+    return 2 * fine + sum(
+        weight for name, weight in TELLING.items() if name in rows.columns and rows.get_column(name).is_not_null().any()
+    )
 
 
 def assign(lines: pl.DataFrame, dialects: tuple[Dialect, ...], library: Library) -> pl.DataFrame:

@@ -16,7 +16,9 @@ _BEYOND: Final = re.compile("[^\x00-\x7e]+")
 
 def value(column: pl.Expr) -> pl.Expr:
     """A column as JSON text: strings quoted and escaped, numbers and booleans as they are; null stays null."""
-    return pl.when(column.is_not_null()).then(pl.struct(column.alias("v")).struct.json_encode().str.strip_prefix('{"v":').str.strip_suffix("}"))
+    return pl.when(column.is_not_null()).then(
+        pl.struct(column.alias("v")).struct.json_encode().str.strip_prefix('{"v":').str.strip_suffix("}")
+    )
 
 
 def members(**named: pl.Expr) -> pl.Expr:

@@ -1,9 +1,9 @@
 """Speaks to a Docker engine: who is there, what their logs hold, what happened. The only module that knows the SDK.
 
-The SDK finds the engine (DOCKER_HOST, the context of the docker CLI, TLS, SSH) and speaks HTTP; its streams are not used,
-since they end silently when the engine dies, split long lines and cut stamps to seconds. Nothing that leaves this module
-holds a secret that `redact` or `scrub` know: environment values, labels, command lines and log lines come out with
-fingerprints.
+The SDK finds the engine (DOCKER_HOST, the context of the docker CLI, TLS, SSH) and speaks HTTP; its streams are not
+used, since they end silently when the engine dies, split long lines and cut stamps to seconds. Nothing that leaves this
+module holds a secret that `redact` or `scrub` know: environment values, labels, command lines and log lines come out
+with fingerprints.
 
     engine = connect(Redactor(key))
     for container in containers(engine, projects=["claw"]):
@@ -52,7 +52,13 @@ LONGEST: Final = 1 << 20  # bytes; a line longer than this stays in pieces
 UNREADABLE: Final = {"none": "the log driver 'none' keeps nothing"}
 _CONNECT: Final = 10.0  # seconds
 _ANSWER: Final = 60  # seconds for an answer that is no stream
-_BROKEN: Final = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError)  # the last two: a response that was closed while it was read
+_BROKEN: Final = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+    ValueError,
+    AttributeError,
+)  # the last two: a response that was closed while it was read
 _ID: Final = re.compile(r"[0-9a-f]{12,64}")
 T = TypeVar("T")
 
@@ -189,7 +195,9 @@ class Stream(Generic[T]):
         if self.closed:
             return
         self.closed = True
-        with contextlib.suppress(*_BROKEN, DockerException):  # it shuts the socket down, which `response.close` does not
+        with contextlib.suppress(
+            *_BROKEN, DockerException
+        ):  # it shuts the socket down, which `response.close` does not
             CancellableStream(self.items, self.response).close()
         with contextlib.suppress(*_BROKEN, RuntimeError):
             self.response.close()
@@ -214,7 +222,14 @@ def connect(redactor: Redactor, environment: Mapping[str, str] | None = None) ->
         told = api.version()
     except (DockerException, *_BROKEN) as error:
         raise EngineError(_unreachable(address, error)) from error
-    return Engine(api, redactor, address, str(told.get("Version", "")), str(api.api_version), address.startswith(("unix://", "npipe://")))
+    return Engine(
+        api,
+        redactor,
+        address,
+        str(told.get("Version", "")),
+        str(api.api_version),
+        address.startswith(("unix://", "npipe://")),
+    )
 
 
 def _knock(address: str) -> None:
@@ -231,10 +246,16 @@ def _address(environment: Mapping[str, str]) -> str:
     try:
         context = ContextAPI.get_context(name)
     except (DockerException, OSError, ValueError) as error:
-        raise EngineError(f"the docker context {name or 'in use'} cannot be read: {_short(error)}; see 'docker context ls'") from error
+        raise EngineError(
+            f"the docker context {name or 'in use'} cannot be read: {_short(error)}; see 'docker context ls'"
+        ) from error
     if context is None:  # the SDK would silently take the default socket
         raise EngineError(f"DOCKER_CONTEXT={name}: no such context; see 'docker context ls'")
-    return str(context.Host or "unix:///var/run/docker.sock").replace("http+unix://", "unix://").replace("unix:////", "unix:///")
+    return (
+        str(context.Host or "unix:///var/run/docker.sock")
+        .replace("http+unix://", "unix://")
+        .replace("unix:////", "unix:///")
+    )
 
 
 def _unreachable(address: str, error: BaseException) -> str:
@@ -244,15 +265,24 @@ def _unreachable(address: str, error: BaseException) -> str:
         text += f" {type(seen).__name__} {seen}"
         seen = seen.__cause__ or seen.__context__  # type: ignore[assignment]
     if "Permission denied" in text or "PermissionError" in text:
-        return f"no permission for the Docker engine at {address}; run as root, or add yourself to the group docker (sudo usermod -aG docker $USER, then log in again)"
+        return (
+            f"no permission for the Docker engine at {address}; run as root, or add yourself to the group docker (sudo"
+            " usermod -aG docker $USER, then log in again)"
+        )
     if "paramiko" in text:
         return f"the engine at {address} is reached by SSH, which needs paramiko; install it: pip install 'occorr[ssh]'"
     if "too old" in text or "no longer supported" in text:
         return f"the Docker engine at {address} is too old: {_short(error)}"
     if "certificate" in text.lower() or "SSLError" in text or "TLS" in text:
-        return f"no trust between here and the Docker engine at {address}: {_short(error)}; see DOCKER_TLS_VERIFY and DOCKER_CERT_PATH"
+        return (
+            f"no trust between here and the Docker engine at {address}: {_short(error)}; see DOCKER_TLS_VERIFY and"
+            " DOCKER_CERT_PATH"
+        )
     if "FileNotFoundError" in text or "No such file" in text:
-        return f"no Docker engine at {address}: no such socket; is it running? Otherwise set DOCKER_HOST, or see 'docker context ls'"
+        return (
+            f"no Docker engine at {address}: no such socket; is it running? Otherwise set DOCKER_HOST, or see 'docker"
+            " context ls'"
+        )
     if "Connection refused" in text or "ConnectionRefused" in text:
         return f"no Docker engine at {address}: the connection is refused; is it running?"
     return f"no Docker engine at {address}: {_short(error)}"
@@ -278,7 +308,13 @@ def _get(engine: Engine, where: str, *, stream: bool = False, idle: bool = False
         params: of the query; None is left out.
     """
     try:
-        response = engine.api.get(f"{engine.api.base_url}/v{engine.api_version}{where}", params={k: v for k, v in params.items() if v is not None}, stream=stream, headers={"Accept-Encoding": "identity"}, timeout=(_CONNECT, None if idle else _ANSWER))
+        response = engine.api.get(
+            f"{engine.api.base_url}/v{engine.api_version}{where}",
+            params={k: v for k, v in params.items() if v is not None},
+            stream=stream,
+            headers={"Accept-Encoding": "identity"},
+            timeout=(_CONNECT, None if idle else _ANSWER),
+        )
     except _BROKEN as error:
         raise EngineLostError(_unreachable(engine.address, error)) from error
     if response.status_code >= 400:
@@ -295,11 +331,15 @@ def _json(engine: Engine, path: str, **params: Any) -> Any:
     try:
         return _get(engine, path, **params).json()
     except ValueError as error:
-        raise EngineError(f"the engine's answer to {path} is no JSON; is {engine.address} really a Docker engine?") from error
+        raise EngineError(
+            f"the engine's answer to {path} is no JSON; is {engine.address} really a Docker engine?"
+        ) from error
 
 
 # ---------------------------------------------------------------- who is there
-def containers(engine: Engine, projects: Sequence[str] = (), names: Sequence[str] = (), *, missing: str = "raise") -> list[Container]:
+def containers(
+    engine: Engine, projects: Sequence[str] = (), names: Sequence[str] = (), *, missing: str = "raise"
+) -> list[Container]:
     """The containers of Compose projects and those with these names or ids, stopped ones too, in a stable order.
 
     Args:
@@ -321,7 +361,11 @@ def containers(engine: Engine, projects: Sequence[str] = (), names: Sequence[str
             hint = nearest(project, known) if known else "no container here belongs to one"
             raise OccorrError(f"--project {project}: the engine has no container of this Compose project; {hint}")
     for name in names:
-        found = [c for c in listed if c.name == name.lstrip("/") or c.id == name or (_ID.fullmatch(name) and c.id.startswith(name))]
+        found = [
+            c
+            for c in listed
+            if c.name == name.lstrip("/") or c.id == name or (_ID.fullmatch(name) and c.id.startswith(name))
+        ]
         if not found and missing == "raise":
             hint = nearest(name, [c.name for c in listed]) if listed else "it has none at all"
             raise OccorrError(f"--container {name}: the engine has no such container; {hint}")
@@ -337,9 +381,15 @@ def _listed(row: Mapping[str, Any]) -> Container:
     found = row.get("Labels") or {}
     mode = str((row.get("HostConfig") or {}).get("NetworkMode", ""))
     return Container(
-        id=str(row["Id"]), name=_name(row.get("Names") or []), image=str(row.get("Image", "")), state=str(row.get("State", "")), project=str(found.get("com.docker.compose.project", "")),
-        service=str(found.get("com.docker.compose.service", "")), shares=mode.removeprefix("container:") if mode.startswith("container:") else "", networks=tuple(sorted((row.get("NetworkSettings") or {}).get("Networks") or {})),
-    )  # fmt: skip
+        id=str(row["Id"]),
+        name=_name(row.get("Names") or []),
+        image=str(row.get("Image", "")),
+        state=str(row.get("State", "")),
+        project=str(found.get("com.docker.compose.project", "")),
+        service=str(found.get("com.docker.compose.service", "")),
+        shares=mode.removeprefix("container:") if mode.startswith("container:") else "",
+        networks=tuple(sorted((row.get("NetworkSettings") or {}).get("Networks") or {})),
+    )
 
 
 def _name(names: Sequence[str]) -> str:
@@ -365,9 +415,17 @@ def detailed(container: Container, inspected: Mapping[str, Any]) -> Container:
     """The container with what only `inspect` knows: terminal and log driver."""
     config, host = inspected.get("Config") or {}, inspected.get("HostConfig") or {}
     return Container(
-        container.id, str(inspected.get("Name", container.name)).lstrip("/"), str(config.get("Image", container.image)), str((inspected.get("State") or {}).get("Status", container.state)), container.project, container.service,
-        bool(config.get("Tty")), str((host.get("LogConfig") or {}).get("Type", "")), container.shares, container.networks,
-    )  # fmt: skip
+        container.id,
+        str(inspected.get("Name", container.name)).lstrip("/"),
+        str(config.get("Image", container.image)),
+        str((inspected.get("State") or {}).get("Status", container.state)),
+        container.project,
+        container.service,
+        bool(config.get("Tty")),
+        str((host.get("LogConfig") or {}).get("Type", "")),
+        container.shares,
+        container.networks,
+    )
 
 
 def image(engine: Engine, image_id: str) -> dict[str, Any]:
@@ -383,8 +441,30 @@ def network(engine: Engine, name: str) -> dict[str, Any]:
 def about(engine: Engine) -> dict[str, Any]:
     """`docker version` of the server, and what `docker info` says of kernel, log driver, storage and start-up."""
     info = _json(engine, "/info")
-    kept = ("Name", "ServerVersion", "KernelVersion", "OperatingSystem", "OSType", "Architecture", "NCPU", "MemTotal", "LoggingDriver", "CgroupDriver", "CgroupVersion", "LiveRestoreEnabled", "SystemTime", "Warnings")
-    return scrub.inspected({"Server": _json(engine, "/version"), "Info": {k: info[k] for k in kept if k in info}, "ApiVersion": engine.api_version}, engine.redactor)
+    kept = (
+        "Name",
+        "ServerVersion",
+        "KernelVersion",
+        "OperatingSystem",
+        "OSType",
+        "Architecture",
+        "NCPU",
+        "MemTotal",
+        "LoggingDriver",
+        "CgroupDriver",
+        "CgroupVersion",
+        "LiveRestoreEnabled",
+        "SystemTime",
+        "Warnings",
+    )
+    return scrub.inspected(
+        {
+            "Server": _json(engine, "/version"),
+            "Info": {k: info[k] for k in kept if k in info},
+            "ApiVersion": engine.api_version,
+        },
+        engine.redactor,
+    )
 
 
 def now_ns(engine: Engine) -> int:
@@ -393,7 +473,14 @@ def now_ns(engine: Engine) -> int:
 
 
 # ---------------------------------------------------------------- logs
-def logs(engine: Engine, container: Container, *, since_ns: int | None = None, until_ns: int | None = None, follow: bool = False) -> Stream[Line]:
+def logs(
+    engine: Engine,
+    container: Container,
+    *,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    follow: bool = False,
+) -> Stream[Line]:
     """A container's log, both streams, each line whole and with its stamp.
 
     With `follow` it goes on until the container stops; it does not wait for the next start. To go on after a break, ask
@@ -411,7 +498,18 @@ def logs(engine: Engine, container: Container, *, since_ns: int | None = None, u
     """
     if container.log_driver in UNREADABLE:
         raise EngineError(f"{container.name}: {UNREADABLE[container.log_driver]}")
-    response = _get(engine, f"/containers/{container.id}/logs", stream=True, idle=True, stdout=1, stderr=1, timestamps=1, follow=int(follow), since=_seconds(since_ns), until=_seconds(until_ns))
+    response = _get(
+        engine,
+        f"/containers/{container.id}/logs",
+        stream=True,
+        idle=True,
+        stdout=1,
+        stderr=1,
+        timestamps=1,
+        follow=int(follow),
+        since=_seconds(since_ns),
+        until=_seconds(until_ns),
+    )
     pieces = _terminal(_chunks(response)) if container.tty else _frames(_chunks(response))
     return Stream(response, _lines(pieces, engine.redactor))
 
@@ -438,7 +536,9 @@ def _frames(chunks: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
                 break
             payload = bytes(held[at + 8 : at + 8 + size])
             if held[at] == 3:
-                raise EngineError(f"the engine broke off a log: {' '.join(payload.decode('utf-8', 'replace').split())[:200]}")
+                raise EngineError(
+                    f"the engine broke off a log: {' '.join(payload.decode('utf-8', 'replace').split())[:200]}"
+                )
             yield "stderr" if held[at] == 2 else "stdout", payload
             at += 8 + size
         del held[:at]

@@ -25,9 +25,15 @@ if TYPE_CHECKING:
 LIMIT: Final = 8 << 20  # a document larger than this is a log
 _SECRET: Final = re.compile(r"(?i)token|secret|passw|api[_-]?key|credential|cookie|authorization")
 _REFERENCE: Final = re.compile(r"\$\w+|\$\{\w+(?::?[-?+]?)\}")
-MASKED: Final = re.compile(r"(?i)\*{2,}|<[\w -]+>|\[redacted[^\]]*\]|_*(?:openclaw_)?redacted_*|x{4,}")  # whoever collected the document took the secret out
-_PLAIN_ENV: Final = re.compile(r"^(?:TZ|OPENCLAW_(?!.*(?:TOKEN|SECRET|PASSWORD|KEY))\w+|NODE_OPTIONS|NODE_ENV|PORT|HOST|RELEASE)$")
-_PROXY_IMAGE: Final = re.compile(r"(?i)(?:^|[/_-])(nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)")
+MASKED: Final = re.compile(
+    r"(?i)\*{2,}|<[\w -]+>|\[redacted[^\]]*\]|_*(?:openclaw_)?redacted_*|x{4,}"
+)  # whoever collected the document took the secret out
+_PLAIN_ENV: Final = re.compile(
+    r"^(?:TZ|OPENCLAW_(?!.*(?:TOKEN|SECRET|PASSWORD|KEY))\w+|NODE_OPTIONS|NODE_ENV|PORT|HOST|RELEASE)$"
+)
+_PROXY_IMAGE: Final = re.compile(
+    r"(?i)(?:^|[/_-])(nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,11 @@ def proxy_kind(image: str) -> str:
 def _proxy_config(text: str) -> tuple[str, list[Fact]] | None:
     """A proxy's configuration: the timeouts that it declares, and what its logs will not show."""
     kind = configs.kind(text)
-    return (configs.TITLES[kind], [Fact(f"proxy:{kind}", f.key, f.value, f.line) for f in configs.findings(kind, text)]) if kind else None
+    return (
+        (configs.TITLES[kind], [Fact(f"proxy:{kind}", f.key, f.value, f.line) for f in configs.findings(kind, text)])
+        if kind
+        else None
+    )
 
 
 def _from_json(text: str, redactor: Redactor) -> tuple[str, list[Fact]] | None:
@@ -143,15 +153,28 @@ def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[
     image = str(config.get("Image", ""))
     command = " ".join(map(str, [item.get("Path", ""), *(item.get("Args") or [])]))
     simple = {
-        "name": str(item.get("Name", "")).lstrip("/"), "image": image, "image_id": item.get("Image"), "command": command,
-        "hostname": config.get("Hostname"), "compose.project": labels.get("com.docker.compose.project"),
-        "compose.service": labels.get("com.docker.compose.service"), "compose.config_hash": labels.get("com.docker.compose.config-hash"),
-        "state.status": state.get("Status"), "state.started_at": state.get("StartedAt"), "state.finished_at": state.get("FinishedAt"),
-        "state.exit_code": state.get("ExitCode"), "state.oom_killed": str(bool(state.get("OOMKilled"))).lower(),
-        "restart_count": item.get("RestartCount"), "restart_policy": (host.get("RestartPolicy") or {}).get("Name"),
-        "log_max_size": log.get("max-size"), "log_max_file": log.get("max-file"), "network_mode": host.get("NetworkMode"), "memory_limit": host.get("Memory"), "log_driver": (host.get("LogConfig") or {}).get("Type"),
+        "name": str(item.get("Name", "")).lstrip("/"),
+        "image": image,
+        "image_id": item.get("Image"),
+        "command": command,
+        "hostname": config.get("Hostname"),
+        "compose.project": labels.get("com.docker.compose.project"),
+        "compose.service": labels.get("com.docker.compose.service"),
+        "compose.config_hash": labels.get("com.docker.compose.config-hash"),
+        "state.status": state.get("Status"),
+        "state.started_at": state.get("StartedAt"),
+        "state.finished_at": state.get("FinishedAt"),
+        "state.exit_code": state.get("ExitCode"),
+        "state.oom_killed": str(bool(state.get("OOMKilled"))).lower(),
+        "restart_count": item.get("RestartCount"),
+        "restart_policy": (host.get("RestartPolicy") or {}).get("Name"),
+        "log_max_size": log.get("max-size"),
+        "log_max_file": log.get("max-file"),
+        "network_mode": host.get("NetworkMode"),
+        "memory_limit": host.get("Memory"),
+        "log_driver": (host.get("LogConfig") or {}).get("Type"),
         "created": item.get("Created"),
-    }  # fmt: skip
+    }
     for key, value in simple.items():
         if value not in (None, "", "0001-01-01T00:00:00Z"):
             yield Fact(subject, key, redactor.text(str(value)), _line(text, f'"{value}"', at) if at >= 0 else 1)
@@ -163,23 +186,45 @@ def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[
             yield Fact(subject, f"network.{name}.gateway", network["Gateway"], _line(text, network["Gateway"], at))
     for port, bindings in ((item.get("NetworkSettings") or {}).get("Ports") or {}).items():
         for binding in bindings or []:
-            yield Fact(subject, f"port.{port}", f"{binding.get('HostIp', '')}:{binding.get('HostPort', '')}", _line(text, port, at))
+            yield Fact(
+                subject,
+                f"port.{port}",
+                f"{binding.get('HostIp', '')}:{binding.get('HostPort', '')}",
+                _line(text, port, at),
+            )
     for mount in item.get("Mounts") or []:
-        yield Fact(subject, f"mount.{mount.get('Destination', '')}", str(mount.get("Type", "")), _line(text, str(mount.get("Destination")), at))
+        yield Fact(
+            subject,
+            f"mount.{mount.get('Destination', '')}",
+            str(mount.get("Type", "")),
+            _line(text, str(mount.get("Destination")), at),
+        )
     for key, value in _env(config.get("Env") or [], redactor):
         yield Fact(subject, key, value, _line(text, key.removeprefix("env."), at))
     if health := config.get("Healthcheck"):
-        yield Fact(subject, "healthcheck.test", redactor.text(" ".join(map(str, health.get("Test") or ["inherited"]))), _line(text, '"Healthcheck"', at))
+        yield Fact(
+            subject,
+            "healthcheck.test",
+            redactor.text(" ".join(map(str, health.get("Test") or ["inherited"]))),
+            _line(text, '"Healthcheck"', at),
+        )
         for key in ("Interval", "Timeout", "StartPeriod", "Retries"):
             if health.get(key):
                 yield Fact(subject, f"healthcheck.{key.lower()}", str(health[key]), _line(text, '"Healthcheck"', at))
     if health := state.get("Health"):
         yield Fact(subject, "state.health", str(health.get("Status", "")), _line(text, '"Health"', at))
-        yield Fact(subject, "health.failing_streak", str(health.get("FailingStreak", 0)), _line(text, '"FailingStreak"', at))
+        yield Fact(
+            subject, "health.failing_streak", str(health.get("FailingStreak", 0)), _line(text, '"FailingStreak"', at)
+        )
         for entry in health.get("Log") or []:
             if entry.get("ExitCode"):
                 shown = " ".join(str(entry.get("Output", "")).split())[:200]
-                yield Fact(subject, "health.failed", redactor.text(f"{entry.get('Start')} exit {entry['ExitCode']}: {shown}"), _line(text, str(entry.get("Start")), at))
+                yield Fact(
+                    subject,
+                    "health.failed",
+                    redactor.text(f"{entry.get('Start')} exit {entry['ExitCode']}: {shown}"),
+                    _line(text, str(entry.get("Start")), at),
+                )
     if match := _PROXY_IMAGE.search(f"{image} ") or _PROXY_IMAGE.search(f" {command.split(' ')[0]}"):
         yield Fact(subject, "role", f"proxy.{match[1].lower()}", _line(text, image, at))
     if re.search(r"(?i)openclaw|clawdbot|moltbot", f"{image} {command}") and "gateway" in command:
@@ -189,7 +234,12 @@ def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[
 def _image(item: dict[str, Any], text: str) -> Iterator[Fact]:
     """An image of `docker image inspect`; the subject is `image:<id>`."""
     subject, at = f"image:{item.get('Id', '')}", text.find(str(item.get("Id", "")))
-    found = {"digest": item.get("RepoDigests") or [], "tag": item.get("RepoTags") or [], "created": [item.get("Created")], "version": [((item.get("Config") or {}).get("Labels") or {}).get("org.opencontainers.image.version")]}
+    found = {
+        "digest": item.get("RepoDigests") or [],
+        "tag": item.get("RepoTags") or [],
+        "created": [item.get("Created")],
+        "version": [((item.get("Config") or {}).get("Labels") or {}).get("org.opencontainers.image.version")],
+    }
     for key, values in found.items():
         for value in values:
             if value:
@@ -200,9 +250,15 @@ def _engine(data: dict[str, Any], text: str) -> Iterator[Fact]:
     """`docker version`, with what `docker info` says beside it; the subject is `engine`."""
     server, info = data["Server"], data.get("Info") or {}
     found = {
-        "version": server.get("Version"), "api_version": server.get("ApiVersion"), "kernel": server.get("KernelVersion"), "os": info.get("OperatingSystem"), "log_driver": info.get("LoggingDriver"), "memory": info.get("MemTotal"),
-        "cgroup_version": info.get("CgroupVersion"), "live_restore": info.get("LiveRestoreEnabled"),
-    }  # fmt: skip
+        "version": server.get("Version"),
+        "api_version": server.get("ApiVersion"),
+        "kernel": server.get("KernelVersion"),
+        "os": info.get("OperatingSystem"),
+        "log_driver": info.get("LoggingDriver"),
+        "memory": info.get("MemTotal"),
+        "cgroup_version": info.get("CgroupVersion"),
+        "live_restore": info.get("LiveRestoreEnabled"),
+    }
     for key, value in found.items():
         if value not in (None, ""):
             yield Fact("engine", key, str(value), _line(text, json.dumps(value)))
@@ -211,7 +267,10 @@ def _engine(data: dict[str, Any], text: str) -> Iterator[Fact]:
 def _bundle(found: dict[str, Any], text: str) -> Iterator[Fact]:
     """A bundle's manifest: from when to when its events reach, and what could not be had."""
     events, collected = found.get("events") or {}, found.get("collected") or {}
-    for key, value in (("events.covered_from", events.get("covered_from")), ("events.covered_to", events.get("covered_to"))):
+    for key, value in (
+        ("events.covered_from", events.get("covered_from")),
+        ("events.covered_to", events.get("covered_to")),
+    ):
         if value:
             yield Fact("engine", key, str(value), _line(text, str(value)))
     for key in ("from", "to"):
@@ -221,7 +280,12 @@ def _bundle(found: dict[str, Any], text: str) -> Iterator[Fact]:
         for path in row.get("paths") or []:
             yield Fact(f"container:{row.get('id')}", "log", str(path), _line(text, json.dumps(path)))
     for row in found.get("missing") or []:
-        yield Fact("bundle", "missing", f"{row.get('what')}: {row.get('why')}", _line(text, json.dumps(row.get("what"), ensure_ascii=False)))
+        yield Fact(
+            "bundle",
+            "missing",
+            f"{row.get('what')}: {row.get('why')}",
+            _line(text, json.dumps(row.get("what"), ensure_ascii=False)),
+        )
 
 
 def _ps(text: str, redactor: Redactor) -> Iterator[Fact]:
@@ -237,12 +301,22 @@ def _ps(text: str, redactor: Redactor) -> Iterator[Fact]:
         if not re.fullmatch(r"[0-9a-f]{12,64}", ident):
             continue
         subject = f"container:{ident}"
-        for title, key in (("NAMES", "name"), ("IMAGE", "image"), ("COMMAND", "command"), ("STATUS", "state.text"), ("PORTS", "ports")):
+        for title, key in (
+            ("NAMES", "name"),
+            ("IMAGE", "image"),
+            ("COMMAND", "command"),
+            ("STATUS", "state.text"),
+            ("PORTS", "ports"),
+        ):
             if row.get(title):
                 yield Fact(subject, key, redactor.text(row[title]), number)
         status = row.get("STATUS", "")
         if match := re.match(r"(Up|Exited|Restarting|Created|Paused|Dead|Removal)", status):
-            state = {"Up": "paused" if "(Paused)" in status else "running", "Exited": "exited", "Removal": "removing"}.get(match[1], match[1].lower())
+            state = {
+                "Up": "paused" if "(Paused)" in status else "running",
+                "Exited": "exited",
+                "Removal": "removing",
+            }.get(match[1], match[1].lower())
             yield Fact(subject, "state.status", state, number)
         if match := re.match(r"(?:Exited|Restarting) \((\d+)\)", status):
             yield Fact(subject, "state.exit_code", match[1], number)
@@ -278,15 +352,34 @@ def _compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fa
         for key, value in _env(pairs, redactor):
             yield Fact(subject, key, value, _line(text, key.removeprefix("env."), at))
         for port in service.get("ports") or []:
-            yield Fact(subject, "port", str(port if not isinstance(port, dict) else f"{port.get('published')}:{port.get('target')}"), _line(text, "ports:", at))
+            yield Fact(
+                subject,
+                "port",
+                str(port if not isinstance(port, dict) else f"{port.get('published')}:{port.get('target')}"),
+                _line(text, "ports:", at),
+            )
         for volume in service.get("volumes") or []:
-            target = volume.get("target") if isinstance(volume, dict) else (str(volume).split(":")[1] if ":" in str(volume) else volume)
-            yield Fact(subject, f"mount.{target}", "bind" if str(volume).startswith((".", "/")) else "volume", _line(text, str(target), at))
+            target = (
+                volume.get("target")
+                if isinstance(volume, dict)
+                else (str(volume).split(":")[1] if ":" in str(volume) else volume)
+            )
+            yield Fact(
+                subject,
+                f"mount.{target}",
+                "bind" if str(volume).startswith((".", "/")) else "volume",
+                _line(text, str(target), at),
+            )
         networks = service.get("networks")
         if isinstance(networks, dict):
             for network, settings in networks.items():
                 if isinstance(settings, dict) and settings.get("ipv4_address"):
-                    yield Fact(subject, f"network.{network}.address", settings["ipv4_address"], _line(text, settings["ipv4_address"], at))
+                    yield Fact(
+                        subject,
+                        f"network.{network}.address",
+                        settings["ipv4_address"],
+                        _line(text, settings["ipv4_address"], at),
+                    )
         for key, value in (service.get("healthcheck") or {}).items():
             command = " ".join(map(str, value)) if isinstance(value, list) else str(value)
             yield Fact(subject, f"healthcheck.{key}", redactor.text(command), _line(text, "healthcheck:", at))
@@ -300,7 +393,11 @@ def _compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fa
 
 def _gateway_config(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fact]:
     """`openclaw.json`; the subject is `gateway`."""
-    stack: list[tuple[str, Any]] = [("gateway", data["gateway"]), ("logging", data.get("logging")), ("meta", data.get("meta"))]
+    stack: list[tuple[str, Any]] = [
+        ("gateway", data["gateway"]),
+        ("logging", data.get("logging")),
+        ("meta", data.get("meta")),
+    ]
     while stack:
         key, value = stack.pop()
         if isinstance(value, dict):

@@ -1,9 +1,10 @@
 """Follows an engine into a record: its events, the logs of the containers in scope, and what inspect says of them.
 
 Each log has a thread of its own, so have the events: whoever reads slowly loses events without a word. All of them only
-append to the record, which is on disk; nobody who judges or prints can hold them up. When the engine breaks off, each goes
-on from its last stamp, and what comes twice is dropped. What an engine that restarted has forgotten is a gap: it is bounded,
-noted, and what inspect still knows of it (starts, deaths, exit codes, OOM) is written down as events that say so.
+append to the record, which is on disk; nobody who judges or prints can hold them up. When the engine breaks off, each
+goes on from its last stamp, and what comes twice is dropped. What an engine that restarted has forgotten is a gap: it
+is bounded, noted, and what inspect still knows of it (starts, deaths, exit codes, OOM) is written down as events that
+say so.
 """
 
 from __future__ import annotations
@@ -34,10 +35,20 @@ NOTES: Final = "record.notes.jsonl"
 AGAIN: Final = SECOND  # so much of a log is read again after a break: stamps of its two streams are not quite in order
 LEAST: Final = 2_000  # lines that are remembered for that, however old: an engine repeats some hundred where it turns its file over (20.10)
 REMEMBERED: Final = 50_000  # … and at most
-PATIENCE: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between attempts to reach an engine that is gone; the last one repeats
-SETTLED: Final = 0.7  # seconds after a new connection until its kept events have come (a death is told up to 0.23 s late)
+PATIENCE: Final = (
+    0.1,
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+)  # seconds between attempts to reach an engine that is gone; the last one repeats
+SETTLED: Final = (
+    0.7  # seconds after a new connection until its kept events have come (a death is told up to 0.23 s late)
+)
 ROUND: Final = 3.0  # seconds between looks at which containers there are
-CHANGES: Final = frozenset({"create", "start", "die", "oom", "health_status", "rename", "update", "pause", "unpause", "restart"})
+CHANGES: Final = frozenset(
+    {"create", "start", "die", "oom", "health_status", "rename", "update", "pause", "unpause", "restart"}
+)
 _FINGERPRINT: Final = re.compile(r"fp:[0-9a-f]+")
 SIGNALLED: Final = (0, 137, 143)  # exit codes behind which a signal may stand
 MANIFEST: Final = "manifest.json"
@@ -54,7 +65,12 @@ class Scope:
     def holds(self, ident: str, name: str, project: str) -> bool:
         """Whether a container is followed."""
         everything = not self.projects and not self.names
-        return everything or project in self.projects or name in self.names or any(len(n) >= 12 and ident.startswith(n) for n in self.names)
+        return (
+            everything
+            or project in self.projects
+            or name in self.names
+            or any(len(n) >= 12 and ident.startswith(n) for n in self.names)
+        )
 
 
 @dataclass(slots=True)
@@ -93,7 +109,9 @@ class Follower:
         since_ns: from when on logs and kept events are read; a record that goes on is continued from its last line.
     """
 
-    def __init__(self, connect: Callable[[], Engine], scope: Scope, record: Record, now_ns: Callable[[], int], since_ns: int) -> None:
+    def __init__(
+        self, connect: Callable[[], Engine], scope: Scope, record: Record, now_ns: Callable[[], int], since_ns: int
+    ) -> None:
         self.scope, self.record, self._connect, self._now_ns, self._since_ns = scope, record, connect, now_ns, since_ns
         self.connected = False
         self.skew_ns = 0  # the engine's clock minus this machine's
@@ -111,8 +129,14 @@ class Follower:
         self._numbers = (record.source(EVENTS, "events"), record.source(NOTES, "note"))
         for text, time_ns in record.tail(EVENTS, engines.KEPT).select("raw", "time_ns").rows():
             self._recent.append((time_ns, _which(json.loads(text))))
-        stops = [time_ns for text, time_ns in record.tail(NOTES, 10).select("raw", "time_ns").rows() if json.loads(text)["type"] == "stopped"]
-        self._stopped_ns = max([*stops, *(time_ns for time_ns, _ in self._recent)], default=0)  # when an earlier watch left this record
+        stops = [
+            time_ns
+            for text, time_ns in record.tail(NOTES, 10).select("raw", "time_ns").rows()
+            if json.loads(text)["type"] == "stopped"
+        ]
+        self._stopped_ns = max(
+            [*stops, *(time_ns for time_ns, _ in self._recent)], default=0
+        )  # when an earlier watch left this record
 
     # ------------------------------------------------------------ from outside
     def start(self) -> Engine:
@@ -125,7 +149,11 @@ class Follower:
         found = engines.containers(engine, self.scope.projects, self.scope.names)
         self._arrived(engine)
         kept = self.record.tail(MANIFEST, 1)
-        self._manifest = json.loads(kept.item(0, "raw")) if kept.height else {"occorr_bundle": 1, "events": {"covered_from": stamp(self._now())}, "missing": []}
+        self._manifest = (
+            json.loads(kept.item(0, "raw"))
+            if kept.height
+            else {"occorr_bundle": 1, "events": {"covered_from": stamp(self._now())}, "missing": []}
+        )
         self._document(MANIFEST, self._manifest)
         for container in found:
             self._known.add(container.id)
@@ -153,7 +181,10 @@ class Follower:
     def followed(self) -> list[dict[str, str]]:
         """The containers whose logs are read or will be."""
         found = [log.container for log in list(self._logs.values()) if not log.gone]
-        return [{"container": c.name, "id": c.id[:12], "project": c.project, "service": c.service, "state": c.state} for c in sorted(found, key=lambda c: (c.project, c.name))]
+        return [
+            {"container": c.name, "id": c.id[:12], "project": c.project, "service": c.service, "state": c.state}
+            for c in sorted(found, key=lambda c: (c.project, c.name))
+        ]
 
     def _run(self, name: str, target: Callable[..., None], *args: Any) -> None:
         thread = threading.Thread(target=target, args=args, name=f"occorr {name}", daemon=True)
@@ -171,7 +202,13 @@ class Follower:
 
     def note(self, kind: str, **told: Any) -> None:
         """Writes down something about the record itself."""
-        self.record.append(self._numbers[1], "", stamp(self._now()), json.dumps({"type": kind, **told}, ensure_ascii=False), urgent=True)
+        self.record.append(
+            self._numbers[1],
+            "",
+            stamp(self._now()),
+            json.dumps({"type": kind, **told}, ensure_ascii=False),
+            urgent=True,
+        )
 
     # ------------------------------------------------------------ events
     def _follow_events(self) -> None:
@@ -254,10 +291,21 @@ class Follower:
                 return
             local = engine.local  # a local socket breaks at once; a network may have been gone for longer
             begin = lost_at if local else last_ns
-            found = [text for ident in sorted(self._known) for text in self._missed(engine, ident, begin - SECOND, back_at)]
-            self._manifest["missing"].append({"what": f"events from {stamp(begin)} to {stamp(back_at)}", "why": why, "asked": False})
+            found = [
+                text for ident in sorted(self._known) for text in self._missed(engine, ident, begin - SECOND, back_at)
+            ]
+            self._manifest["missing"].append(
+                {"what": f"events from {stamp(begin)} to {stamp(back_at)}", "why": why, "asked": False}
+            )
             self._document(MANIFEST, self._manifest)
-            self.note("gap", begin=stamp(begin), end=stamp(back_at), seconds=round((back_at - begin) / SECOND, 3), reason=why, reconciled=found)
+            self.note(
+                "gap",
+                begin=stamp(begin),
+                end=stamp(back_at),
+                seconds=round((back_at - begin) / SECOND, 3),
+                reason=why,
+                reconciled=found,
+            )
 
     def _missed(self, engine: Engine, ident: str, begin: int, end: int) -> list[str]:
         """Starts and deaths of a container that no event told, written down as events; in words too."""
@@ -273,7 +321,9 @@ class Follower:
                 return [f"{name}: is gone; it was removed between {stamp(begin)} and {stamp(end)}"]
             return []
         state, out = told.get("State") or {}, []
-        ended, started = (stamp_ns(state[k]) if state.get(k) not in (None, "", ENDED) else 0 for k in ("FinishedAt", "StartedAt"))
+        ended, started = (
+            stamp_ns(state[k]) if state.get(k) not in (None, "", ENDED) else 0 for k in ("FinishedAt", "StartedAt")
+        )
         again = int(told.get("RestartCount") or 0) - life.restarts
         if ended > life.ended and ended >= begin:
             life.ended = ended
@@ -282,7 +332,11 @@ class Follower:
             # what a signal ended may have been ended by the engine itself as it came back: who sent it nobody told
             known = started < ended and state.get("ExitCode") not in SIGNALLED
             self._invent(told, ident, "die", ended, exitCode=str(state.get("ExitCode", "")) if known else "")
-            out.append(f"{name}: died at {state['FinishedAt']}" + (f", exit code {state.get('ExitCode')}" if started < ended else "") + (", OOM killed" if state.get("OOMKilled") else ""))
+            out.append(
+                f"{name}: died at {state['FinishedAt']}"
+                + (f", exit code {state.get('ExitCode')}" if started < ended else "")
+                + (", OOM killed" if state.get("OOMKilled") else "")
+            )
         if started > life.started and started >= begin:
             life.started = started
             self._invent(told, ident, "start", started)
@@ -294,10 +348,33 @@ class Follower:
 
     def _invent(self, told: Mapping[str, Any], ident: str, action: str, time_ns: int, **more: str) -> None:
         """Writes down an event that inspect shows and nobody told; its scope says so."""
-        labels = {k: v for k, v in ((told.get("Config") or {}).get("Labels") or {}).items() if k.startswith("com.docker.compose.")}
-        attributes = {**labels, **{k: v for k, v in more.items() if v}, "image": str((told.get("Config") or {}).get("Image", "")), "name": str(told.get("Name", "")).lstrip("/"), "occorr.source": "docker inspect"}
-        wire = {"Type": "container", "Action": action, "Actor": {"ID": ident, "Attributes": attributes}, "scope": "reconciled", "time": time_ns // SECOND, "timeNano": time_ns}
-        self.record.append(self._numbers[0], "", stamp(time_ns), json.dumps(wire, ensure_ascii=False, separators=(",", ":")), urgent=True)
+        labels = {
+            k: v
+            for k, v in ((told.get("Config") or {}).get("Labels") or {}).items()
+            if k.startswith("com.docker.compose.")
+        }
+        attributes = {
+            **labels,
+            **{k: v for k, v in more.items() if v},
+            "image": str((told.get("Config") or {}).get("Image", "")),
+            "name": str(told.get("Name", "")).lstrip("/"),
+            "occorr.source": "docker inspect",
+        }
+        wire = {
+            "Type": "container",
+            "Action": action,
+            "Actor": {"ID": ident, "Attributes": attributes},
+            "scope": "reconciled",
+            "time": time_ns // SECOND,
+            "timeNano": time_ns,
+        }
+        self.record.append(
+            self._numbers[0],
+            "",
+            stamp(time_ns),
+            json.dumps(wire, ensure_ascii=False, separators=(",", ":")),
+            urgent=True,
+        )
 
     # ------------------------------------------------------------ containers and their logs
     def _follow_containers(self) -> None:
@@ -340,21 +417,44 @@ class Follower:
                 self._logs[ident].gone = True
                 self._logs[ident].kick.set()
             return
-        labels, mode = (told.get("Config") or {}).get("Labels") or {}, str((told.get("HostConfig") or {}).get("NetworkMode", ""))
+        labels, mode = (
+            (told.get("Config") or {}).get("Labels") or {},
+            str((told.get("HostConfig") or {}).get("NetworkMode", "")),
+        )
         bare = engines.Container(
-            ident, str(told.get("Name", "")).lstrip("/"), "", "", str(labels.get("com.docker.compose.project", "")), str(labels.get("com.docker.compose.service", "")),
-            shares=mode.removeprefix("container:") if mode.startswith("container:") else "", networks=tuple((told.get("NetworkSettings") or {}).get("Networks") or {}),
-        )  # fmt: skip
+            ident,
+            str(told.get("Name", "")).lstrip("/"),
+            "",
+            "",
+            str(labels.get("com.docker.compose.project", "")),
+            str(labels.get("com.docker.compose.service", "")),
+            shares=mode.removeprefix("container:") if mode.startswith("container:") else "",
+            networks=tuple((told.get("NetworkSettings") or {}).get("Networks") or {}),
+        )
         container = engines.detailed(bare, told)
         self._document(f"inspect/{container.name}-{ident[:12]}.json", [told])
         log = self._logs.get(ident)
         if log is None:
             state = told.get("State") or {}
-            began, ended = (stamp_ns(state[k]) if first and state.get(k) not in (None, "", ENDED) else 0 for k in ("StartedAt", "FinishedAt"))
+            began, ended = (
+                stamp_ns(state[k]) if first and state.get(k) not in (None, "", ENDED) else 0
+                for k in ("StartedAt", "FinishedAt")
+            )
             self._lives.setdefault(ident, _Life(began, ended, int(told.get("RestartCount") or 0)))
-            origin = {"container_id": ident, "container_name": container.name, "compose_project": container.project, "compose_service": container.service}
-            log = self._logs[ident] = _Log(container, self.record.source(f"{container.name}-{ident[:12]}.log", "log", {k: v for k, v in origin.items() if v}), self._since_ns if first else None)
-            for stream, raw, time_ns in self.record.tail(f"{container.name}-{ident[:12]}.log", LEAST).select("stream", "raw", "time_ns").rows():
+            origin = {
+                "container_id": ident,
+                "container_name": container.name,
+                "compose_project": container.project,
+                "compose_service": container.service,
+            }
+            log = self._logs[ident] = _Log(
+                container,
+                self.record.source(f"{container.name}-{ident[:12]}.log", "log", {k: v for k, v in origin.items() if v}),
+                self._since_ns if first else None,
+            )
+            for stream, raw, time_ns in (
+                self.record.tail(f"{container.name}-{ident[:12]}.log", LEAST).select("stream", "raw", "time_ns").rows()
+            ):
                 log.newest = max(log.newest, time_ns)
                 log.tail.append((time_ns, stream, _FINGERPRINT.sub("fp:", raw.partition(" ")[2])))
                 log.seen.add(log.tail[-1])
@@ -382,7 +482,9 @@ class Follower:
             if engine is None or self._stopping.is_set():
                 continue
             try:
-                with engines.logs(engine, log.container, since_ns=log.newest - AGAIN if log.newest else log.since_ns, follow=True) as lines:
+                with engines.logs(
+                    engine, log.container, since_ns=log.newest - AGAIN if log.newest else log.since_ns, follow=True
+                ) as lines:
                     log.stream = lines
                     for line in lines:
                         self._line(log, line)
@@ -400,7 +502,11 @@ class Follower:
 
     def _line(self, log: _Log, line: Line) -> None:
         """Records a line; one that comes again, after a break or where the engine turns its file over, is dropped."""
-        key = (line.time_ns, line.stream, _FINGERPRINT.sub("fp:", line.text) if "fp:" in line.text else line.text)  # another run has another key
+        key = (
+            line.time_ns,
+            line.stream,
+            _FINGERPRINT.sub("fp:", line.text) if "fp:" in line.text else line.text,
+        )  # another run has another key
         if line.time_ns <= log.newest and key in log.seen:
             return
         self.record.append(log.number, line.stream, line.stamp, line.text)

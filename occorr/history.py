@@ -22,14 +22,32 @@ if TYPE_CHECKING:
 
     from occorr.analysis import Analysis
 
-# Lines that are the close itself as somebody saw it: two closes of two results that both hold one of them are one close.
+# Lines that are the close itself as somebody saw it: two closes of two results that both hold one of them are one
+# close.
 _OWN: Final = ("websocket.close", "http.access", "cli.failure")
 # Sources that see closes as they happen; hours without one of them are hours in which closes could happen unseen.
 SEEING: Final = ("gateway", "proxy")
 _CLOSE: Final = (
-    "close_id", "timestamp", "time_earliest", "time_latest", "client_address", "websocket_close_code", "code_observer", "http_status_proxy", "websocket_close_reason", "service_name", "compose_project", "established", "count", "family", "cause",
-    "verdict", "probability", "incident_id", "observers",
-)  # fmt: skip
+    "close_id",
+    "timestamp",
+    "time_earliest",
+    "time_latest",
+    "client_address",
+    "websocket_close_code",
+    "code_observer",
+    "http_status_proxy",
+    "websocket_close_reason",
+    "service_name",
+    "compose_project",
+    "established",
+    "count",
+    "family",
+    "cause",
+    "verdict",
+    "probability",
+    "incident_id",
+    "observers",
+)
 _WORDS: Final = 4_000  # characters of the lines beside a close that are kept
 
 
@@ -37,12 +55,10 @@ _WORDS: Final = 4_000  # characters of the lines beside a close that are kept
 class History:
     """Closes of all results, and what the logs cover.
 
-    Attributes:
-        closes: one row a close: those of `_CLOSE` and `weight` (closes it stands for), `cluster` (closes that share one happened together), `client` (its name), `words` (the lines beside it).
-        cover: intervals in which a source has lines: project, kind (`schema.SOURCE_KINDS`), start, end; ns since 1970.
-        results: how many results it is made of.
-        doubled: rows that other results hold too, and that are not counted.
-        redacted: whether all results are.
+    Attributes: closes: one row a close: those of `_CLOSE` and `weight` (closes it stands for), `cluster` (closes that
+    share one happened together), `client` (its name), `words` (the lines beside it). cover: intervals in which a source
+    has lines: project, kind (`schema.SOURCE_KINDS`), start, end; ns since 1970. results: how many results it is made
+    of. doubled: rows that other results hold too, and that are not counted. redacted: whether all results are.
     """
 
     closes: pl.DataFrame
@@ -74,19 +90,32 @@ def gather(parts: Sequence[Path | Analysis]) -> History:
         cover.append(_cover(frames["timeline"]))
     # In one piece: polars' format fails on filtered frames of several.
     rows, doubled = _once(pl.concat(closes, rechunk=True), pl.concat(own, rechunk=True))
-    return History(rows, pl.concat(cover, rechunk=True).unique().sort("project", "kind", "start", "end", nulls_last=True), len(parts), doubled, redacted)
+    return History(
+        rows,
+        pl.concat(cover, rechunk=True).unique().sort("project", "kind", "start", "end", nulls_last=True),
+        len(parts),
+        doubled,
+        redacted,
+    )
 
 
 def _frames(part: Path | Analysis) -> Mapping[str, pl.LazyFrame]:
     if isinstance(part, Path):
         return results.scan(part, ("closes", "evidence", "timeline"))
-    return {name: schema.conform(getattr(part, name), schema.TABLES[name]).lazy() for name in ("closes", "evidence", "timeline")}
+    return {
+        name: schema.conform(getattr(part, name), schema.TABLES[name]).lazy()
+        for name in ("closes", "evidence", "timeline")
+    }
 
 
 def _closes(frames: Mapping[str, pl.LazyFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The closes with the lines beside them, and which lines are a close's own."""
     cited = frames["evidence"].filter(pl.col("role") == "supports").select("close_id", "event_id").unique()
-    attribute = pl.col("attributes").list.eval(pl.element().filter(pl.element().struct.field("key") == "client_id").struct.field("value")).list.first()
+    attribute = (
+        pl.col("attributes")
+        .list.eval(pl.element().filter(pl.element().struct.field("key") == "client_id").struct.field("value"))
+        .list.first()
+    )
     lines = (
         frames["timeline"]
         .join(cited.select("event_id").unique(), on="event_id", how="semi")
@@ -96,25 +125,46 @@ def _closes(frames: Mapping[str, pl.LazyFrame]) -> tuple[pl.DataFrame, pl.DataFr
     joined = cited.join(lines, on="event_id", how="left").sort("close_id", "event_id").collect().rechunk()
     beside = joined.group_by("close_id", maintain_order=True).agg(
         # An access line is a row of fields, which say the same beside every close.
-        pl.col("body").filter(pl.col("event_name") != "http.access").drop_nulls().unique(maintain_order=True).str.join("\n").str.slice(0, _WORDS).alias("words"),
+        pl.col("body")
+        .filter(pl.col("event_name") != "http.access")
+        .drop_nulls()
+        .unique(maintain_order=True)
+        .str.join("\n")
+        .str.slice(0, _WORDS)
+        .alias("words"),
         pl.col("client").filter(pl.col("event_name").is_in(_OWN)).drop_nulls().sort().first(),
     )
-    own = joined.filter(pl.col("event_name").is_in(_OWN) & (pl.len().over("event_id") == 1)).select("close_id", "event_id")
-    rows = frames["closes"].select(_CLOSE).collect().rechunk().join(beside, on="close_id", how="left", maintain_order="left")
+    own = joined.filter(pl.col("event_name").is_in(_OWN) & (pl.len().over("event_id") == 1)).select(
+        "close_id", "event_id"
+    )
+    rows = (
+        frames["closes"]
+        .select(_CLOSE)
+        .collect()
+        .rechunk()
+        .join(beside, on="close_id", how="left", maintain_order="left")
+    )
     times = ["timestamp", "time_earliest", "time_latest"]
-    return rows.with_columns(
-        pl.col(times).dt.epoch("ns"),
-        pl.col("count").fill_null(1).clip(lower_bound=1).alias("weight"),
-        pl.col("family").fill_null("unknown"),
-        pl.col("cause").fill_null("unknown.unknown"),
-        pl.concat_str("websocket_close_reason", "words", separator="\n", ignore_nulls=True).alias("words"),
-    ).drop("count"), own
+    return (
+        rows.with_columns(
+            pl.col(times).dt.epoch("ns"),
+            pl.col("count").fill_null(1).clip(lower_bound=1).alias("weight"),
+            pl.col("family").fill_null("unknown"),
+            pl.col("cause").fill_null("unknown.unknown"),
+            pl.concat_str("websocket_close_reason", "words", separator="\n", ignore_nulls=True).alias("words"),
+        ).drop("count"),
+        own,
+    )
 
 
 def _cover(timeline: pl.LazyFrame) -> pl.DataFrame:
     """From the first to the last line of each file, by the project it speaks of."""
     named = timeline.filter(pl.col("timestamp").is_not_null()).group_by("log_file_path", kind="source_kind")
-    spans = named.agg(start=pl.col("timestamp").min().dt.epoch("ns"), end=pl.col("timestamp").max().dt.epoch("ns"), project=pl.col("compose_project").drop_nulls().unique())
+    spans = named.agg(
+        start=pl.col("timestamp").min().dt.epoch("ns"),
+        end=pl.col("timestamp").max().dt.epoch("ns"),
+        project=pl.col("compose_project").drop_nulls().unique(),
+    )
     # A file that speaks of several projects, as the engine's events, covers them all.
     one = spans.with_columns(project=pl.when(pl.col("project").list.len() == 1).then(pl.col("project").list.first()))
     return one.select("project", "kind", "start", "end").collect()
@@ -126,7 +176,9 @@ def _once(rows: pl.DataFrame, own: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         return rows.with_columns(cluster=pl.lit(None, dtype=pl.Int64)).drop("part"), 0
     # One close: rows with one id, and rows of different results that hold one own line.
     numbered = rows.with_row_index("row")
-    lines = own.join(numbered.select("part", "close_id", "row"), on=["part", "close_id"]).select("row", key=pl.format("line {}", "event_id"))
+    lines = own.join(numbered.select("part", "close_id", "row"), on=["part", "close_id"]).select(
+        "row", key=pl.format("line {}", "event_id")
+    )
     ids = numbered.select("row", key=pl.format("id {}", "close_id"))
     numbered = numbered.with_columns(close=_components(numbered.height, pl.concat([ids, lines])))
     # One incident: closes that a result put into one, also where another result saw only some of them.
@@ -136,12 +188,25 @@ def _once(rows: pl.DataFrame, own: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     order = {name: i for i, name in enumerate(schema.VERDICTS)}
     rest = [name for name in rows.columns if name not in ("part", "observers", "incident_id")]
     best = (
-        numbered.with_columns(pl.col("verdict").replace_strict(order, default=len(order), return_dtype=pl.Int8).alias("_rank"), pl.col("observers").list.len().alias("_seen"))
+        numbered.with_columns(
+            pl.col("verdict").replace_strict(order, default=len(order), return_dtype=pl.Int8).alias("_rank"),
+            pl.col("observers").list.len().alias("_seen"),
+        )
         # Ties are broken by what the rows say and never by where they stood: the order of the results must not matter.
-        .sort("close", "_rank", "_seen", "probability", *rest, descending=[False, False, True, True, *[False] * len(rest)], nulls_last=True)
+        .sort(
+            "close",
+            "_rank",
+            "_seen",
+            "probability",
+            *rest,
+            descending=[False, False, True, True, *[False] * len(rest)],
+            nulls_last=True,
+        )
         .unique("close", keep="first", maintain_order=True)
     )
-    sorted_rows = best.sort("timestamp", "time_latest", "close_id", nulls_last=True).drop("_rank", "_seen", "row", "close", "part", "incident_id", "observers")
+    sorted_rows = best.sort("timestamp", "time_latest", "close_id", nulls_last=True).drop(
+        "_rank", "_seen", "row", "close", "part", "incident_id", "observers"
+    )
     first = sorted_rows.select("cluster").with_row_index("at").select(pl.col("at").min().over("cluster"))["at"]
     return sorted_rows.with_columns(cluster=first.rank("dense").cast(pl.Int64)), rows.height - best.height
 
@@ -150,7 +215,10 @@ def _components(rows: int, keys: pl.DataFrame) -> pl.Series:
     """For each row the number of the group that it is in: rows that share a key, and what they share in turn."""
     labels = keys.with_columns(pl.col("key").rank("dense").cast(pl.Int64) - 1)
     groups = int(labels["key"].max()) + 1  # type: ignore[arg-type] # of integers, and never empty here
-    edges = coo_array((np.ones(labels.height, dtype=np.int8), (labels["row"].to_numpy(), rows + labels["key"].to_numpy())), shape=(rows + groups, rows + groups))
+    edges = coo_array(
+        (np.ones(labels.height, dtype=np.int8), (labels["row"].to_numpy(), rows + labels["key"].to_numpy())),
+        shape=(rows + groups, rows + groups),
+    )
     return pl.Series(connected_components(edges, directed=False)[1][:rows]).cast(pl.Int64)
 
 

@@ -1,8 +1,8 @@
 """Closes that belong together are one incident, told in one sentence.
 
-One episode is one incident; closes of one cause that lie together are one; what follows from another incident is part of its
-story: a restart storm is one incident with its period, knocking at a gateway that starts belongs to what made it start, and
-pairing that a deploy without its state makes necessary belongs to the deploy.
+One episode is one incident; closes of one cause that lie together are one; what follows from another incident is part
+of its story: a restart storm is one incident with its period, knocking at a gateway that starts belongs to what made it
+start, and pairing that a deploy without its state makes necessary belongs to the deploy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ AFTER_DEPLOY: Final = 900 * SECOND  # how long after a deploy clients come back 
 _STATE: Final = r"(?i)/(?:\.openclaw|\.clawdbot|\.moltbot|openclaw|state)(?:/|$)"
 
 
-def incidents(rows: pl.DataFrame, episodes: pl.DataFrame, facts: pl.DataFrame, causes: Sequence[Cause]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def incidents(
+    rows: pl.DataFrame, episodes: pl.DataFrame, facts: pl.DataFrame, causes: Sequence[Cause]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The closes with `incident_id`, and INCIDENTS; ordinary closes belong to none.
 
     Args:
@@ -42,19 +44,49 @@ def incidents(rows: pl.DataFrame, episodes: pl.DataFrame, facts: pl.DataFrame, c
     if lost:
         ranked = _paired_again(ranked, episodes)
     startup = pl.col("cause") == "restart.startup"
-    grouped = ranked.filter(pl.col("_key").is_not_null()).group_by("_key").agg(
-        pl.col("timestamp").min().alias("start"), pl.col("timestamp").max().alias("end"), pl.col("cause").filter(~startup & ~pl.col("_follows")).mode().sort().first().fill_null("restart.startup").alias("cause"),
-        pl.struct("cause", "verdict", "probability", "count", "_follows").alias("_own"), pl.col("_follows").sum().alias("_paired"),
-        pl.col("count").sum().alias("closes"),
-        pl.col("service_name").drop_nulls().unique().sort().alias("services"), pl.col("compose_project").drop_nulls().unique().sort().alias("projects"), pl.col("count").filter(~pl.col("established").fill_null(value=False)).sum().alias("_refused"), pl.col("best_episode").drop_nulls().first(),
-    ).sort("start", "_key", nulls_last=True)  # fmt: skip
-    grouped = grouped.with_row_index("_i").with_columns(pl.format("i{}", (pl.col("_i") + 1).cast(pl.String).str.zfill(3)).alias("incident_id"), pl.col("cause").str.extract(r"^([^.]+)", 1).alias("family"))
-    told = grouped.join(episodes.select(pl.col("episode").alias("best_episode"), "told", "cut_low", "up"), on="best_episode", how="left", maintain_order="left")
+    grouped = (
+        ranked.filter(pl.col("_key").is_not_null())
+        .group_by("_key")
+        .agg(
+            pl.col("timestamp").min().alias("start"),
+            pl.col("timestamp").max().alias("end"),
+            pl.col("cause")
+            .filter(~startup & ~pl.col("_follows"))
+            .mode()
+            .sort()
+            .first()
+            .fill_null("restart.startup")
+            .alias("cause"),
+            pl.struct("cause", "verdict", "probability", "count", "_follows").alias("_own"),
+            pl.col("_follows").sum().alias("_paired"),
+            pl.col("count").sum().alias("closes"),
+            pl.col("service_name").drop_nulls().unique().sort().alias("services"),
+            pl.col("compose_project").drop_nulls().unique().sort().alias("projects"),
+            pl.col("count").filter(~pl.col("established").fill_null(value=False)).sum().alias("_refused"),
+            pl.col("best_episode").drop_nulls().first(),
+        )
+        .sort("start", "_key", nulls_last=True)
+    )
+    grouped = grouped.with_row_index("_i").with_columns(
+        pl.format("i{}", (pl.col("_i") + 1).cast(pl.String).str.zfill(3)).alias("incident_id"),
+        pl.col("cause").str.extract(r"^([^.]+)", 1).alias("family"),
+    )
+    told = grouped.join(
+        episodes.select(pl.col("episode").alias("best_episode"), "told", "cut_low", "up"),
+        on="best_episode",
+        how="left",
+        maintain_order="left",
+    )
     titles = {c.cause: c.title for c in causes}
     out = [row | _sureness(row) for row in told.to_dicts()]
     lines = [_title(row, titles, stories, lost) for row in out]
-    table = told.with_columns(pl.Series("title", lines, dtype=pl.String), pl.Series("probability", [r["probability"] for r in out], dtype=pl.Float64))
-    closes = ranked.join(grouped.select("_key", "incident_id"), on="_key", how="left", maintain_order="left").drop("_key", "_n", "_follows")
+    table = told.with_columns(
+        pl.Series("title", lines, dtype=pl.String),
+        pl.Series("probability", [r["probability"] for r in out], dtype=pl.Float64),
+    )
+    closes = ranked.join(grouped.select("_key", "incident_id"), on="_key", how="left", maintain_order="left").drop(
+        "_key", "_n", "_follows"
+    )
     return closes, schema.conform(table, schema.INCIDENTS)
 
 
@@ -65,14 +97,28 @@ def storms(episodes: pl.DataFrame) -> dict[str, dict[str, Any]]:
         episode → `first` (the story's key), `times`, `period_s` (median from one to the next), `from` and `up` in ns.
     """
     out: dict[str, dict[str, Any]] = {}
-    downs = episodes.filter((pl.col("kind") == "gateway") & (pl.col("cause") != "") & pl.col("cut_low").is_not_null()).sort("instance", "cut_low")
-    gap = (pl.col("cut_low").diff().fill_null(STORM_GAP + 1) > STORM_GAP) | (pl.col("cause") != pl.col("cause").shift(1)).fill_null(value=True) | pl.col("instance").ne_missing(pl.col("instance").shift(1))
-    for chain in downs.with_columns(gap.cum_sum().alias("_c")).partition_by("_c", maintain_order=True) if downs.height else []:
+    downs = episodes.filter(
+        (pl.col("kind") == "gateway") & (pl.col("cause") != "") & pl.col("cut_low").is_not_null()
+    ).sort("instance", "cut_low")
+    gap = (
+        (pl.col("cut_low").diff().fill_null(STORM_GAP + 1) > STORM_GAP)
+        | (pl.col("cause") != pl.col("cause").shift(1)).fill_null(value=True)
+        | pl.col("instance").ne_missing(pl.col("instance").shift(1))
+    )
+    for chain in (
+        downs.with_columns(gap.cum_sum().alias("_c")).partition_by("_c", maintain_order=True) if downs.height else []
+    ):
         if chain.height < STORM:
             continue
         starts = chain.get_column("cut_low").to_list()
         period = statistics.median(b - a for a, b in zip(starts, starts[1:], strict=False)) / SECOND
-        story = {"first": chain.item(0, "episode"), "times": chain.height, "period_s": period, "from": starts[0], "up": chain.item(-1, "up")}
+        story = {
+            "first": chain.item(0, "episode"),
+            "times": chain.height,
+            "period_s": period,
+            "from": starts[0],
+            "up": chain.item(-1, "up"),
+        }
         out |= dict.fromkeys(chain.get_column("episode").to_list(), story)
     return out
 
@@ -80,20 +126,54 @@ def storms(episodes: pl.DataFrame) -> dict[str, dict[str, Any]]:
 def _keyed(rows: pl.DataFrame, episodes: pl.DataFrame, stories: dict[str, dict[str, Any]]) -> pl.DataFrame:
     """Adds `_key`, which closes of one incident share, null for those of none."""
     gap = pl.col("timestamp").diff().dt.total_nanoseconds().fill_null(0).over("cause", order_by="timestamp") > TOGETHER
-    ranked = rows.with_columns(gap.cum_sum().over("cause", order_by="timestamp").alias("_n"), pl.lit(value=False).alias("_follows"))
-    own = pl.col("best_episode").replace({e: s["first"] for e, s in stories.items()}) if stories else pl.col("best_episode")
+    ranked = rows.with_columns(
+        gap.cum_sum().over("cause", order_by="timestamp").alias("_n"), pl.lit(value=False).alias("_follows")
+    )
+    own = (
+        pl.col("best_episode").replace({e: s["first"] for e, s in stories.items()})
+        if stories
+        else pl.col("best_episode")
+    )
     ranked = ranked.with_columns(own.alias("_story"))
     story = pl.col("_story").is_not_null()
     startup = pl.col("cause") == "restart.startup"
-    key = pl.when(pl.col("cause").is_in(["client.normal", "unknown.unknown"])).then(None).when(story).then(pl.col("_story")).otherwise(pl.concat_str("cause", pl.lit("/"), pl.col("_n").cast(pl.String)))
+    key = (
+        pl.when(pl.col("cause").is_in(["client.normal", "unknown.unknown"]))
+        .then(None)
+        .when(story)
+        .then(pl.col("_story"))
+        .otherwise(pl.concat_str("cause", pl.lit("/"), pl.col("_n").cast(pl.String)))
+    )
     # closes of the same cause that no episode claims belong to the only episode of their stretch of time
-    only = pl.when(pl.col("_story").n_unique().over("cause", "_n") - pl.col("_story").is_null().any().over("cause", "_n").cast(pl.Int64) == 1).then(pl.col("_story").drop_nulls().first().over("cause", "_n"))
-    ranked = ranked.with_columns(pl.when(story | key.is_null()).then(key).otherwise(pl.coalesce(only, key)).alias("_key"))
+    only = pl.when(
+        pl.col("_story").n_unique().over("cause", "_n")
+        - pl.col("_story").is_null().any().over("cause", "_n").cast(pl.Int64)
+        == 1
+    ).then(pl.col("_story").drop_nulls().first().over("cause", "_n"))
+    ranked = ranked.with_columns(
+        pl.when(story | key.is_null()).then(key).otherwise(pl.coalesce(only, key)).alias("_key")
+    )
     # knocking while a gateway starts belongs to the restart that made it start
     if episodes.height:
-        spans = episodes.filter((pl.col("kind") == "gateway") & (pl.col("cause") != "")).select(pl.col("episode").replace({e: s["first"] for e, s in stories.items()}).alias("_e"), pl.col("cut_low").alias("_l"), (pl.coalesce("ready", "up", "cut_high") + 60 * SECOND).alias("_u"))
-        claimed = ranked.filter(startup & ~story).select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t")).drop_nulls().join_where(spans, pl.col("t") >= pl.col("_l"), pl.col("t") <= pl.col("_u")).sort("_l").unique("close_id", keep="last").select("close_id", "_e")
-        ranked = ranked.join(claimed, on="close_id", how="left", maintain_order="left").with_columns(pl.coalesce("_e", "_key").alias("_key")).drop("_e")
+        spans = episodes.filter((pl.col("kind") == "gateway") & (pl.col("cause") != "")).select(
+            pl.col("episode").replace({e: s["first"] for e, s in stories.items()}).alias("_e"),
+            pl.col("cut_low").alias("_l"),
+            (pl.coalesce("ready", "up", "cut_high") + 60 * SECOND).alias("_u"),
+        )
+        claimed = (
+            ranked.filter(startup & ~story)
+            .select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t"))
+            .drop_nulls()
+            .join_where(spans, pl.col("t") >= pl.col("_l"), pl.col("t") <= pl.col("_u"))
+            .sort("_l")
+            .unique("close_id", keep="last")
+            .select("close_id", "_e")
+        )
+        ranked = (
+            ranked.join(claimed, on="close_id", how="left", maintain_order="left")
+            .with_columns(pl.coalesce("_e", "_key").alias("_key"))
+            .drop("_e")
+        )
     return ranked.drop("_story")
 
 
@@ -103,7 +183,12 @@ def _lost_state(facts: pl.DataFrame) -> str:
     own = facts.filter(pl.col("subject").is_in(gateways))
     if own.filter(pl.col("key") == "state.status").is_empty():
         return ""  # only docker inspect tells all mounts
-    mounts = own.filter(pl.col("key").str.starts_with("mount.") & (pl.col("value") != "tmpfs")).get_column("key").str.strip_prefix("mount.").to_list()
+    mounts = (
+        own.filter(pl.col("key").str.starts_with("mount.") & (pl.col("value") != "tmpfs"))
+        .get_column("key")
+        .str.strip_prefix("mount.")
+        .to_list()
+    )
     states = own.filter(pl.col("key") == "env.OPENCLAW_STATE_DIR").get_column("value").to_list()
     if states:
         return "" if any(states[0] == m or states[0].startswith(m.rstrip("/") + "/") for m in mounts) else states[0]
@@ -112,14 +197,31 @@ def _lost_state(facts: pl.DataFrame) -> str:
 
 def _paired_again(ranked: pl.DataFrame, episodes: pl.DataFrame) -> pl.DataFrame:
     """Pairing required after a deploy, and never before it, joins the deploy's incident."""
-    deploys = episodes.filter((pl.col("kind") == "gateway") & (pl.col("cause") == "restart.deploy")).select(pl.col("episode").alias("_e"), pl.col("cut_low").alias("_l"))
-    pairing = ranked.filter(pl.col("cause") == "auth.pairing_required").select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t")).drop_nulls()
+    deploys = episodes.filter((pl.col("kind") == "gateway") & (pl.col("cause") == "restart.deploy")).select(
+        pl.col("episode").alias("_e"), pl.col("cut_low").alias("_l")
+    )
+    pairing = (
+        ranked.filter(pl.col("cause") == "auth.pairing_required")
+        .select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t"))
+        .drop_nulls()
+    )
     if deploys.is_empty() or pairing.is_empty():
         return ranked
     first = pairing.get_column("t").min()
-    after = pairing.join_where(deploys.filter(pl.col("_l") <= first), pl.col("t") >= pl.col("_l"), pl.col("t") <= pl.col("_l") + AFTER_DEPLOY).sort("_l").unique("close_id", keep="last").select("close_id", "_e")
+    after = (
+        pairing.join_where(
+            deploys.filter(pl.col("_l") <= first),
+            pl.col("t") >= pl.col("_l"),
+            pl.col("t") <= pl.col("_l") + AFTER_DEPLOY,
+        )
+        .sort("_l")
+        .unique("close_id", keep="last")
+        .select("close_id", "_e")
+    )
     joined = ranked.join(after, on="close_id", how="left", maintain_order="left")
-    return joined.with_columns(pl.coalesce("_e", "_key").alias("_key"), pl.col("_e").is_not_null().alias("_follows")).drop("_e")
+    return joined.with_columns(
+        pl.coalesce("_e", "_key").alias("_key"), pl.col("_e").is_not_null().alias("_follows")
+    ).drop("_e")
 
 
 def _sureness(row: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +229,10 @@ def _sureness(row: dict[str, Any]) -> dict[str, Any]:
     own = [c for c in row["_own"] if c["cause"] == row["cause"]] or row["_own"]
     verdicts = {v: sum(int(c["count"] or 1) for c in row["_own"] if c["verdict"] == v) for v in schema.VERDICTS}
     best = next((v for v in schema.VERDICTS if any(c["verdict"] == v for c in own)), "unknown")
-    return {"probability": max((c["probability"] or 0.0 for c in own if c["verdict"] == best), default=None), "_verdicts": {v: n for v, n in verdicts.items() if n}}
+    return {
+        "probability": max((c["probability"] or 0.0 for c in own if c["verdict"] == best), default=None),
+        "_verdicts": {v: n for v, n in verdicts.items() if n},
+    }
 
 
 def _title(row: dict[str, Any], titles: dict[str, str], stories: dict[str, dict[str, Any]], lost: str) -> str:
@@ -135,7 +240,9 @@ def _title(row: dict[str, Any], titles: dict[str, str], stories: dict[str, dict[
     what = row["told"] or titles.get(row["cause"], row["cause"])
     start = f" at {row['start']:%H:%M:%S.%f}"[:-3] + " UTC" if row["start"] is not None else ""
     ended, refused = int(row["closes"]) - int(row["_refused"]), int(row["_refused"])
-    parts = [f"{ended} connection{'s' * (ended != 1)} closed"] * (ended > 0) + [f"{refused} attempt{'s' * (refused != 1)} refused"] * (refused > 0)
+    parts = [f"{ended} connection{'s' * (ended != 1)} closed"] * (ended > 0) + [
+        f"{refused} attempt{'s' * (refused != 1)} refused"
+    ] * (refused > 0)
     storm = stories.get(row["best_episode"] or "")
     begun, up = (storm["from"], storm["up"]) if storm else (row["cut_low"], row["up"])
     if storm:
@@ -146,5 +253,10 @@ def _title(row: dict[str, Any], titles: dict[str, str], stories: dict[str, dict[
         parts.append(f"{row['_paired']} of them had to be paired again, since {lost} is on no persistent mount")
     rest = {v: n for v, n in row["_verdicts"].items() if v != "decisive"}
     mixed = "decisive" in row["_verdicts"] and rest
-    surely = f" Decisive for {row['_verdicts']['decisive']} of {row['closes']}, {', '.join(f'{v} for {n}' for v, n in rest.items())}." if mixed else ""
+    surely = (
+        f" Decisive for {row['_verdicts']['decisive']} of {row['closes']},"
+        f" {', '.join(f'{v} for {n}' for v, n in rest.items())}."
+        if mixed
+        else ""
+    )
     return f"{what}{start}: {', '.join(parts)}.{surely}"

@@ -119,7 +119,9 @@ def gates(facts: pl.DataFrame, lanes: Iterable[Lane], closes: pl.DataFrame) -> l
     by_subject = _by_subject(facts)
     for subject, said in by_subject.items():
         if subject.startswith("container:") and said.get("role") == "gateway":
-            known.setdefault((said.get("compose.project", ""), said.get("compose.service") or said.get("name", "")), set()).add(subject)
+            known.setdefault(
+                (said.get("compose.project", ""), said.get("compose.service") or said.get("name", "")), set()
+            ).add(subject)
     for lane in lanes:
         if lane.gateway:
             known.setdefault((lane.project, lane.name), set())
@@ -127,23 +129,43 @@ def gates(facts: pl.DataFrame, lanes: Iterable[Lane], closes: pl.DataFrame) -> l
         for project, service in closes.select("compose_project", "service_name").unique().sort(pl.all()).rows():
             if service:
                 known.setdefault((project or "", service), set())
-    if any(project for project, _ in known):  # lines that name no project made a lane of their own, which no document knows
+    if any(
+        project for project, _ in known
+    ):  # lines that name no project made a lane of their own, which no document knows
         known = {key: subjects for key, subjects in known.items() if key[0] or subjects}
     if not known:
-        named = [s.removeprefix("service:") for s, said in by_subject.items() if s.startswith("service:") and _is_gateway(s, said)]
-        known = {(by_subject[f"service:{name}"].get("compose.project", ""), name): set() for name in named[:1]} or {("", ""): set()}
-    for subject, said in by_subject.items():  # a Compose file speaks of the service of that name, in its project where it says so
+        named = [
+            s.removeprefix("service:")
+            for s, said in by_subject.items()
+            if s.startswith("service:") and _is_gateway(s, said)
+        ]
+        known = {(by_subject[f"service:{name}"].get("compose.project", ""), name): set() for name in named[:1]} or {
+            ("", ""): set()
+        }
+    for (
+        subject,
+        said,
+    ) in by_subject.items():  # a Compose file speaks of the service of that name, in its project where it says so
         if subject.startswith("service:"):
-            alike = [key for key in known if key[1] == subject.removeprefix("service:") and said.get("compose.project", key[0]) in (key[0], "")]
+            alike = [
+                key
+                for key in known
+                if key[1] == subject.removeprefix("service:") and said.get("compose.project", key[0]) in (key[0], "")
+            ]
             if len(alike) == 1:  # of two projects with a service of that name nothing says which one the file describes
                 known[alike[0]].add(subject)
-        elif subject.startswith("container:") and (key := (said.get("compose.project", ""), said.get("compose.service") or said.get("name", ""))) in known:
+        elif (
+            subject.startswith("container:")
+            and (key := (said.get("compose.project", ""), said.get("compose.service") or said.get("name", ""))) in known
+        ):
             known[key].add(subject)
     return [Gate(project, service, frozenset(subjects)) for (project, service), subjects in sorted(known.items())]
 
 
 def _is_gateway(subject: str, said: dict[str, str]) -> bool:
-    return bool(_GATEWAY.search(subject) or re.search(r"(?i)openclaw|clawdbot|moltbot", said.get("image", ""))) and not re.search(r"(?i)cli\b", subject)
+    return bool(
+        _GATEWAY.search(subject) or re.search(r"(?i)openclaw|clawdbot|moltbot", said.get("image", ""))
+    ) and not re.search(r"(?i)cli\b", subject)
 
 
 def _by_subject(facts: pl.DataFrame) -> dict[str, dict[str, str]]:
@@ -184,7 +206,15 @@ def tokens(facts: pl.DataFrame, gate: Gate, *, only: bool) -> list[Token]:
         if side == "client" and env:
             source += f" of {owner(subject, by_subject[subject])}"
         shown = value if value.startswith("fp:") else ""
-        found.append(Token(side, source, shown, shown or ("masked" if documents.MASKED.fullmatch(value) else value), Place(row["log_file_path"] or "", row["log_line"])))
+        found.append(
+            Token(
+                side,
+                source,
+                shown,
+                shown or ("masked" if documents.MASKED.fullmatch(value) else value),
+                Place(row["log_file_path"] or "", row["log_line"]),
+            )
+        )
     return found
 
 
@@ -209,7 +239,9 @@ def versions(timeline: pl.DataFrame, facts: pl.DataFrame, gate: Gate, *, only: b
             add("gateway", tag[1], "image tag", 1, place)
         elif row["key"] == "meta.lastTouchedVersion" and only:
             add("configuration", row["value"], "meta.lastTouchedVersion", 1, place)
-    images = timeline.filter((pl.col("role") == "gateway") & pl.col("container_image_name").is_not_null()).unique("container_image_name", keep="first", maintain_order=True)
+    images = timeline.filter((pl.col("role") == "gateway") & pl.col("container_image_name").is_not_null()).unique(
+        "container_image_name", keep="first", maintain_order=True
+    )
     for row in images.iter_rows(named=True):
         if (tag := _VERSION.search(row["container_image_name"])) and (only or row["compose_project"] == gate.project):
             add("gateway", tag[1], "image tag", 1, Place(row["log_file_path"] or "", row["log_line"]))
@@ -219,10 +251,23 @@ def versions(timeline: pl.DataFrame, facts: pl.DataFrame, gate: Gate, *, only: b
             add("gateway", row["v"], "its own update notice", 1, Place(row["log_file_path"] or "", row["log_line"]))
         told = timeline.drop_nulls("client_version").sort("timestamp", "log_file_path", "log_line", nulls_last=True)
         for row in told.iter_rows(named=True):
-            side = "CLI" if "cli" in (row["client_mode"], row["client_id"]) else row["client_id"] or row["client_mode"] or "client"
-            add(side, row["client_version"], "what it said to the gateway", 1, Place(row["log_file_path"] or "", row["log_line"]))
+            side = (
+                "CLI"
+                if "cli" in (row["client_mode"], row["client_id"])
+                else row["client_id"] or row["client_mode"] or "client"
+            )
+            add(
+                side,
+                row["client_version"],
+                "what it said to the gateway",
+                1,
+                Place(row["log_file_path"] or "", row["log_line"]),
+            )
     order = {"gateway": 0, "configuration": 1, "CLI": 2}
-    return [Version(s, v, source, n, place) for (s, v, source), (n, place) in sorted(found.items(), key=lambda i: (order.get(i[0][0], 3), i[0]))]
+    return [
+        Version(s, v, source, n, place)
+        for (s, v, source), (n, place) in sorted(found.items(), key=lambda i: (order.get(i[0][0], 3), i[0]))
+    ]
 
 
 def health(facts: pl.DataFrame, gate: Gate) -> list[Health]:
@@ -241,7 +286,9 @@ def health(facts: pl.DataFrame, gate: Gate) -> list[Health]:
         if said.get("disable", "").lower() == "true" or said.get("test", "").split(" ")[0] == "NONE":
             checks.append(Health(subject, "disabled", place=place))
             continue
-        given = {name: value for name in HEALTH_DEFAULTS if name in said and (value := _amount(name, said[name])) is not None}
+        given = {
+            name: value for name in HEALTH_DEFAULTS if name in said and (value := _amount(name, said[name])) is not None
+        }
         checks.append(Health(subject, "declared", {**HEALTH_DEFAULTS, **given}, frozenset(given), place))
     return checks
 
@@ -268,12 +315,21 @@ def ports(facts: pl.DataFrame) -> list[Port]:
             published, _, port = value.partition("->")
         else:
             continue
-        made = Port(owner(row["subject"], said), port.removesuffix("/tcp"), published, Place(row["log_file_path"] or "", row["log_line"]))
+        made = Port(
+            owner(row["subject"], said),
+            port.removesuffix("/tcp"),
+            published,
+            Place(row["log_file_path"] or "", row["log_line"]),
+        )
         # the same port of the same service, once more in the Compose file
         found.setdefault((made.owner, made.port, made.published), made)
     owners = {p.owner for p in found.values() if "/" in p.owner}
     # a Compose file says the same of a service once more, without its project
-    repeated = {k for k, p in found.items() if "/" not in p.owner and any((o, p.port, p.published) in found for o in owners if o.endswith(f"/{p.owner}"))}
+    repeated = {
+        k
+        for k, p in found.items()
+        if "/" not in p.owner and any((o, p.port, p.published) in found for o in owners if o.endswith(f"/{p.owner}"))
+    }
     return sorted((p for k, p in found.items() if k not in repeated), key=lambda p: (p.owner, p.port, p.published))
 
 
@@ -286,28 +342,71 @@ def deploys(timeline: pl.DataFrame, facts: pl.DataFrame) -> list[Deploy]:
     """
     by_subject = _by_subject(facts)
     rows: dict[str, dict[str, Any]] = {}
-    engine = timeline.filter(pl.col("container_id").is_not_null() & pl.col("role").is_not_null()).sort("timestamp", "log_line", nulls_last=True)
+    engine = timeline.filter(pl.col("container_id").is_not_null() & pl.col("role").is_not_null()).sort(
+        "timestamp", "log_line", nulls_last=True
+    )
     for event in engine.iter_rows(named=True):
-        row = rows.setdefault(event["container_id"], {"owner": "", "image": "", "digest": "", "config_hash": "", "start": None, "end": None, "place": Place(event["log_file_path"] or "", event["log_line"])})
-        row["owner"] = row["owner"] or "/".join(p for p in (event["compose_project"], event["compose_service"] or event["container_name"]) if p)
-        row["image"], row["config_hash"], row["digest"] = row["image"] or event["container_image_name"] or "", row["config_hash"] or event["config_hash"] or "", row["digest"] or event["image_id"] or ""
-        if event["event_name"] == "container.create" or (event["event_name"] == "container.start" and row["start"] is None):
+        row = rows.setdefault(
+            event["container_id"],
+            {
+                "owner": "",
+                "image": "",
+                "digest": "",
+                "config_hash": "",
+                "start": None,
+                "end": None,
+                "place": Place(event["log_file_path"] or "", event["log_line"]),
+            },
+        )
+        row["owner"] = row["owner"] or "/".join(
+            p for p in (event["compose_project"], event["compose_service"] or event["container_name"]) if p
+        )
+        row["image"], row["config_hash"], row["digest"] = (
+            row["image"] or event["container_image_name"] or "",
+            row["config_hash"] or event["config_hash"] or "",
+            row["digest"] or event["image_id"] or "",
+        )
+        if event["event_name"] == "container.create" or (
+            event["event_name"] == "container.start" and row["start"] is None
+        ):
             row["start"] = event["timestamp"]
         elif event["event_name"] == "container.destroy":
             row["end"] = event["timestamp"]
-    places = facts.unique("subject", keep="first", maintain_order=True).select("subject", "log_file_path", "log_line").rows()
+    places = (
+        facts.unique("subject", keep="first", maintain_order=True).select("subject", "log_file_path", "log_line").rows()
+    )
     for subject, path, line in places:
         said = by_subject[subject]
         if not subject.startswith("container:") or not said.get("role"):
             continue
         ident = subject.partition(":")[2]
         known = next((i for i in rows if i.startswith(ident) or ident.startswith(i)), ident)
-        row = rows.setdefault(known, {"owner": "", "image": "", "digest": "", "config_hash": "", "start": None, "end": None, "place": Place(path or "", line)})
+        row = rows.setdefault(
+            known,
+            {
+                "owner": "",
+                "image": "",
+                "digest": "",
+                "config_hash": "",
+                "start": None,
+                "end": None,
+                "place": Place(path or "", line),
+            },
+        )
         row["owner"] = row["owner"] or owner(subject, said)
-        row["image"], row["config_hash"], row["digest"] = row["image"] or said.get("image", ""), row["config_hash"] or said.get("compose.config_hash", ""), row["digest"] or said.get("image_id", "")
+        row["image"], row["config_hash"], row["digest"] = (
+            row["image"] or said.get("image", ""),
+            row["config_hash"] or said.get("compose.config_hash", ""),
+            row["digest"] or said.get("image_id", ""),
+        )
         if row["start"] is None and (created := said.get("created")):
             row["start"] = _stamp(created)
-    made = [Deploy(row["owner"], ident, row["image"], row["digest"], row["config_hash"], row["start"], row["end"], row["place"]) for ident, row in rows.items()]
+    made = [
+        Deploy(
+            row["owner"], ident, row["image"], row["digest"], row["config_hash"], row["start"], row["end"], row["place"]
+        )
+        for ident, row in rows.items()
+    ]
     return sorted(made, key=lambda d: (d.owner, d.start if d.start is not None else -1, d.container_id))
 
 
@@ -318,15 +417,47 @@ def _stamp(text: str) -> int | None:
 
 
 ATTRIBUTES: Final = (
-    "role", "instance", "client_version", "client_mode", "client_id", "config_hash", "image_id", "device_id", "conn_short", "elapsed_ms", "probe_result", "cli_target",
-    "cli_source", "cli_command", "auth_reason", "method", "rpc_status", "pairing_request_id", "local_address", "local_port", "forwarded_for", "remote_address", "also_at",
-    "probe_tool", "probe_vantage", "probe_connect_ns", "probe_tls_ns", "probe_upgrade_ns",
-)  # fmt: skip
+    "role",
+    "instance",
+    "client_version",
+    "client_mode",
+    "client_id",
+    "config_hash",
+    "image_id",
+    "device_id",
+    "conn_short",
+    "elapsed_ms",
+    "probe_result",
+    "cli_target",
+    "cli_source",
+    "cli_command",
+    "auth_reason",
+    "method",
+    "rpc_status",
+    "pairing_request_id",
+    "local_address",
+    "local_port",
+    "forwarded_for",
+    "remote_address",
+    "also_at",
+    "probe_tool",
+    "probe_vantage",
+    "probe_connect_ns",
+    "probe_tls_ns",
+    "probe_upgrade_ns",
+)
 
 
 def widened(timeline: pl.DataFrame) -> pl.DataFrame:
     """EVENTS, plain, with the attributes that figures and reports ask for as columns of their own."""
     numbered = schema.plain(timeline).with_row_index("_row")
-    pairs = numbered.select("_row", "attributes").explode("attributes").unnest("attributes").filter(pl.col("key").is_in(ATTRIBUTES))
-    wide = pairs.group_by("_row").agg(pl.col("value").filter(pl.col("key") == name).first().alias(name) for name in ATTRIBUTES)
+    pairs = (
+        numbered.select("_row", "attributes")
+        .explode("attributes")
+        .unnest("attributes")
+        .filter(pl.col("key").is_in(ATTRIBUTES))
+    )
+    wide = pairs.group_by("_row").agg(
+        pl.col("value").filter(pl.col("key") == name).first().alias(name) for name in ATTRIBUTES
+    )
     return numbered.join(wide, on="_row", how="left", maintain_order="left").drop("_row")

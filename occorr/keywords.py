@@ -1,6 +1,7 @@
 """Which words stand beside the closes of a kind and not beside the others.
 
-Log-odds with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008, "Fightin' Words"): words that are frequent everywhere, and words that were seen twice, do not come out on top.
+Log-odds with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008, "Fightin' Words"): words that are
+frequent everywhere, and words that were seen twice, do not come out on top.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ Z: Final = 1.96  # how many standard errors a word must stand out
 def words(text: pl.Expr, stop: frozenset[str]) -> pl.Expr:
     """The words of a text, each once, in lower case, without stop words, ids, numbers and the names of fields."""
     tokens = text.str.replace_all(_FIELD, " ").str.to_lowercase().str.extract_all(_PIECE)
-    return tokens.list.eval(pl.element().str.strip_chars(".:/@_-").filter(pl.element().str.strip_chars(".:/@_-").str.contains(_WORD))).list.unique(maintain_order=True).list.set_difference(sorted(stop))
+    return (
+        tokens.list.eval(
+            pl.element().str.strip_chars(".:/@_-").filter(pl.element().str.strip_chars(".:/@_-").str.contains(_WORD))
+        )
+        .list.unique(maintain_order=True)
+        .list.set_difference(sorted(stop))
+    )
 
 
 def telling(counted: pl.DataFrame, top: int = 8) -> pl.DataFrame:
@@ -35,9 +42,13 @@ def telling(counted: pl.DataFrame, top: int = 8) -> pl.DataFrame:
     whole = float(counted["n"].sum())
     scale = min(1.0, _PRIOR / max(1.0, whole))
     weight = whole * scale  # of the prior, which has the words of all groups in their own shares
-    summed = counted.with_columns(_word=pl.col("n").sum().over("word"), _group=pl.col("n").sum().over("group")).with_columns(_alpha=pl.col("_word") * scale)
+    summed = counted.with_columns(
+        _word=pl.col("n").sum().over("word"), _group=pl.col("n").sum().over("group")
+    ).with_columns(_alpha=pl.col("_word") * scale)
     own, rest = pl.col("n") + pl.col("_alpha"), pl.col("_word") - pl.col("n") + pl.col("_alpha")
     odds = (own / (pl.col("_group") + weight - own)).log() - (rest / (whole - pl.col("_group") + weight - rest)).log()
     scored = summed.with_columns(log_odds=odds, z=odds / (1 / own + 1 / rest).sqrt())
-    kept = scored.filter(pl.col("z") >= Z).sort("group", "z", "n", "word", descending=[False, True, True, False], nulls_last=True)
+    kept = scored.filter(pl.col("z") >= Z).sort(
+        "group", "z", "n", "word", descending=[False, True, True, False], nulls_last=True
+    )
     return kept.group_by("group", maintain_order=True).head(top).select("group", "word", "n", "log_odds", "z")

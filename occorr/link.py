@@ -13,7 +13,15 @@ TWIN_WINDOW_NS: Final = 150_000_000  # console minus file stamp of one message: 
 FINE_NS: Final = 1_000_000  # stamps as fine as this can stand for another form of their message
 QUARTER_NS: Final = 900_000_000_000
 _RICHNESS: Final = {"openclaw/file": 0, "openclaw/json": 1, "openclaw/logs": 2}
-_COLUMNS: Final = {**schema.working(schema.EVENTS), **schema.working(schema.ATTRIBUTES), "part": pl.String, "seq": pl.UInt32, "also_at": pl.String, "twin_raw": schema.TS, "twin_observed": pl.Boolean}
+_COLUMNS: Final = {
+    **schema.working(schema.EVENTS),
+    **schema.working(schema.ATTRIBUTES),
+    "part": pl.String,
+    "seq": pl.UInt32,
+    "also_at": pl.String,
+    "twin_raw": schema.TS,
+    "twin_observed": pl.Boolean,
+}
 
 
 def complete(events: pl.DataFrame) -> pl.DataFrame:
@@ -38,23 +46,42 @@ def link(events: pl.DataFrame) -> pl.DataFrame:
 def _zoned(events: pl.DataFrame) -> pl.DataFrame:
     """Gives a gateway's stamps without zone or date those of the same messages in its other streams.
 
-    A console in a terminal and the file log of one process tell of the same connections; the difference of their stamps,
-    in whole quarters of an hour, is the zone, and the days where the date is missing.
+    A console in a terminal and the file log of one process tell of the same connections; the difference of their
+    stamps, in whole quarters of an hour, is the zone, and the days where the date is missing.
     """
-    gateway = (pl.col("source_kind") == "gateway") & pl.col("conn_short").is_not_null() & pl.col("timestamp_raw").is_not_null()
+    gateway = (
+        (pl.col("source_kind") == "gateway")
+        & pl.col("conn_short").is_not_null()
+        & pl.col("timestamp_raw").is_not_null()
+    )
     stamp = pl.col("timestamp_raw").cast(pl.Int64)
-    naive = events.filter(gateway & ~pl.col("zone_inline").fill_null(value=True)).select("log_file_path", "part", "event_name", "conn_short", stamp.alias("n"))
+    naive = events.filter(gateway & ~pl.col("zone_inline").fill_null(value=True)).select(
+        "log_file_path", "part", "event_name", "conn_short", stamp.alias("n")
+    )
     known = events.filter(gateway & pl.col("zone_inline")).select("event_name", "conn_short", stamp.alias("k"))
-    pairs = naive.join(known, on=["event_name", "conn_short"]).with_columns(((pl.col("n") - pl.col("k")) / QUARTER_NS).round().cast(pl.Int64).alias("q"))
+    pairs = naive.join(known, on=["event_name", "conn_short"]).with_columns(
+        ((pl.col("n") - pl.col("k")) / QUARTER_NS).round().cast(pl.Int64).alias("q")
+    )
     pairs = pairs.filter((pl.col("n") - pl.col("k") - pl.col("q") * QUARTER_NS).abs() <= 2_000_000_000)
-    votes = pairs.group_by("log_file_path", "part", "q").agg(pl.col("conn_short").n_unique().alias("votes")).sort("votes", "q", descending=[True, False]).unique(["log_file_path", "part"], keep="first", maintain_order=True)
+    votes = (
+        pairs.group_by("log_file_path", "part", "q")
+        .agg(pl.col("conn_short").n_unique().alias("votes"))
+        .sort("votes", "q", descending=[True, False])
+        .unique(["log_file_path", "part"], keep="first", maintain_order=True)
+    )
     if votes.is_empty():
         return events
-    shifted = events.join(votes.select("log_file_path", "part", "q"), on=["log_file_path", "part"], how="left", maintain_order="left")
+    shifted = events.join(
+        votes.select("log_file_path", "part", "q"), on=["log_file_path", "part"], how="left", maintain_order="left"
+    )
     hit = pl.col("q").is_not_null() & ~pl.col("zone_inline").fill_null(value=True)
     return shifted.with_columns(
-        pl.when(hit).then((stamp - pl.col("q") * QUARTER_NS).cast(schema.TS)).otherwise("timestamp_raw").alias("timestamp_raw"), pl.when(hit).then(pl.lit(value=True)).otherwise("zone_inline").alias("zone_inline"),
-    ).drop("q")  # fmt: skip
+        pl.when(hit)
+        .then((stamp - pl.col("q") * QUARTER_NS).cast(schema.TS))
+        .otherwise("timestamp_raw")
+        .alias("timestamp_raw"),
+        pl.when(hit).then(pl.lit(value=True)).otherwise("zone_inline").alias("zone_inline"),
+    ).drop("q")
 
 
 def once(frames: list[pl.DataFrame]) -> tuple[pl.DataFrame, dict[tuple[str, str], dict[str, int]]]:
@@ -70,16 +97,34 @@ def once(frames: list[pl.DataFrame]) -> tuple[pl.DataFrame, dict[tuple[str, str]
     if len(frames) < 2:
         return events, {}
     order = {path: i for i, path in enumerate(f.item(0, "log_file_path") for f in frames)}
-    moment = pl.coalesce("timestamp_raw", "observed_timestamp") if "observed_timestamp" in events.columns else pl.col("timestamp_raw")
-    rows = events.with_row_index("_row").select("_row", "event_name", "log_file_path", "part", "log_record_original", moment.alias("t")).filter(pl.col("t").is_not_null())
-    rows = rows.with_columns(pl.col("log_file_path").replace_strict(order, return_dtype=pl.Int64).alias("file"), pl.col("log_record_original").hash(1).alias("key"))
+    moment = (
+        pl.coalesce("timestamp_raw", "observed_timestamp")
+        if "observed_timestamp" in events.columns
+        else pl.col("timestamp_raw")
+    )
+    rows = (
+        events.with_row_index("_row")
+        .select("_row", "event_name", "log_file_path", "part", "log_record_original", moment.alias("t"))
+        .filter(pl.col("t").is_not_null())
+    )
+    rows = rows.with_columns(
+        pl.col("log_file_path").replace_strict(order, return_dtype=pl.Int64).alias("file"),
+        pl.col("log_record_original").hash(1).alias("key"),
+    )
     rows = rows.with_columns(pl.int_range(pl.len()).over("file", "key", "t", order_by="_row").alias("n"))
     several = rows.filter(pl.col("file").n_unique().over("key", "t", "n") > 1)
     if several.is_empty():
         return events, {}
-    pairs = several.select("key", "t", "n", pl.col("file").alias("a")).join(several.rename({"file": "b"}), on=["key", "t", "n"]).filter(pl.col("a") < pl.col("b"))
+    pairs = (
+        several.select("key", "t", "n", pl.col("file").alias("a"))
+        .join(several.rename({"file": "b"}), on=["key", "t", "n"])
+        .filter(pl.col("a") < pl.col("b"))
+    )
     named = ~pl.col("event_name").is_in(["log", "unparsed"])
-    spans = {f: (a, b) for f, a, b in rows.group_by("file").agg(pl.col("t").min().alias("a"), pl.col("t").max().alias("b")).rows()}
+    spans = {
+        f: (a, b)
+        for f, a, b in rows.group_by("file").agg(pl.col("t").min().alias("a"), pl.col("t").max().alias("b")).rows()
+    }
     gone: list[pl.DataFrame] = []
     for (a, b), same in pairs.group_by("a", "b", maintain_order=True):
         low, high = max(spans[a][0], spans[b][0]), min(spans[a][1], spans[b][1])
@@ -92,9 +137,14 @@ def once(frames: list[pl.DataFrame]) -> tuple[pl.DataFrame, dict[tuple[str, str]
     lost = pl.concat(gone).sort("a").unique("_row", keep="first", maintain_order=True)
     names = {i: path for path, i in order.items()}
     told: dict[tuple[str, str], dict[str, int]] = {}
-    for path, part, other, count in lost.group_by("log_file_path", "part", "a", maintain_order=True).len().sort("log_file_path", "part", "a").rows():
+    for path, part, other, count in (
+        lost.group_by("log_file_path", "part", "a", maintain_order=True).len().sort("log_file_path", "part", "a").rows()
+    ):
         told.setdefault((path, part), {})[names[other]] = count
-    return events.with_row_index("_row").filter(~pl.col("_row").is_in(lost.get_column("_row").to_list())).drop("_row"), told
+    return (
+        events.with_row_index("_row").filter(~pl.col("_row").is_in(lost.get_column("_row").to_list())).drop("_row"),
+        told,
+    )
 
 
 def short(conn: pl.Expr) -> pl.Expr:
@@ -104,33 +154,58 @@ def short(conn: pl.Expr) -> pl.Expr:
 
 def _connections(events: pl.DataFrame) -> pl.DataFrame:
     """Fills `conn_short` from the id, from the line before (compact style) and from the endpoint; and the id from it."""
-    events = events.with_columns(pl.coalesce("conn_short", short(pl.col("conn_id"))).alias("conn_short")).sort("log_file_path", "part", "seq")
+    events = events.with_columns(pl.coalesce("conn_short", short(pl.col("conn_id"))).alias("conn_short")).sort(
+        "log_file_path", "part", "seq"
+    )
     needs = pl.col("conn_short").is_null() & pl.col("endpoint").is_not_null()
     where = ["log_file_path", "part", "endpoint"]
-    known = pl.when(pl.col("event_name") == "websocket.open").then("conn_short").forward_fill().over(where, order_by="seq")
+    known = (
+        pl.when(pl.col("event_name") == "websocket.open").then("conn_short").forward_fill().over(where, order_by="seq")
+    )
     events = events.with_columns(pl.when(needs).then(known).otherwise("conn_short").alias("conn_short"))
     # compact style leaves the id out where it equals that of the connection line before
-    lines = pl.col("event_name").is_in(["websocket.open", "websocket.connect", "rpc.response", "websocket.close", "frame.parse_error"])
-    last = pl.when(lines & pl.col("conn_short").is_not_null()).then("conn_short").forward_fill().over("log_file_path", "part", order_by="seq")
+    lines = pl.col("event_name").is_in(
+        ["websocket.open", "websocket.connect", "rpc.response", "websocket.close", "frame.parse_error"]
+    )
+    last = (
+        pl.when(lines & pl.col("conn_short").is_not_null())
+        .then("conn_short")
+        .forward_fill()
+        .over("log_file_path", "part", order_by="seq")
+    )
     compact = lines & pl.col("conn_short").is_null() & (pl.col("source_kind") == "gateway")
     events = events.with_columns(pl.when(compact).then(last).otherwise("conn_short").alias("conn_short"))
-    whole = events.filter(pl.col("conn_id").is_not_null()).group_by("conn_short").agg(pl.col("conn_id").first().alias("_whole"))
-    return events.join(whole, on="conn_short", how="left").with_columns(pl.coalesce("conn_id", "_whole").alias("conn_id")).drop("_whole")
+    whole = (
+        events.filter(pl.col("conn_id").is_not_null())
+        .group_by("conn_short")
+        .agg(pl.col("conn_id").first().alias("_whole"))
+    )
+    return (
+        events.join(whole, on="conn_short", how="left")
+        .with_columns(pl.coalesce("conn_id", "_whole").alias("conn_id"))
+        .drop("_whole")
+    )
 
 
 def _twins(events: pl.DataFrame) -> pl.DataFrame:
     """One row for one message that stands in several streams; the richest form stays and takes the engine's stamp along."""
     gateway = events.filter(pl.col("source_kind") == "gateway")
     rest = events.filter(pl.col("source_kind") != "gateway")
-    files = gateway.group_by("log_file_path", "part").agg(pl.col("parser").drop_nulls().mode().first().alias("main"), pl.len())
+    files = gateway.group_by("log_file_path", "part").agg(
+        pl.col("parser").drop_nulls().mode().first().alias("main"), pl.len()
+    )
     if files.height < 2:
         return events
-    files = files.with_columns(pl.col("main").replace_strict(_RICHNESS, default=9, return_dtype=pl.Int64).alias("rank")).sort("rank", "log_file_path", "part")
+    files = files.with_columns(
+        pl.col("main").replace_strict(_RICHNESS, default=9, return_dtype=pl.Int64).alias("rank")
+    ).sort("rank", "log_file_path", "part")
     body = pl.col("body").str.replace(r"^(?:gateway |admission |shutdown |heartbeat: )", "").str.slice(0, 60)
     code = pl.col("websocket_close_code").cast(pl.String).fill_null("")
     key = pl.concat_str(pl.col("event_name"), pl.lit("|"), pl.coalesce("conn_short", body), pl.lit("|"), code)
     moment = pl.coalesce("timestamp_raw", "observed_timestamp")
-    gateway = gateway.with_columns(key.alias("_key"), moment.alias("_at"), pl.col("timestamp_raw").is_null().alias("_bare"))
+    gateway = gateway.with_columns(
+        key.alias("_key"), moment.alias("_at"), pl.col("timestamp_raw").is_null().alias("_bare")
+    )
     kept: pl.DataFrame | None = None
     for path, part in files.select("log_file_path", "part").rows():
         own = gateway.filter((pl.col("log_file_path") == path) & (pl.col("part") == part)).sort("_at", nulls_last=True)
@@ -149,24 +224,59 @@ def _fold(kept: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
     tolerance = TWIN_WINDOW_NS + (1_000_000_000 if coarse else 0)
     right = kept.filter(pl.col("_at").is_not_null()).select("_key", "_bare", "_at", "_row").sort("_at")
     left = own.with_row_index("_own")
-    pairs = left.filter(pl.col("_at").is_not_null()).select("_key", "_bare", "_at", "_own").join_asof(
-        right, on="_at", by=["_key", "_bare"], strategy="nearest", tolerance=f"{tolerance}ns", check_sortedness=False
-    ).filter(pl.col("_row").is_not_null())  # fmt: skip
+    pairs = (
+        left.filter(pl.col("_at").is_not_null())
+        .select("_key", "_bare", "_at", "_own")
+        .join_asof(
+            right,
+            on="_at",
+            by=["_key", "_bare"],
+            strategy="nearest",
+            tolerance=f"{tolerance}ns",
+            check_sortedness=False,
+        )
+        .filter(pl.col("_row").is_not_null())
+    )
     place = pl.concat_str(pl.col("log_file_path"), pl.lit(":"), pl.col("log_line")).alias("_place")
-    taken = pairs.select("_own", "_row").join(left.select("_own", "observed_timestamp", "observed_clock_id", "log_iostream", place, pl.when(pl.col("zone_inline") & (pl.col("time_resolution_ns") <= FINE_NS)).then("timestamp_raw").alias("_raw")), on="_own")
+    taken = pairs.select("_own", "_row").join(
+        left.select(
+            "_own",
+            "observed_timestamp",
+            "observed_clock_id",
+            "log_iostream",
+            place,
+            pl.when(pl.col("zone_inline") & (pl.col("time_resolution_ns") <= FINE_NS))
+            .then("timestamp_raw")
+            .alias("_raw"),
+        ),
+        on="_own",
+    )
     taken = taken.group_by("_row").agg(
-        pl.col("_raw").filter(pl.col("observed_timestamp").is_not_null()).first().alias("_raw"), pl.col("observed_timestamp").drop_nulls().first().alias("_obs"), pl.col("observed_clock_id").drop_nulls().first().alias("_obs_clock"),
-        pl.col("log_iostream").drop_nulls().first().alias("_stream"), pl.col("_place").sort().str.join("; ").alias("_place"),
-    )  # fmt: skip
-    kept = kept.join(taken, on="_row", how="left").with_columns(
-        # each form of a message has a stamp of its own, and the envelope's belongs to the form that it came with
-        pl.when(pl.col("observed_timestamp").is_null() & pl.col("_obs").is_not_null()).then("_raw").otherwise("twin_raw").alias("twin_raw"),
-        (pl.col("twin_observed").fill_null(value=False) | (pl.col("observed_timestamp").is_null() & pl.col("_obs").is_not_null())).alias("twin_observed"),
-        pl.coalesce("observed_timestamp", "_obs").alias("observed_timestamp"),
-        pl.coalesce("observed_clock_id", "_obs_clock").alias("observed_clock_id"),
-        pl.coalesce("log_iostream", "_stream").alias("log_iostream"),
-        pl.concat_str("also_at", "_place", separator="; ", ignore_nulls=True).replace("", None).alias("also_at"),
-    ).drop("_row", "_raw", "_obs", "_obs_clock", "_stream", "_place")  # fmt: skip
+        pl.col("_raw").filter(pl.col("observed_timestamp").is_not_null()).first().alias("_raw"),
+        pl.col("observed_timestamp").drop_nulls().first().alias("_obs"),
+        pl.col("observed_clock_id").drop_nulls().first().alias("_obs_clock"),
+        pl.col("log_iostream").drop_nulls().first().alias("_stream"),
+        pl.col("_place").sort().str.join("; ").alias("_place"),
+    )
+    kept = (
+        kept.join(taken, on="_row", how="left")
+        .with_columns(
+            # each form of a message has a stamp of its own, and the envelope's belongs to the form that it came with
+            pl.when(pl.col("observed_timestamp").is_null() & pl.col("_obs").is_not_null())
+            .then("_raw")
+            .otherwise("twin_raw")
+            .alias("twin_raw"),
+            (
+                pl.col("twin_observed").fill_null(value=False)
+                | (pl.col("observed_timestamp").is_null() & pl.col("_obs").is_not_null())
+            ).alias("twin_observed"),
+            pl.coalesce("observed_timestamp", "_obs").alias("observed_timestamp"),
+            pl.coalesce("observed_clock_id", "_obs_clock").alias("observed_clock_id"),
+            pl.coalesce("log_iostream", "_stream").alias("log_iostream"),
+            pl.concat_str("also_at", "_place", separator="; ", ignore_nulls=True).replace("", None).alias("also_at"),
+        )
+        .drop("_row", "_raw", "_obs", "_obs_clock", "_stream", "_place")
+    )
     fresh = left.join(pairs.select("_own"), on="_own", how="anti").drop("_own")
     return pl.concat([kept, fresh], how="diagonal").sort("_at", nulls_last=True)
 
@@ -184,18 +294,50 @@ def _invocations(events: pl.DataFrame) -> pl.DataFrame:
     block = pl.col("event_name").is_in(["cli.target", "cli.source", "cli.config"])
     after_block = headline & block.shift(1, fill_value=False).over("log_file_path", order_by="seq")
     begins = pl.when(has_prompt).then(prompt).otherwise(after_block)
-    lines = lines.with_columns(begins.cum_sum().over("log_file_path", order_by="seq").cast(pl.Int64).alias("cli_record"))
+    lines = lines.with_columns(
+        begins.cum_sum().over("log_file_path", order_by="seq").cast(pl.Int64).alias("cli_record")
+    )
     alone = pl.col("log_file_path").str.replace(r"\.[\w.]*$", "").alias("_stem")
-    sidecar = lines.filter((pl.col("event_name") == "cli.recorded") & pl.col("cli_command").is_not_null()).select(
-        alone, pl.col("recorded_start").alias("_start"), pl.col("recorded_end").alias("_end"), pl.col("cli_exit_code").alias("_code"), pl.col("event_id").alias("_by")
-    ).unique("_stem", keep="first")  # fmt: skip
+    sidecar = (
+        lines.filter((pl.col("event_name") == "cli.recorded") & pl.col("cli_command").is_not_null())
+        .select(
+            alone,
+            pl.col("recorded_start").alias("_start"),
+            pl.col("recorded_end").alias("_end"),
+            pl.col("cli_exit_code").alias("_code"),
+            pl.col("event_id").alias("_by"),
+        )
+        .unique("_stem", keep="first")
+    )
     lines = lines.with_columns(alone).join(sidecar, on="_stem", how="left")
-    spread = ["cli_target", "cli_source", "cli_command", "recorded_start", "recorded_end", "cli_exit_code", "cli_timeout_ms"]
+    spread = [
+        "cli_target",
+        "cli_source",
+        "cli_command",
+        "recorded_start",
+        "recorded_end",
+        "cli_exit_code",
+        "cli_timeout_ms",
+    ]
     own = [pl.col(c).drop_nulls().first().over("log_file_path", "cli_record").alias(c) for c in spread]
-    single = ~(pl.col("recorded_start").is_not_null() & (pl.col("event_name") == "cli.recorded") & pl.col("cli_command").is_null()).any().over("log_file_path")
-    lines = lines.with_columns(own).with_columns(
-        pl.when(single).then(pl.coalesce("recorded_start", "_start")).otherwise("recorded_start").alias("recorded_start"),
-        pl.when(single).then(pl.coalesce("recorded_end", "_end")).otherwise("recorded_end").alias("recorded_end"),
-        pl.when(single).then(pl.coalesce("cli_exit_code", "_code")).otherwise("cli_exit_code").alias("cli_exit_code"),
-    ).drop("_stem", "_start", "_end", "_code", "_by")  # fmt: skip
+    single = ~(
+        pl.col("recorded_start").is_not_null()
+        & (pl.col("event_name") == "cli.recorded")
+        & pl.col("cli_command").is_null()
+    ).any().over("log_file_path")
+    lines = (
+        lines.with_columns(own)
+        .with_columns(
+            pl.when(single)
+            .then(pl.coalesce("recorded_start", "_start"))
+            .otherwise("recorded_start")
+            .alias("recorded_start"),
+            pl.when(single).then(pl.coalesce("recorded_end", "_end")).otherwise("recorded_end").alias("recorded_end"),
+            pl.when(single)
+            .then(pl.coalesce("cli_exit_code", "_code"))
+            .otherwise("cli_exit_code")
+            .alias("cli_exit_code"),
+        )
+        .drop("_stem", "_start", "_end", "_code", "_by")
+    )
     return pl.concat([events.filter(~cli), lines], how="diagonal")

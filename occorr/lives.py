@@ -16,10 +16,22 @@ _SIDECAR: Final = re.compile(r"(?i)nginx|haproxy|caddy|traefik|envoy|proxy|cli\b
 _BEGINS: Final = {"start", "unpause"}
 _ENDS: Final = {"die", "destroy"}
 _SIGNS: Final = {
-    "gateway.start", "gateway.listening", "gateway.ready", "gateway.shutdown", "gateway.restart", "gateway.crash",
-    "gateway.conflict", "gateway.signal", "proxy.reload", "proxy.worker", "proxy.start", "proxy.stop",
-}  # fmt: skip
-_RELOAD: Final = r"(?i)\breload\b|-s (?:reload|quit)|\bgraceful\b|\bHUP\b|\bUSR[12]\b"  # what reloads a proxy, as a command in its container says it
+    "gateway.start",
+    "gateway.listening",
+    "gateway.ready",
+    "gateway.shutdown",
+    "gateway.restart",
+    "gateway.crash",
+    "gateway.conflict",
+    "gateway.signal",
+    "proxy.reload",
+    "proxy.worker",
+    "proxy.start",
+    "proxy.stop",
+}
+_RELOAD: Final = (  # what reloads a proxy, as a command in its container says it
+    r"(?i)\breload\b|-s (?:reload|quit)|\bgraceful\b|\bHUP\b|\bUSR[12]\b"
+)
 _GRACE: Final = 12_000_000_000  # ns; as long as old workers of a reload usually live on at most
 _LOUD: Final = {"OOM", "deploy", "killed", "crash", "unhealthy", "conflict", "reload"}
 
@@ -94,7 +106,10 @@ def of(closes: pl.DataFrame, timeline: pl.DataFrame, facts: pl.DataFrame) -> tup
     served = closes.select("compose_project", "service_name").unique().drop_nulls("service_name").rows()
     stated = facts.filter((pl.col("key") == "role") & (pl.col("value") == "gateway"))["subject"].implode()
     own = facts.filter(pl.col("subject").is_in(stated) & pl.col("key").is_in(["compose.project", "compose.service"]))
-    documented = own.group_by("subject").agg(pl.col("value").filter(pl.col("key") == f"compose.{name}").first().alias(name) for name in ("project", "service"))
+    documented = own.group_by("subject").agg(
+        pl.col("value").filter(pl.col("key") == f"compose.{name}").first().alias(name)
+        for name in ("project", "service")
+    )
     gated = [*closes["compose_project"].drop_nulls(), *documented["project"].drop_nulls()]
     named = [*timeline["compose_project"].drop_nulls().unique(), *gated]
     project = next((one.pop() for one in (set(gated), set(named)) if len(one) == 1), "")
@@ -117,16 +132,39 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
         timeline.filter(
             pl.col("timestamp").is_not_null()
             & (pl.col("container_action").is_not_null() | pl.col("event_name").is_in(sorted(_SIGNS)))
-            & ~(pl.col("container_action").str.starts_with("exec") & ~pl.col("body").str.contains(_RELOAD).fill_null(value=False)).fill_null(value=False)
+            & ~(
+                pl.col("container_action").str.starts_with("exec")
+                & ~pl.col("body").str.contains(_RELOAD).fill_null(value=False)
+            ).fill_null(value=False)
         )
         .sort("timestamp", "event_id", maintain_order=True)
         .select(
-            "timestamp", "source_kind", "event_name", "container_action", "container_exit_code", "container_id", "container_name",
-            "container_image_name", "compose_project", "compose_service", "service_name", "attributes", "time_resolution_ns",
+            "timestamp",
+            "source_kind",
+            "event_name",
+            "container_action",
+            "container_exit_code",
+            "container_id",
+            "container_name",
+            "container_image_name",
+            "compose_project",
+            "compose_service",
+            "service_name",
+            "attributes",
+            "time_resolution_ns",
         )
-    )  # fmt: skip
-    role_of = pl.col("attributes").list.eval(pl.element().filter(pl.element().struct.field("key") == "role").struct.field("value")).list.first()
-    known_roles = dict(timeline.select("container_id", role=role_of).drop_nulls().unique("container_id", keep="first", maintain_order=True).rows())
+    )
+    role_of = (
+        pl.col("attributes")
+        .list.eval(pl.element().filter(pl.element().struct.field("key") == "role").struct.field("value"))
+        .list.first()
+    )
+    known_roles = dict(
+        timeline.select("container_id", role=role_of)
+        .drop_nulls()
+        .unique("container_id", keep="first", maintain_order=True)
+        .rows()
+    )
     told = "gateway" in known_roles.values()
     for row in rows.iter_rows(named=True):
         project = row["compose_project"] or project_of
@@ -140,7 +178,11 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
             _hear(all_lives, known, project, row)
             continue
         # A network's event names the container by its id alone.
-        life = by_id.get(row["container_id"]) if str(row["event_name"]).startswith("network.") else all_lives.get((project, service))
+        life = (
+            by_id.get(row["container_id"])
+            if str(row["event_name"]).startswith("network.")
+            else all_lives.get((project, service))
+        )
         if not service or (life is None and str(row["event_name"]).startswith("network.")):
             continue
         if life is None:
@@ -164,7 +206,9 @@ def _see(life: _Life, row: dict[str, Any]) -> None:
     health = attributes.get("health_status") or (
         action.rpartition(":")[2].strip() if action.startswith("health_status") else ""
     )
-    if action.startswith("exec_create") or (action == "kill" and attributes.get("signal") in {"1", "HUP", "SIGHUP", "12", "USR2", "SIGUSR2"}):
+    if action.startswith("exec_create") or (
+        action == "kill" and attributes.get("signal") in {"1", "HUP", "SIGHUP", "12", "USR2", "SIGUSR2"}
+    ):
         if not life.lane.gateway:
             _reload(life, at)
         return
@@ -212,7 +256,11 @@ def _reload(life: _Life, at: int) -> None:
 def _hear_proxy(all_lives: dict[tuple[str, str], _Life], project: str, row: dict[str, Any]) -> None:
     """One line of a proxy about itself; it belongs to its project's only proxy, or to the service it names."""
     service = row["compose_service"] or row["service_name"]
-    own = [life for (of, _), life in all_lives.items() if of == project and not life.lane.gateway and (life.lane.name == service or _SIDECAR.search(life.lane.name))]
+    own = [
+        life
+        for (of, _), life in all_lives.items()
+        if of == project and not life.lane.gateway and (life.lane.name == service or _SIDECAR.search(life.lane.name))
+    ]
     named = [life for life in own if life.lane.name == service]
     if not own:
         life = all_lives[(project, service or "proxy")] = _Life(Lane(project, service or "proxy", gateway=False))
@@ -227,7 +275,9 @@ def _hear_proxy(all_lives: dict[tuple[str, str], _Life], project: str, row: dict
     elif name == "proxy.worker":
         last = life.lane.overlays[-1] if life.lane.overlays else None
         if last and last.start is not None and 0 <= at - last.start <= _GRACE:
-            life.lane.overlays[-1] = Span("reload", last.start, max(at + (row["time_resolution_ns"] or 0), last.end or at))
+            life.lane.overlays[-1] = Span(
+                "reload", last.start, max(at + (row["time_resolution_ns"] or 0), last.end or at)
+            )
     elif name == "proxy.start":
         life.turn("up", at)
     elif life.state == "up":
@@ -240,7 +290,11 @@ def _hear(
     """One line of a gateway about itself; it belongs to its project's only gateway, or to the service it names."""
     # Of several gateways the analysis knows whose line it is, where anything tells it.
     instance = next((a["value"] for a in row["attributes"] or () if a["key"] == "instance"), "") or ""
-    project, service = instance.split("/", 1) if "/" in instance else (project, row["compose_service"] or row["service_name"] or instance)
+    project, service = (
+        instance.split("/", 1)
+        if "/" in instance
+        else (project, row["compose_service"] or row["service_name"] or instance)
+    )
     own = [life for (of, _), life in all_lives.items() if of == project and life.lane.gateway]
     named = [life for life in own if life.lane.name == service]
     if not own:
@@ -260,7 +314,9 @@ def _hear(
             life.say(at, "ready")
     elif name == "gateway.start":
         life.turn("starting", at)
-    elif name in {"gateway.shutdown", "gateway.restart", "gateway.crash", "gateway.conflict"} or (name == "gateway.signal" and {"key": "signal", "value": "SIGTERM"} in (row["attributes"] or ())):
+    elif name in {"gateway.shutdown", "gateway.restart", "gateway.crash", "gateway.conflict"} or (
+        name == "gateway.signal" and {"key": "signal", "value": "SIGTERM"} in (row["attributes"] or ())
+    ):
         if life.state is None and life.since is None:
             life.state = "up"
         if life.state in {"up", "unhealthy"}:

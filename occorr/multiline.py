@@ -33,7 +33,17 @@ def rewritten(data: bytes) -> Iterator[pl.DataFrame] | None:
     if not rows:
         return None
     lines, offsets, texts = zip(*rows, strict=True)
-    return iter([pl.DataFrame({"line": pl.Series(lines, dtype=pl.Int64), "offset": pl.Series(offsets, dtype=pl.Int64), "raw": pl.Series(texts, dtype=pl.String)})])
+    return iter(
+        [
+            pl.DataFrame(
+                {
+                    "line": pl.Series(lines, dtype=pl.Int64),
+                    "offset": pl.Series(offsets, dtype=pl.Int64),
+                    "raw": pl.Series(texts, dtype=pl.String),
+                }
+            )
+        ]
+    )
 
 
 def _laid_out(data: bytes) -> list[tuple[int, int, str]]:

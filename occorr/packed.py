@@ -67,8 +67,11 @@ class _LimitError(Exception):
 def _pieces(data: bytes | mmap.mmap, how: str, allowance: Allowance) -> Iterator[bytes]:
     """The content in pieces; concatenated members one after another, so that a broken end costs only itself."""
     make: dict[str, Callable[[], Any]] = {
-        "gzip": lambda: zlib.decompressobj(wbits=31), "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(), "xz": lzma.LZMADecompressor, "bzip2": bz2.BZ2Decompressor,
-    }  # fmt: skip
+        "gzip": lambda: zlib.decompressobj(wbits=31),
+        "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(),
+        "xz": lzma.LZMADecompressor,
+        "bzip2": bz2.BZ2Decompressor,
+    }
     position, machine = 0, None
     while position < len(data):
         if machine is None and how:
@@ -128,7 +131,10 @@ class Source:
                 self.trouble = f"damaged {self.how}: {str(error) or type(error).__name__}; copy the file again"
                 break
             except _LimitError:
-                self.trouble = f"it unpacks to more than {LIMIT / 2**20:,.0f} MiB, the rest is left out; unpack it yourself and give the part that matters"
+                self.trouble = (
+                    f"it unpacks to more than {LIMIT / 2**20:,.0f} MiB, the rest is left out; unpack it yourself and"
+                    " give the part that matters"
+                )
                 break
             if piece is None:
                 break
@@ -154,7 +160,10 @@ def members(data: bytes | mmap.mmap, how: str, allowance: Allowance | None = Non
         with tarfile.open(fileobj=source, mode="r|", errorlevel=2) as tar:  # type: ignore[call-overload] # only `read` is used
             for number, entry in enumerate(tar):
                 if number >= MEMBERS:
-                    return list(found.values()), f"it holds more than {MEMBERS:,} files, the rest is left out; give the part that matters"
+                    return (
+                        list(found.values()),
+                        f"it holds more than {MEMBERS:,} files, the rest is left out; give the part that matters",
+                    )
                 member = _member(tar, entry, found)
                 if member is not None:
                     found[member.name] = member
@@ -175,15 +184,21 @@ def _member(tar: tarfile.TarFile, entry: tarfile.TarInfo, found: dict[str, Membe
     if any(p.startswith(".") for p in parts if p != "."):
         return None  # as in directories
     if entry.issym() or entry.islnk():
-        return Member(name, status="skipped", message="a link; left out, since what it points at is read where it stands")
+        return Member(
+            name, status="skipped", message="a link; left out, since what it points at is read where it stands"
+        )
     if not entry.isreg() or entry.issparse():
         return Member(name, status="skipped", message="no ordinary file (device, pipe or sparse); left out")
     if name in found:
-        return Member(f"{name} (again)", status="skipped", message="the archive holds this name twice; the first one was read")
+        return Member(
+            f"{name} (again)", status="skipped", message="the archive holds this name twice; the first one was read"
+        )
     handle = tar.extractfile(entry)
     content = _content(handle) if handle is not None else b""
     if len(content) < entry.size:
-        return Member(name, content, "partial", f"the archive breaks off in this file: {len(content):,} of {entry.size:,} bytes")
+        return Member(
+            name, content, "partial", f"the archive breaks off in this file: {len(content):,} of {entry.size:,} bytes"
+        )
     return Member(name, content)
 
 
@@ -204,5 +219,7 @@ def _ending(tar: tarfile.TarFile) -> str:
     while tar.fileobj is not None and (piece := tar.fileobj.read(_PIECE)):
         rest = piece
         if piece.strip(b"\0"):
-            return "damaged archive: no header where one was expected; what stands before it was read, copy the file again"
+            return (
+                "damaged archive: no header where one was expected; what stands before it was read, copy the file again"
+            )
     return "" if rest else "damaged archive: its end is missing; copy the file again"

@@ -1,6 +1,7 @@
 """Whether something comes back: the nightly job with the stale token, the scan each hour.
 
-Moments on the wall clock, so that a job that follows summer time keeps its hour. A periodogram (scipy's) finds candidates; one is a period when the moments stand close to its beat and fill most of its beats.
+Moments on the wall clock, so that a job that follows summer time keeps its hour. A periodogram (scipy's) finds
+candidates; one is a period when the moments stand close to its beat and fill most of its beats.
 """
 
 from __future__ import annotations
@@ -43,8 +44,11 @@ def period(moments: Any) -> Period | None:
         return None
     span = visits[-1] - visits[0]
     counts = np.bincount(((visits - visits[0]) / _BIN_S).astype(np.int64))
-    frequencies, power = signal.periodogram(counts, fs=1 / _BIN_S, detrend="constant", window="hann", nfft=4 * counts.size)
-    # A job leaves a comb: its beat and all its overtones. The longest period that the moments keep is the beat; twice the beat is not kept, half of them fall between.
+    frequencies, power = signal.periodogram(
+        counts, fs=1 / _BIN_S, detrend="constant", window="hann", nfft=4 * counts.size
+    )
+    # A job leaves a comb: its beat and all its overtones. The longest period that the moments keep is the beat; twice
+    # the beat is not kept, half of them fall between.
     strong = np.flatnonzero((power >= 0.2 * power.max()) & (frequencies >= 2 / span))
     tried = strong[:200]
     for index in tried:
@@ -76,7 +80,13 @@ def _kept(visits: Any, guess: float, tried: int) -> Period | None:
     on_beat = np.abs(rest) <= width
     kept, beats = int(np.unique(beat[near][on_beat]).size), int(np.ptp(beat[near][on_beat])) + 1 if on_beat.any() else 0
     chance = stats.binom.sf(int(on_beat.sum()) - 1, visits.size, min(1.0, 2 * width / guess)) * tried
-    if length <= 2 * _GAP_S or jitter > _JITTER * length or kept < max(_LEAST, _FILLED * beats) or on_beat.sum() < _SHARE * visits.size or chance > _CHANCE:
+    if (
+        length <= 2 * _GAP_S
+        or jitter > _JITTER * length
+        or kept < max(_LEAST, _FILLED * beats)
+        or on_beat.sum() < _SHARE * visits.size
+        or chance > _CHANCE
+    ):
         return None
     first = line.intercept + line.slope * beat[near][on_beat].min()
     return Period(round(length), round(jitter), float(first % _DAY_S), kept, beats)

@@ -15,9 +15,9 @@ MS: Final = 1_000_000
 def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
     """Fills the aligned columns and sorts.
 
-    A stamp truncated to its resolution r and written by a clock with offset o ± e stands for [t − o − e, t + r − o + e).
-    Lines of a recorded CLI run have no stamp; they lie between the recorder's two. Other lines of the CLI lie between their
-    neighbours in a mixed log, or somewhere in the span of all sources.
+    A stamp truncated to its resolution r and written by a clock with offset o ± e stands for [t − o − e, t + r − o +
+    e). Lines of a recorded CLI run have no stamp; they lie between the recorder's two. Other lines of the CLI lie
+    between their neighbours in a mixed log, or somewhere in the span of all sources.
 
     Args:
         events: events with `clock_id` and `timestamp_raw` in UTC.
@@ -25,27 +25,60 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
     """
     offset, error_ns, status = offsets(events, clocks)
     events = events.with_columns(
-        pl.Series("clock_offset_ns", offset, pl.Int64), pl.Series("clock_error_ns", error_ns, pl.Int64), pl.Series("clock_status", status, pl.String)
-    ).with_columns(pl.when(pl.col("clock_status").is_not_null()).then(pl.col("clock_offset_ns", "clock_error_ns")))  # fmt: skip
+        pl.Series("clock_offset_ns", offset, pl.Int64),
+        pl.Series("clock_error_ns", error_ns, pl.Int64),
+        pl.Series("clock_status", status, pl.String),
+    ).with_columns(pl.when(pl.col("clock_status").is_not_null()).then(pl.col("clock_offset_ns", "clock_error_ns")))
     raw = pl.col("timestamp_raw").cast(pl.Int64) - pl.col("clock_offset_ns").fill_null(0)
     error = pl.col("clock_error_ns").fill_null(0)
     recorded = pl.col("recorded_start").is_not_null() & pl.col("timestamp_raw").is_null()
     slack = pl.col("zone_slack_ns").fill_null(0) if "zone_slack_ns" in events.columns else pl.lit(0, pl.Int64)
-    trust = pl.when(pl.col("zone_assumed") & (pl.col("clock_status") == "reference")).then(pl.lit("assumed")).otherwise("clock_status") if "zone_assumed" in events.columns else pl.col("clock_status")
+    trust = (
+        pl.when(pl.col("zone_assumed") & (pl.col("clock_status") == "reference"))
+        .then(pl.lit("assumed"))
+        .otherwise("clock_status")
+        if "zone_assumed" in events.columns
+        else pl.col("clock_status")
+    )
     low = pl.when(recorded).then(pl.col("recorded_start") * MS - error).otherwise(raw - error)
-    high = pl.when(recorded).then(pl.col("recorded_end") * MS + MS + error).otherwise(raw + pl.col("time_resolution_ns").fill_null(1) + slack + error)
+    high = (
+        pl.when(recorded)
+        .then(pl.col("recorded_end") * MS + MS + error)
+        .otherwise(raw + pl.col("time_resolution_ns").fill_null(1) + slack + error)
+    )
     # A line without any stamp stands between its neighbours in the same file, or else in the span of everything.
     events = events.with_columns(raw.alias("_raw")).sort("log_file_path", "log_line")
-    events = events.with_columns(pl.col("_raw").forward_fill().over("log_file_path").alias("_above"), pl.col("_raw").backward_fill().over("log_file_path").alias("_below"))
+    events = events.with_columns(
+        pl.col("_raw").forward_fill().over("log_file_path").alias("_above"),
+        pl.col("_raw").backward_fill().over("log_file_path").alias("_below"),
+    )
     first, last = events.get_column("_raw").min(), events.get_column("_raw").max()
     bare = (pl.col("source_kind") == "cli") & pl.col("timestamp_raw").is_null() & pl.col("recorded_start").is_null()
     alone = pl.col("_above").is_null() & pl.col("_below").is_null()
-    low = pl.when(bare).then(pl.coalesce(pl.when(~alone).then(pl.coalesce("_above", pl.lit(first, pl.Int64))), pl.lit(first, pl.Int64))).otherwise(low)
-    high = pl.when(bare).then(pl.coalesce(pl.when(~alone).then(pl.coalesce("_below", pl.lit(last, pl.Int64))), pl.lit(last, pl.Int64))).otherwise(high)
-    raw = pl.when(bare).then(pl.min_horizontal(low, high) + (pl.max_horizontal(low, high) - pl.min_horizontal(low, high)) // 2).otherwise(raw)
-    # A recorder writes its two stamps around the whole run: what the run prints comes at its end, give or take the exit.
+    low = (
+        pl.when(bare)
+        .then(
+            pl.coalesce(pl.when(~alone).then(pl.coalesce("_above", pl.lit(first, pl.Int64))), pl.lit(first, pl.Int64))
+        )
+        .otherwise(low)
+    )
+    high = (
+        pl.when(bare)
+        .then(pl.coalesce(pl.when(~alone).then(pl.coalesce("_below", pl.lit(last, pl.Int64))), pl.lit(last, pl.Int64)))
+        .otherwise(high)
+    )
+    raw = (
+        pl.when(bare)
+        .then(pl.min_horizontal(low, high) + (pl.max_horizontal(low, high) - pl.min_horizontal(low, high)) // 2)
+        .otherwise(raw)
+    )
+    # A recorder writes its two stamps around the whole run: what the run prints comes at its end, give or take the
+    # exit.
     best = pl.when(recorded).then(pl.col("recorded_end") * MS).otherwise(raw)
     placed = events.with_columns(
-        best.cast(schema.TS).alias("timestamp"), low.cast(schema.TS).alias("time_earliest"), high.cast(schema.TS).alias("time_latest"), trust.alias("clock_status")
+        best.cast(schema.TS).alias("timestamp"),
+        low.cast(schema.TS).alias("time_earliest"),
+        high.cast(schema.TS).alias("time_latest"),
+        trust.alias("clock_status"),
     )
     return placed.drop("_raw", "_above", "_below").sort("timestamp", "log_file_path", "log_line", nulls_last=True)

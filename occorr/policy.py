@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 DEFAULT: Final = Path(__file__).parent / "policy.toml"
 _NUMBER: Final = (int, float)
-_LIMIT: Final[Mapping[str, type | tuple[type, ...]]] = {"max": _NUMBER, "min": _NUMBER, "min_n": int, "why": str, "off": bool}
+_LIMIT: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "max": _NUMBER,
+    "min": _NUMBER,
+    "min_n": int,
+    "why": str,
+    "off": bool,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +77,18 @@ def load(path: Path, base: Mapping[str, Limit] | None = None) -> dict[str, Limit
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise OccorrError(f"--policy {path}: {getattr(error, 'strerror', None) or 'is no UTF-8 text'}; give a TOML file with a table a figure") from error
+        raise OccorrError(
+            f"--policy {path}: {getattr(error, 'strerror', None) or 'is no UTF-8 text'}; give a TOML file with a table"
+            " a figure"
+        ) from error
     file = File(str(path), text)
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
-        raise DefinitionError([Problem(str(path), int(found[1]) if found else 1, f"not valid TOML: {error}")]) from error
+        raise DefinitionError(
+            [Problem(str(path), int(found[1]) if found else 1, f"not valid TOML: {error}")]
+        ) from error
     limits = dict(default() if base is None else base)
     for name, given in data.items():
         if name not in FIGURES:
@@ -109,8 +120,20 @@ def _merged(file: File, name: str, given: Mapping[str, Any], before: Limit) -> L
         want = _LIMIT.get(key)
         if want is None:
             _wrong(file, f"unknown key {key!r} in [{name}]; {nearest(key, _LIMIT)}", name, key)
-        elif not isinstance(value, want) or (isinstance(value, bool) and want is not bool) or (isinstance(value, float) and not math.isfinite(value)):
-            kind = "a number" if want is _NUMBER else "a whole number" if want is int else "true or false" if want is bool else "text"
+        elif (
+            not isinstance(value, want)
+            or (isinstance(value, bool) and want is not bool)
+            or (isinstance(value, float) and not math.isfinite(value))
+        ):
+            kind = (
+                "a number"
+                if want is _NUMBER
+                else "a whole number"
+                if want is int
+                else "true or false"
+                if want is bool
+                else "text"
+            )
             _wrong(file, f"{key} is {value!r}, expected {kind}", name, key)
         else:
             good[key] = value
@@ -118,7 +141,12 @@ def _merged(file: File, name: str, given: Mapping[str, Any], before: Limit) -> L
     if made.max is None and made.min is None and not made.off and not file.problems:
         _wrong(file, f"[{name}] sets neither max nor min, and has no default", name)
     if made.max is not None and made.min is not None and made.min > made.max:
-        _wrong(file, f"[{name}] asks for at least {made.min:g} and at most {made.max:g}", name, "min" if "min" in given else "max")
+        _wrong(
+            file,
+            f"[{name}] asks for at least {made.min:g} and at most {made.max:g}",
+            name,
+            "min" if "min" in given else "max",
+        )
     return made
 
 

@@ -1,7 +1,8 @@
 """WebSocket handshakes from where it runs, one after the other, each with its times and how far it came.
 
-Connect, TLS, upgrade and first frame are timed apart, since each fails for another reason: a refused connect is the route or
-the port, an answer other than 101 is the proxy, a missing first frame is the gateway. `parsers/occorr_probe.toml` reads the rows.
+Connect, TLS, upgrade and first frame are timed apart, since each fails for another reason: a refused connect is the
+route or the port, an answer other than 101 is the proxy, a missing first frame is the gateway.
+`parsers/occorr_probe.toml` reads the rows.
 """
 
 from __future__ import annotations
@@ -51,18 +52,34 @@ def target(url: str) -> Target:
         raise OccorrError(f"{url!r} is no URL: {error}; give one as ws://127.0.0.1:18789/") from error
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     if scheme not in ("ws", "wss") or not parts.hostname:
-        raise OccorrError(f"{url!r} is no WebSocket URL; give one as ws://127.0.0.1:18789/ or wss://gateway.example.com/")
+        raise OccorrError(
+            f"{url!r} is no WebSocket URL; give one as ws://127.0.0.1:18789/ or wss://gateway.example.com/"
+        )
     secure = scheme == "wss"
     port = port or (443 if secure else 80)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     path = parts.path or "/"
-    return Target(f"{scheme}://{host}:{port}{path}", parts.hostname, port, secure, f"{scheme}://{host}:{port}{path}{'?' + parts.query if parts.query else ''}")
+    return Target(
+        f"{scheme}://{host}:{port}{path}",
+        parts.hostname,
+        port,
+        secure,
+        f"{scheme}://{host}:{port}{path}{'?' + parts.query if parts.query else ''}",
+    )
 
 
 def attempts(
-    to: Target, *, count: int, interval: float, timeout: float, vantage: str, origin: str | None = None, verify: bool = True,
-    wait: Callable[[float], None] = time.sleep, clock: Callable[[], int] = time.time_ns,
-) -> Iterator[dict[str, Any]]:  # fmt: skip
+    to: Target,
+    *,
+    count: int,
+    interval: float,
+    timeout: float,
+    vantage: str,
+    origin: str | None = None,
+    verify: bool = True,
+    wait: Callable[[float], None] = time.sleep,
+    clock: Callable[[], int] = time.time_ns,
+) -> Iterator[dict[str, Any]]:
     """One row an attempt, as soon as it is over.
 
     Args:
@@ -76,10 +93,9 @@ def attempts(
         wait: sleeps.
         clock: ns since 1970.
 
-    Yields:
-        `probe` (the URL without its query), `vantage`, `n`, `time`, `result`, `status`, the milliseconds of each step that was
-        reached, `address`, `port`, `code` and `detail`. `result`: connected (101), answered (another status), tls, silent (no
-        answer), closed, refused, timeout, unreachable or dns.
+    Yields: `probe` (the URL without its query), `vantage`, `n`, `time`, `result`, `status`, the milliseconds of each
+    step that was reached, `address`, `port`, `code` and `detail`. `result`: connected (101), answered (another status),
+    tls, silent (no answer), closed, refused, timeout, unreachable or dns.
 
     Raises:
         OccorrError: count or interval are out of bounds.
@@ -87,12 +103,19 @@ def attempts(
     if not 1 <= count <= MOST:
         raise OccorrError(f"--count {count}: between 1 and {MOST:,} attempts")
     if interval < FASTEST:
-        raise OccorrError(f"--interval {interval:g}: {FASTEST:g} s at least, so that the probe is not the load that it measures")
+        raise OccorrError(
+            f"--interval {interval:g}: {FASTEST:g} s at least, so that the probe is not the load that it measures"
+        )
     begun = time.monotonic()
     for n in range(count):
         wait(max(0.0, begun + n * interval - time.monotonic()))
         at = clock()
-        row = {"probe": to.shown, "vantage": vantage, "n": n + 1, "time": f"{datetime.fromtimestamp(at // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{at % 10**9 // 1000:06d}Z"}
+        row = {
+            "probe": to.shown,
+            "vantage": vantage,
+            "n": n + 1,
+            "time": f"{datetime.fromtimestamp(at // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{at % 10**9 // 1000:06d}Z",
+        }
         yield row | _attempt(to, timeout, origin, verify=verify)
 
 
@@ -132,14 +155,21 @@ def _attempt(to: Target, timeout: float, origin: str | None, *, verify: bool) ->
             try:
                 line = context.wrap_socket(line, server_hostname=to.host)
             except (ssl.SSLError, OSError) as error:
-                return out | {"result": "tls", "detail": str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error.strerror or error)}
+                return out | {
+                    "result": "tls",
+                    "detail": str(
+                        getattr(error, "verify_message", "") or getattr(error, "reason", "") or error.strerror or error
+                    ),
+                }
             done("tls_ms")
         return out | _upgrade(line, to, origin, done, out)
     finally:
         line.close()
 
 
-def _upgrade(line: socket.socket, to: Target, origin: str | None, done: Callable[[str], None], out: dict[str, Any]) -> dict[str, Any]:
+def _upgrade(
+    line: socket.socket, to: Target, origin: str | None, done: Callable[[str], None], out: dict[str, Any]
+) -> dict[str, Any]:
     """The HTTP upgrade and the first frame."""
     from websockets.client import ClientProtocol  # noqa: PLC0415 - only a probe needs it
     from websockets.http11 import Response  # noqa: PLC0415
@@ -170,7 +200,11 @@ def _upgrade(line: socket.socket, to: Target, origin: str | None, done: Callable
             data = line.recv(_CHUNK)
             if not data:
                 if answer is not None:
-                    return {"result": "connected", "code": 1006, "detail": "closed without a close frame before the first frame"}
+                    return {
+                        "result": "connected",
+                        "code": 1006,
+                        "detail": "closed without a close frame before the first frame",
+                    }
                 return {"result": "closed", "detail": "closed before an answer"}
             talk.receive_data(data)
     except TimeoutError:
@@ -200,7 +234,10 @@ def summary(rows: list[dict[str, Any]]) -> str:
     times = sorted(handshake(r) for r in rows if r.get("status") == 101)
     out = [f"TCP connect: {reached} of {len(rows)} ({100 * reached / len(rows):.0f} %)"]
     if times:
-        out.append(f"handshake (connect to 101): p50 {quantile(times, 0.5):.1f} ms, p95 {quantile(times, 0.95):.1f} ms, n {len(times)}")
+        out.append(
+            f"handshake (connect to 101): p50 {quantile(times, 0.5):.1f} ms, p95 {quantile(times, 0.95):.1f} ms, n"
+            f" {len(times)}"
+        )
     others: dict[str, int] = {}
     for row in rows:
         if row.get("status") != 101:
@@ -208,7 +245,16 @@ def summary(rows: list[dict[str, Any]]) -> str:
             others[what] = others.get(what, 0) + 1
     silent = sum(r.get("status") == 101 and "first_frame_ms" not in r for r in rows)
     out += [f"{n}× {what}" for what, n in sorted(others.items(), key=lambda kv: (-kv[1], kv[0]))]
-    return "\n".join([*out, *([f"{silent}× upgraded, and no frame came: the gateway greets every connection with one"] if silent else [])])
+    return "\n".join(
+        [
+            *out,
+            *(
+                [f"{silent}× upgraded, and no frame came: the gateway greets every connection with one"]
+                if silent
+                else []
+            ),
+        ]
+    )
 
 
 def handshake(row: dict[str, Any]) -> float:

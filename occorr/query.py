@@ -20,7 +20,9 @@ _FILES: Final = re.compile(r"(?i)\bread_(?:csv|parquet|json|ndjson|ipc)\s*\(")
 # Polars gives the rows of these in an order that changes from run to run; who wants another order says ORDER BY.
 _SHUFFLES: Final = re.compile(r"(?i)\b(?:group\s+by|distinct|join|union|intersect|except)\b")
 _ORDERED: Final = re.compile(r"(?i)\border\s+by\b")
-_COLUMN: Final = re.compile(r"(?:unable to find column |no column named )['\"]([^'\"]+)['\"]|Column '?\"?([\w.]+)\"?'? (?:not found|is not)")
+_COLUMN: Final = re.compile(
+    r"(?:unable to find column |no column named )['\"]([^'\"]+)['\"]|Column '?\"?([\w.]+)\"?'? (?:not found|is not)"
+)
 _TABLE: Final = re.compile(r"relation '([^']+)' was not found")
 
 
@@ -59,5 +61,8 @@ def _explained(message: str) -> str:
     if found := _COLUMN.search(message):
         name = (found[1] or found[2]).rpartition(".")[2]
         columns = {c for table in schema.TABLES.values() for c in table}
-        return f"there is no column {name!r}; {nearest(name.lower(), columns, few='README names the tables, and LIMIT 1 shows the columns of one')}"
+        return (
+            f"there is no column {name!r};"
+            f" {nearest(name.lower(), columns, few='README names the tables, and LIMIT 1 shows the columns of one')}"
+        )
     return first.replace("one (and only one) statement can be parsed at a time", "one statement at a time")[:400]

@@ -11,9 +11,25 @@ import polars as pl
 
 # Which lines tell an incident's story best, the smallest first; 9 for all others.
 TELLING: Final = {
-    "container.oom": 0, "gateway.conflict": 0, "gateway.crash": 0, "process.error": 1, "container.die": 2, "container.kill": 2, "container.destroy": 2, "gateway.signal": 3, "gateway.restart": 3, "container.pause": 1, "network.disconnect": 1,
-    "proxy.untrusted": 1, "auth.unauthorized": 2, "websocket.close": 4, "cli.failure": 5, "proxy.error": 5, "proxy.reload": 3, "container.exec_create": 3,
-}  # fmt: skip
+    "container.oom": 0,
+    "gateway.conflict": 0,
+    "gateway.crash": 0,
+    "process.error": 1,
+    "container.die": 2,
+    "container.kill": 2,
+    "container.destroy": 2,
+    "gateway.signal": 3,
+    "gateway.restart": 3,
+    "container.pause": 1,
+    "network.disconnect": 1,
+    "proxy.untrusted": 1,
+    "auth.unauthorized": 2,
+    "websocket.close": 4,
+    "cli.failure": 5,
+    "proxy.error": 5,
+    "proxy.reload": 3,
+    "container.exec_create": 3,
+}
 
 
 def sayings(timeline: pl.DataFrame) -> pl.DataFrame:
@@ -25,17 +41,52 @@ def sayings(timeline: pl.DataFrame) -> pl.DataFrame:
     Returns:
         columns event_id, event_name, said; one row an event.
     """
-    text = timeline.with_columns(pl.col(c).cast(pl.String) for c in ("event_name", "container_name", "container_action", "source_kind", "client_address", "http_request_method"))
+    text = timeline.with_columns(
+        pl.col(c).cast(pl.String)
+        for c in (
+            "event_name",
+            "container_name",
+            "container_action",
+            "source_kind",
+            "client_address",
+            "http_request_method",
+        )
+    )
     raw = pl.col("log_record_original")
-    attribute = pl.col("attributes").list.eval(pl.element().struct.field("value").filter(pl.element().struct.field("key").is_in(["signal", "health_status", "network_name", "exec_command"])))
+    attribute = pl.col("attributes").list.eval(
+        pl.element()
+        .struct.field("value")
+        .filter(pl.element().struct.field("key").is_in(["signal", "health_status", "network_name", "exec_command"]))
+    )
     engine = pl.concat_str(
-        pl.col("event_name").str.replace(".", " ", literal=True), "container_name", pl.when(pl.col("container_exit_code").is_not_null()).then(pl.format("exit code {}", "container_exit_code")),
-        attribute.list.join(" "), separator=" ", ignore_nulls=True,
-    )  # fmt: skip
+        pl.col("event_name").str.replace(".", " ", literal=True),
+        "container_name",
+        pl.when(pl.col("container_exit_code").is_not_null()).then(pl.format("exit code {}", "container_exit_code")),
+        attribute.list.join(" "),
+        separator=" ",
+        ignore_nulls=True,
+    )
     proxy = pl.concat_str(
-        "client_address", "http_request_method", "url_path", pl.format("status {}", pl.col("http_response_status_code")), pl.when(pl.col("duration_ns").is_not_null()).then(pl.format("after {} s", (pl.col("duration_ns") / 1e9).round(3))),
-        separator=" ", ignore_nulls=True,
-    )  # fmt: skip
+        "client_address",
+        "http_request_method",
+        "url_path",
+        pl.format("status {}", pl.col("http_response_status_code")),
+        pl.when(pl.col("duration_ns").is_not_null()).then(
+            pl.format("after {} s", (pl.col("duration_ns") / 1e9).round(3))
+        ),
+        separator=" ",
+        ignore_nulls=True,
+    )
     structured = raw.str.starts_with("{")
-    said = pl.when(structured & (pl.col("source_kind") == "docker")).then(engine).when(structured & (pl.col("source_kind") == "proxy") & (pl.col("event_name") == "http.access")).then(proxy).when(structured).then(pl.coalesce("body", raw)).otherwise(raw)
-    return text.select("event_id", "event_name", said.alias("said")).unique("event_id", keep="first", maintain_order=True)
+    said = (
+        pl.when(structured & (pl.col("source_kind") == "docker"))
+        .then(engine)
+        .when(structured & (pl.col("source_kind") == "proxy") & (pl.col("event_name") == "http.access"))
+        .then(proxy)
+        .when(structured)
+        .then(pl.coalesce("body", raw))
+        .otherwise(raw)
+    )
+    return text.select("event_id", "event_name", said.alias("said")).unique(
+        "event_id", keep="first", maintain_order=True
+    )

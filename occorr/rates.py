@@ -1,7 +1,9 @@
 """Whether two rates differ: exact intervals for counts over hours, where closes of one incident do not count as independent.
 
-Counts are compared as Poisson rates by the exact conditional test: given the sum, the first count is binomial (Clopper and Pearson 1934; Przyborowski and Wilenski 1940). One restart that cuts 500 connections is
-one event and not 500: counts are divided by the mean size of the cluster that a close is in before they are compared, which is Kish's effective number (1965). The beta and chi-square distributions take the fractions.
+Counts are compared as Poisson rates by the exact conditional test: given the sum, the first count is binomial (Clopper
+and Pearson 1934; Przyborowski and Wilenski 1940). One restart that cuts 500 connections is one event and not 500:
+counts are divided by the mean size of the cluster that a close is in before they are compared, which is Kish's
+effective number (1965). The beta and chi-square distributions take the fractions.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ def ratios(now: Any, now_hours: Any, before: Any, before_hours: Any, spread: Any
         before_hours: their hours.
         spread: mean size of the cluster that a close is in, at least 1; see `spread_of`.
     """
-    a, s, b, t, phi = (np.asarray(x, dtype=np.float64) for x in np.broadcast_arrays(now, now_hours, before, before_hours, spread))
+    a, s, b, t, phi = (
+        np.asarray(x, dtype=np.float64) for x in np.broadcast_arrays(now, now_hours, before, before_hours, spread)
+    )
     known = (s > 0) & (t > 0) & (a + b > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.where(known, t / s, np.nan)

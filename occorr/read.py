@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 CHUNK: Final = 64 << 20
-_DOCUMENTATION: Final = frozenset({".md", ".rst", ".html", ".htm", ".toml", ".png", ".svg", ".pdf", ".parquet", ".css", ".js", ".py"})
+_DOCUMENTATION: Final = frozenset(
+    {".md", ".rst", ".html", ".htm", ".toml", ".png", ".svg", ".pdf", ".parquet", ".css", ".js", ".py"}
+)
 _UTF16: Final = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
@@ -37,9 +39,9 @@ _UTF16: Final = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 class Blob:
     """The bytes of one input, uncompressed, and what happened while reading it.
 
-    `status` is ok, partial (some bytes could not be read), failed, empty or skipped. An input that holds no bytes of its
-    own gives `lines`: frames like those of `chunks`, with numbers and offsets that it knows, and `root`, the digest of its
-    first record.
+    `status` is ok, partial (some bytes could not be read), failed, empty or skipped. An input that holds no bytes of
+    its own gives `lines`: frames like those of `chunks`, with numbers and offsets that it knows, and `root`, the digest
+    of its first record.
     """
 
     path: str
@@ -78,7 +80,9 @@ def expand(inputs: Sequence[str | Path]) -> list[tuple[Path | None, bool]]:
             continue
         matches = [path] if path.exists() else [Path(m) for m in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
         if not matches:
-            raise OccorrError(f"{text}: no such file or directory. Give a log file, a directory of logs, or - for stdin.")
+            raise OccorrError(
+                f"{text}: no such file or directory. Give a log file, a directory of logs, or - for stdin."
+            )
         for match in matches:
             found.setdefault(str(match), (match, True))
     return list(found.values())
@@ -106,7 +110,14 @@ def blobs(inputs: Sequence[str | Path]) -> Iterator[Blob]:
 def recorded(directory: Path) -> Iterator[Blob]:
     """The logs and documents of a record that `occorr watch` keeps; what it could not have is said beside the events."""
     found = segments.stored(directory)
-    notes = "; ".join(n for s in found if s.source.kind == "note" for frame in s.lines() for text in frame.get_column("raw") if (n := segments.sentence(text)))
+    notes = "; ".join(
+        n
+        for s in found
+        if s.source.kind == "note"
+        for frame in s.lines()
+        for text in frame.get_column("raw")
+        if (n := segments.sentence(text))
+    )
     for part in found:
         path = str(directory / part.source.path)
         if part.source.kind == "document":
@@ -114,7 +125,15 @@ def recorded(directory: Path) -> Iterator[Blob]:
             yield Blob(path, data, hashlib.sha256(data).hexdigest())
         elif part.source.kind in ("log", "events"):
             told = notes if part.source.kind == "events" else ""
-            yield Blob(path, sha256=part.sha256, status="partial" if told else "ok", message=told, lines=part.lines, root=part.source.root, origin=part.source.origin)
+            yield Blob(
+                path,
+                sha256=part.sha256,
+                status="partial" if told else "ok",
+                message=told,
+                lines=part.lines,
+                root=part.source.root,
+                origin=part.source.origin,
+            )
 
 
 def _stdin() -> Iterator[Blob]:
@@ -125,15 +144,31 @@ def _stdin() -> Iterator[Blob]:
 def _file(path: Path, *, named: bool) -> Iterator[Blob]:
     shown = str(path)
     if not named and path.suffix.lower() in _DOCUMENTATION:
-        yield Blob(shown, status="skipped", message=f"documentation or data ({path.suffix}), not read; name the file itself to read it")
+        yield Blob(
+            shown,
+            status="skipped",
+            message=f"documentation or data ({path.suffix}), not read; name the file itself to read it",
+        )
         return
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            yield Blob(shown, status="failed", message="not a regular file (pipe, socket or device); copy its content to a file, or pipe it to 'occorr analyze -'")
+            yield Blob(
+                shown,
+                status="failed",
+                message=(
+                    "not a regular file (pipe, socket or device); copy its content to a file, or pipe it to 'occorr"
+                    " analyze -'"
+                ),
+            )
             return
         if path.stat().st_size == 0:
-            yield Blob(shown, status="empty", message="the file is empty; collect it again if it should hold lines", sha256=hashlib.sha256(b"").hexdigest())
+            yield Blob(
+                shown,
+                status="empty",
+                message="the file is empty; collect it again if it should hold lines",
+                sha256=hashlib.sha256(b"").hexdigest(),
+            )
             return
         with path.open("rb") as handle:
             data = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
@@ -152,12 +187,26 @@ def _opened(blob: Blob) -> Iterator[Blob]:
     allowance = packed.Allowance()
     members, trouble = packed.members(blob.data, how, allowance)
     if trouble or not members:
-        yield replace(blob, data=b"", status="partial" if members else "failed", message=trouble or "an archive without files")
+        yield replace(
+            blob, data=b"", status="partial" if members else "failed", message=trouble or "an archive without files"
+        )
     for member in sorted(members, key=lambda m: _walked(m.name)):
-        inner = Blob(f"{blob.path}/{member.name}", member.data, hashlib.sha256(member.data).hexdigest() if member.data else "", member.status, member.message)
+        inner = Blob(
+            f"{blob.path}/{member.name}",
+            member.data,
+            hashlib.sha256(member.data).hexdigest() if member.data else "",
+            member.status,
+            member.message,
+        )
         suffix = Path(member.name).suffix.lower()
         if member.status == "ok" and suffix in _DOCUMENTATION:
-            yield replace(inner, data=b"", sha256="", status="skipped", message=f"documentation or data ({suffix}), not read; name the file itself to read it")
+            yield replace(
+                inner,
+                data=b"",
+                sha256="",
+                status="skipped",
+                message=f"documentation or data ({suffix}), not read; name the file itself to read it",
+            )
         elif member.status in ("ok", "partial"):
             yield _member(inner, allowance)
         else:
@@ -166,7 +215,12 @@ def _opened(blob: Blob) -> Iterator[Blob]:
 
 def _member(blob: Blob, allowance: packed.Allowance) -> Blob:
     if not len(blob.data):
-        return replace(blob, status="empty", message="the file is empty; collect it again if it should hold lines", sha256=hashlib.sha256(b"").hexdigest())
+        return replace(
+            blob,
+            status="empty",
+            message="the file is empty; collect it again if it should hold lines",
+            sha256=hashlib.sha256(b"").hexdigest(),
+        )
     if packed.is_tar(blob.data, packed.kind(bytes(blob.data[:6]))):
         return replace(blob, data=b"", status="failed", message="an archive within an archive; unpack the outer one")
     return _unpacked(blob, allowance)
@@ -195,7 +249,12 @@ def _unpacked(blob: Blob, allowance: packed.Allowance) -> Blob:
         frames = list(rows)
         return replace(blob, lines=lambda: iter(frames), root=frames[0].item(0, "raw"))
     if b"\x00" in bytes(blob.data[:8192]):
-        return replace(blob, data=b"", status="failed", message="a binary file, no text log; leave it out, or convert it to text first")
+        return replace(
+            blob,
+            data=b"",
+            status="failed",
+            message="a binary file, no text log; leave it out, or convert it to text first",
+        )
     if not bytes(blob.data[:8192]).strip() and not bytes(blob.data[:]).strip():
         return replace(blob, data=b"", status="empty", message="the file holds only blank lines")
     return blob
@@ -233,7 +292,9 @@ def _lines(chunk: bytes, base: int, number: int) -> pl.DataFrame:
     raw = pl.Series("raw", pl.from_arrow(array))
     try:
         raw = raw.cast(pl.String)
-    except pl.exceptions.ComputeError:  # invalid UTF-8: replacing never makes or removes a line break, so the lines stay
+    except (
+        pl.exceptions.ComputeError
+    ):  # invalid UTF-8: replacing never makes or removes a line break, so the lines stay
         texts = [bytes(line).decode("utf-8", "replace") for line in raw]
         raw = pl.Series("raw", texts, dtype=pl.String)
     return pl.DataFrame(

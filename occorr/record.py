@@ -55,12 +55,15 @@ class Recorder:
         self.path = path
         self.failure = ""
         self._clock = clock
-        # The key is the run's own, so that nobody can try guesses against a fingerprint; equal secrets stay equal in the file.
+        # The key is the run's own, so that nobody can try guesses against a fingerprint; equal secrets stay equal in
+        # the file.
         self._redactor = Redactor(hashlib.sha256(os.urandom(32)).digest())
         try:
             self._file = path.open("wb", buffering=0)
         except OSError as error:
-            raise OccorrError(f"{path}: cannot be written: {error.strerror}; give another file with -o", FAILED) from error
+            raise OccorrError(
+                f"{path}: cannot be written: {error.strerror}; give another file with -o", FAILED
+            ) from error
 
     def write(self, stream: str, text: bytes, *, cut: bool = False) -> None:
         """One line, stamped now; `cut` if more of it follows. A full disk ends the record, not the command."""
@@ -116,7 +119,11 @@ class _Stream:
         return True
 
 
-def run(command: Sequence[str], path: Path, clock: Callable[[], tuple[int, int]] = lambda: (time.time_ns(), time.monotonic_ns())) -> tuple[int, str]:
+def run(
+    command: Sequence[str],
+    path: Path,
+    clock: Callable[[], tuple[int, int]] = lambda: (time.time_ns(), time.monotonic_ns()),
+) -> tuple[int, str]:
     """Runs a command, passes its output through untouched and records it.
 
     An output of ours that is a terminal is one for the command too. Signals that reach only the recorder are passed on.
@@ -126,8 +133,8 @@ def run(command: Sequence[str], path: Path, clock: Callable[[], tuple[int, int]]
         path: the file to write.
         clock: ns since 1970 and of the monotonic clock.
 
-    Returns:
-        the command's exit code, 128 plus the signal's number if a signal ended it; and what ended the record early, or "".
+    Returns: the command's exit code, 128 plus the signal's number if a signal ended it; and what ended the record
+    early, or "".
 
     Raises:
         OccorrError: the file cannot be written (125), the command cannot be run (126) or does not exist (127).
@@ -140,7 +147,11 @@ def run(command: Sequence[str], path: Path, clock: Callable[[], tuple[int, int]]
         child = subprocess.Popen(command, stdout=outputs[0].theirs, stderr=outputs[1].theirs)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError) and not os.path.lexists(command[0])
-        reason = "no such command; give the program as you would without occorr" if missing else f"cannot be run: {error.strerror}"
+        reason = (
+            "no such command; give the program as you would without occorr"
+            if missing
+            else f"cannot be run: {error.strerror}"
+        )
         recorder.write("recorder", f"# {command[0]}: {reason}".encode())
         recorder.close()
         raise OccorrError(f"{command[0]}: {reason}", NOT_FOUND if missing else NOT_EXECUTABLE) from error
@@ -210,8 +221,16 @@ def _signals(child: subprocess.Popen[bytes], outputs: Sequence[_Output]) -> Iter
             output.resize()
 
     shared = any(map(os.isatty, range(3)))
-    handlers: dict[str, Any] = {**dict.fromkeys(PASSED, hand_on), **dict.fromkeys(SHARED, (lambda _number, _frame: None) if shared else hand_on), "SIGWINCH": resized}
-    before = {name: signal.signal(getattr(signal, name), handler) for name, handler in handlers.items() if hasattr(signal, name)}
+    handlers: dict[str, Any] = {
+        **dict.fromkeys(PASSED, hand_on),
+        **dict.fromkeys(SHARED, (lambda _number, _frame: None) if shared else hand_on),
+        "SIGWINCH": resized,
+    }
+    before = {
+        name: signal.signal(getattr(signal, name), handler)
+        for name, handler in handlers.items()
+        if hasattr(signal, name)
+    }
     try:
         yield
     finally:

@@ -22,7 +22,9 @@ _PATTERNS: Final = (
     re.compile(rf"(?i)(?<![\w.-]){_WORD}=[\"']?(?P<secret>[^\s\"'&,;)]{{3,}})"),
     re.compile(r"(?i)--(?:token|password|api-key|secret)[= ][\"']?(?P<secret>[^\s'\"]{3,})"),
     re.compile(rf'(?i)\\?"{_KEY}\\?"\s*:\s*\[?\s*\\?"(?P<secret>[^"\\]{{3,}})\\?"'),
-    re.compile(r"\b[A-Z][A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIALS?)\s*[=:]\s*[\"']?(?P<secret>[^\s\"',]{3,})"),
+    re.compile(
+        r"\b[A-Z][A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIALS?)\s*[=:]\s*[\"']?(?P<secret>[^\s\"',]{3,})"
+    ),
     re.compile(r"(?i)(?:^|[\s\"'])(?:set-)?cookie:\s*(?P<secret>[^\"'\r\n]+)"),
     re.compile(r"(?i)\b(?:x-)?(?:api[_-]key|auth[_-]token|access[_-]token)\s*:\s*(?P<secret>[^\s\"',]{3,})"),
     re.compile(r"(?i)\bauthorization:\s*(?:(?:bearer|basic|token)\s+)?(?P<secret>[^\s\"',]{3,})"),
@@ -34,17 +36,42 @@ _PATTERNS: Final = (
 _QUERY: Final = re.compile(r"(?<=[\w/)~%.:-])\?(?P<query>[\w.~%+\[\]-]+=(?:[^\s\"'<>\\|`]|\\u0026)*)")
 _PARTED: Final = re.compile(r"(&amp;|&|;|\\u0026)")
 # Not a mail: units of systemd (name@instance.service), the user of a URL, a digest or version behind an @.
-_MAIL: Final = re.compile(r"(?<!fp:)(?<![\w.+%/-])[A-Za-z0-9_][\w.+%-]*@(?:[A-Za-z0-9-]+\.)+(?!(?:service|socket|timer|mount|target|slice|scope|path|device|js|mjs|ts)\b)[A-Za-z]{2,24}(?![\w-])")
+_MAIL: Final = re.compile(
+    r"(?<!fp:)(?<![\w.+%/-])[A-Za-z0-9_][\w.+%-]*@(?:[A-Za-z0-9-]+\.)+(?!(?:service|socket|timer|mount|target|slice|scope|path|device|js|mjs|ts)\b)[A-Za-z]{2,24}(?![\w-])"
+)
 # What a line must hold to be looked at singly; polars' engine runs this over all kept lines.
 _HINT: Final = (
-    r"(?i)bearer |basic |token|secret|passw|api[_-]?key|authorization|cookie|credential|\beyJ|\b(?:sk|ghp|gho|xox[abp]|glpat)[-_]|//[^/\s:@]*:[^/\s@]+@|[\w/)~%.:-]\?[\w.~%+\[\]-]+=|\w@[\w-]+\."
+    r"(?i)bearer |basic |token|secret|passw|api[_-]?key|authorization|cookie|credential|\beyJ"
+    r"|\b(?:sk|ghp|gho|xox[abp]|glpat)[-_]|//[^/\s:@]*:[^/\s@]+@|[\w/)~%.:-]\?[\w.~%+\[\]-]+=|\w@[\w-]+\."
 )
 # The same in plain words, for one line at a time.
-_WORDS: Final = ("bearer ", "basic ", "token", "secret", "passw", "api_key", "api-key", "apikey", "authorization", "cookie", "credential", "eyj", "sk-", "sk_", "ghp", "gho", "xox", "glpat")
+_WORDS: Final = (
+    "bearer ",
+    "basic ",
+    "token",
+    "secret",
+    "passw",
+    "api_key",
+    "api-key",
+    "apikey",
+    "authorization",
+    "cookie",
+    "credential",
+    "eyj",
+    "sk-",
+    "sk_",
+    "ghp",
+    "gho",
+    "xox",
+    "glpat",
+)
 _FINGERPRINT: Final = re.compile(r"fp:[0-9a-f]{8}")
 SHORTEST: Final = 6  # of the texts that are replaced wherever they stand
 LONGEST_WORD: Final = 12  # one of letters only could be a word that the logs need
-_HARMLESS: Final = re.compile(r"^(?:\*+|<[\w ]+>|\[redacted[^\]]*\]|true|false|null|none|device-token|token|none|yes|no|fp:[0-9a-f]+|REDACTED)$", re.IGNORECASE)
+_HARMLESS: Final = re.compile(
+    r"^(?:\*+|<[\w ]+>|\[redacted[^\]]*\]|true|false|null|none|device-token|token|none|yes|no|fp:[0-9a-f]+|REDACTED)$",
+    re.IGNORECASE,
+)
 
 
 class Redactor:
@@ -73,9 +100,15 @@ class Redactor:
 
         Texts too short to be told from words are left to the patterns.
         """
-        fresh = {s for s in secrets if len(s) >= SHORTEST and not _HARMLESS.match(s) and not (s.isalpha() and len(s) < LONGEST_WORD)}
+        fresh = {
+            s
+            for s in secrets
+            if len(s) >= SHORTEST and not _HARMLESS.match(s) and not (s.isalpha() and len(s) < LONGEST_WORD)
+        }
         if not fresh <= set(self.known):
-            self.known = tuple(sorted({*self.known, *fresh}, key=lambda s: (-len(s), s)))  # the longest first: one may hold another
+            self.known = tuple(
+                sorted({*self.known, *fresh}, key=lambda s: (-len(s), s))
+            )  # the longest first: one may hold another
 
     def line(self, text: str) -> str:
         """`text` for one of very many lines: those without a hint of a secret cost next to nothing."""
@@ -100,7 +133,9 @@ class Redactor:
         told = []
         for part in _PARTED.split(found["query"]):
             name, equals, value = part.partition("=")
-            told.append(f"{name}={self.fingerprint(value)}" if equals and value and not _HARMLESS.match(value) else part)
+            told.append(
+                f"{name}={self.fingerprint(value)}" if equals and value and not _HARMLESS.match(value) else part
+            )
         return "?" + "".join(told)
 
     def _replace(self, found: re.Match[str]) -> str:

@@ -44,7 +44,11 @@ def save(result: Analysis, target: Path, texts: Mapping[str, str]) -> None:
             _parquet(getattr(result, name), table, beside / f"{name}.parquet")
         for name, text in texts.items():
             (beside / name).write_text(text, encoding="utf-8")
-        (beside / MARK).write_text(f'{{"occorr": "{__version__}", "schema": {schema.VERSION}, "partial": {str(result.partial).lower()}, "redacted": {str(result.redacted).lower()}}}\n', encoding="utf-8")
+        (beside / MARK).write_text(
+            f'{{"occorr": "{__version__}", "schema": {schema.VERSION}, "partial": {str(result.partial).lower()},'
+            f' "redacted": {str(result.redacted).lower()}}}\n',
+            encoding="utf-8",
+        )
         beside.chmod(0o755)
         _exchange(beside, target)
     except BaseException:
@@ -86,7 +90,10 @@ def load(source: Path) -> Analysis:
         OccorrError: the directory holds no result.
     """
     _marked(source)
-    tables = {name: schema.conform(pl.read_parquet(_table(source, name)).rechunk(), table) for name, table in schema.TABLES.items()}
+    tables = {
+        name: schema.conform(pl.read_parquet(_table(source, name)).rechunk(), table)
+        for name, table in schema.TABLES.items()
+    }
     text = (source / MARK).read_text(encoding="utf-8")
     return Analysis(**tables, partial='"partial": true' in text, redacted='"redacted": false' not in text)
 
@@ -125,7 +132,10 @@ def within(path: Path) -> list[Path]:
 
 def _marked(source: Path) -> None:
     if not (source / MARK).is_file():
-        raise OccorrError(f"{source} is no result directory of occorr (it lacks {MARK}); write one with: occorr analyze INPUT… -o {source}")
+        raise OccorrError(
+            f"{source} is no result directory of occorr (it lacks {MARK}); write one with: occorr analyze INPUT… -o"
+            f" {source}"
+        )
 
 
 def _table(source: Path, name: str) -> Path:

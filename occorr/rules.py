@@ -1,7 +1,8 @@
 """Loads `occorr/rules/*.toml`, one file a cause, and checks them like definitions: all mistakes at once, with file:line.
 
-A rule speaks about closes (`[[rule]]`) or about what happened to a path (`[[episode]]`). Its `when` is an SQL expression over
-the features that `FEATURES` and `EPISODE_FEATURES` name, so that an operator can read it and polars can run it.
+A rule speaks about closes (`[[rule]]`) or about what happened to a path (`[[episode]]`). Its `when` is an SQL
+expression over the features that `FEATURES` and `EPISODE_FEATURES` name, so that an operator can read it and polars can
+run it.
 """
 
 from __future__ import annotations
@@ -24,23 +25,124 @@ if TYPE_CHECKING:
 STR, I64, BOOL, F64 = pl.String, pl.Int64, pl.Boolean, pl.Float64
 FEATURES: Final[Mapping[str, Any]] = {
     # what was seen of the close
-    "via": STR, "established": BOOL, "inferred": BOOL, "code": I64, "code_gateway": I64, "code_client": I64, "reason": STR, "duration_s": F64, "grouped": BOOL,
+    "via": STR,
+    "established": BOOL,
+    "inferred": BOOL,
+    "code": I64,
+    "code_gateway": I64,
+    "code_client": I64,
+    "reason": STR,
+    "duration_s": F64,
+    "grouped": BOOL,
     # the gateway's word
-    "g_seen": BOOL, "g_cause": STR, "g_auth": STR, "g_error": STR, "g_handshake": STR, "g_mode": STR, "ambiguous": BOOL, "g_parse_error": BOOL, "g_timeout_line": BOOL, "g_version_line": BOOL, "g_invalid_line": BOOL, "g_auth_line": BOOL,
+    "g_seen": BOOL,
+    "g_cause": STR,
+    "g_auth": STR,
+    "g_error": STR,
+    "g_handshake": STR,
+    "g_mode": STR,
+    "ambiguous": BOOL,
+    "g_parse_error": BOOL,
+    "g_timeout_line": BOOL,
+    "g_version_line": BOOL,
+    "g_invalid_line": BOOL,
+    "g_auth_line": BOOL,
     # the proxy's word
-    "p_seen": BOOL, "p_kind": STR, "p_status": I64, "p_established": BOOL, "p_upstream_status": STR, "p_upstream_known": BOOL, "p_errno": I64, "p_phase": STR, "p_error_level": STR, "p_termination": STR, "p_flags": STR, "p_duration_s": F64, "p_path": STR,
-    "p_to_gateway": BOOL, "p_aligned": BOOL, "p_limit_s": F64, "p_error": STR, "p_upstream": STR, "p_own_loopback": BOOL, "p_flags_known": BOOL,
+    "p_seen": BOOL,
+    "p_kind": STR,
+    "p_status": I64,
+    "p_established": BOOL,
+    "p_upstream_status": STR,
+    "p_upstream_known": BOOL,
+    "p_errno": I64,
+    "p_phase": STR,
+    "p_error_level": STR,
+    "p_termination": STR,
+    "p_flags": STR,
+    "p_duration_s": F64,
+    "p_path": STR,
+    "p_to_gateway": BOOL,
+    "p_aligned": BOOL,
+    "p_limit_s": F64,
+    "p_error": STR,
+    "p_upstream": STR,
+    "p_own_loopback": BOOL,
+    "p_flags_known": BOOL,
     # the client's word
-    "c_seen": BOOL, "c_error": STR, "c_status": I64, "c_host": STR, "c_port": I64, "c_reason": STR, "c_source": STR, "c_published": BOOL, "c_inside": BOOL,
+    "c_seen": BOOL,
+    "c_error": STR,
+    "c_status": I64,
+    "c_host": STR,
+    "c_port": I64,
+    "c_reason": STR,
+    "c_source": STR,
+    "c_published": BOOL,
+    "c_inside": BOOL,
     # what is known around it
-    "gateway_alive": BOOL, "gateway_log": BOOL, "docker_covers": BOOL, "proxy_known": STR, "untrusted_line": BOOL, "downtime_near": BOOL, "death_soon": BOOL, "same_length": I64, "fine": BOOL, "proxy_event_near": BOOL, "interruption_near": BOOL, "same_moment": I64, "late_gateway": BOOL,
-}  # fmt: skip
+    "gateway_alive": BOOL,
+    "gateway_log": BOOL,
+    "docker_covers": BOOL,
+    "proxy_known": STR,
+    "untrusted_line": BOOL,
+    "downtime_near": BOOL,
+    "death_soon": BOOL,
+    "same_length": I64,
+    "fine": BOOL,
+    "proxy_event_near": BOOL,
+    "interruption_near": BOOL,
+    "same_moment": I64,
+    "late_gateway": BOOL,
+}
 EPISODE_FEATURES: Final[Mapping[str, Any]] = {
-    "kind": STR, "covered": BOOL, "abrupt": BOOL, "exit_code": I64, "die": I64, "kill_term": I64, "kill_kill": I64, "kill_other": I64, "oom": I64, "oom_fact": BOOL, "stop": I64, "restart": I64, "created": I64, "destroyed": I64,
-    "unhealthy": I64, "sigterm": I64, "sigusr": I64, "in_process": I64, "conflict": I64, "crash": I64, "fatal": I64, "node_exit": I64, "exec_signal": I64, "reload": I64, "moved": BOOL, "boots": I64, "shown": BOOL, "narrow": BOOL, "silent_s": F64, "listened": BOOL, "beside": I64,
-}  # fmt: skip
+    "kind": STR,
+    "covered": BOOL,
+    "abrupt": BOOL,
+    "exit_code": I64,
+    "die": I64,
+    "kill_term": I64,
+    "kill_kill": I64,
+    "kill_other": I64,
+    "oom": I64,
+    "oom_fact": BOOL,
+    "stop": I64,
+    "restart": I64,
+    "created": I64,
+    "destroyed": I64,
+    "unhealthy": I64,
+    "sigterm": I64,
+    "sigusr": I64,
+    "in_process": I64,
+    "conflict": I64,
+    "crash": I64,
+    "fatal": I64,
+    "node_exit": I64,
+    "exec_signal": I64,
+    "reload": I64,
+    "moved": BOOL,
+    "boots": I64,
+    "shown": BOOL,
+    "narrow": BOOL,
+    "silent_s": F64,
+    "listened": BOOL,
+    "beside": I64,
+}
 AT: Final = ("cut", "end", "down", "starting", "during")
-CITES: Final = ("gateway", "open", "proxy", "proxy_error", "client", "auth", "error", "parse", "timeout", "version", "invalid", "death", "episode", "untrusted")
+CITES: Final = (
+    "gateway",
+    "open",
+    "proxy",
+    "proxy_error",
+    "client",
+    "auth",
+    "error",
+    "parse",
+    "timeout",
+    "version",
+    "invalid",
+    "death",
+    "episode",
+    "untrusted",
+)
 RANK: Final = {"decisive": 3, "supporting": 2, "circumstantial": 1}
 EPISODE: Final = "episode"  # as a rule's cause: whatever the episode's cause is
 
@@ -107,10 +209,34 @@ class Cause:
     cases: tuple[Case, ...] = field(default=())
 
 
-_TOP: Final = {"cause": str, "title": str, "check": str, "command": str, "settle": str, "rule": list, "episode": list, "case": list}
-_RULE: Final = {"id": str, "when": str, "strength": str, "priority": int, "cites": list, "sentence": str, "at": dict, "cause": str}
+_TOP: Final = {
+    "cause": str,
+    "title": str,
+    "check": str,
+    "command": str,
+    "settle": str,
+    "rule": list,
+    "episode": list,
+    "case": list,
+}
+_RULE: Final = {
+    "id": str,
+    "when": str,
+    "strength": str,
+    "priority": int,
+    "cites": list,
+    "sentence": str,
+    "at": dict,
+    "cause": str,
+}
 _EPISODE: Final = {"id": str, "when": str, "strength": str, "sentence": str}
-_AT: Final[Mapping[str, type | tuple[type, ...]]] = {"kind": str, "at": str, "when": str, "before": (int, float), "after": (int, float)}
+_AT: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "kind": str,
+    "at": str,
+    "when": str,
+    "before": (int, float),
+    "after": (int, float),
+}
 _CASE: Final = {"close": dict, "episode": dict, "fires": bool}
 
 
@@ -140,7 +266,12 @@ def _file(path: Path, shown: str) -> tuple[Cause | None, list[Problem]]:
         file.keys(raw, _RULE, "rule", index)
         _condition(file, raw.get("when", ""), FEATURES, "rule", index)
         if raw.get("strength") not in schema.STRENGTHS:
-            file.wrong(f"strength {raw.get('strength')!r} is unknown; {nearest(str(raw.get('strength')), schema.STRENGTHS)}", "rule", index, "strength")
+            file.wrong(
+                f"strength {raw.get('strength')!r} is unknown; {nearest(str(raw.get('strength')), schema.STRENGTHS)}",
+                "rule",
+                index,
+                "strength",
+            )
         for name in raw.get("cites", ()):
             if name not in CITES:
                 file.wrong(f"cites {name!r} is unknown; {nearest(name, CITES)}", "rule", index, "cites")
@@ -150,20 +281,61 @@ def _file(path: Path, shown: str) -> tuple[Cause | None, list[Problem]]:
             if at.get("at") not in AT:
                 file.wrong(f"at {at.get('at')!r} is unknown; {nearest(str(at.get('at')), AT)}", "rule", index, "at")
             _condition(file, at.get("when", ""), EPISODE_FEATURES, "rule", index)
-            relation = Relation(at.get("kind", ""), at.get("at", ""), at.get("when", ""), float(at.get("before", 0)), float(at.get("after", 0)))
-        rules.append(Rule(f"{path.stem}/{raw.get('id', index)}", raw.get("cause", cause), raw.get("when", ""), raw.get("strength", ""), int(raw.get("priority", 50)), tuple(raw.get("cites", ())), raw.get("sentence", ""), relation))
+            relation = Relation(
+                at.get("kind", ""),
+                at.get("at", ""),
+                at.get("when", ""),
+                float(at.get("before", 0)),
+                float(at.get("after", 0)),
+            )
+        rules.append(
+            Rule(
+                f"{path.stem}/{raw.get('id', index)}",
+                raw.get("cause", cause),
+                raw.get("when", ""),
+                raw.get("strength", ""),
+                int(raw.get("priority", 50)),
+                tuple(raw.get("cites", ())),
+                raw.get("sentence", ""),
+                relation,
+            )
+        )
     for index, raw in enumerate(data.get("episode", [])):
         file.keys(raw, _EPISODE, "episode", index)
         _condition(file, raw.get("when", ""), EPISODE_FEATURES, "episode", index)
-        episodes.append(EpisodeRule(f"{path.stem}/{raw.get('id', index)}", cause, raw.get("when", ""), raw.get("strength", ""), raw.get("sentence", "")))
+        episodes.append(
+            EpisodeRule(
+                f"{path.stem}/{raw.get('id', index)}",
+                cause,
+                raw.get("when", ""),
+                raw.get("strength", ""),
+                raw.get("sentence", ""),
+            )
+        )
     for index, raw in enumerate(data.get("case", [])):
         file.keys(raw, _CASE, "case", index)
         about = "episode" if "episode" in raw else "close"
         for name in raw.get(about, {}):
             if name not in (EPISODE_FEATURES if about == "episode" else FEATURES):
-                file.wrong(f"{name!r} in a case is no feature; {nearest(name, EPISODE_FEATURES if about == 'episode' else FEATURES)}", "case", index, about)
+                file.wrong(
+                    f"{name!r} in a case is no feature;"
+                    f" {nearest(name, EPISODE_FEATURES if about == 'episode' else FEATURES)}",
+                    "case",
+                    index,
+                    about,
+                )
         cases.append(Case(shown, file.line_of("case", index, about), about, raw.get(about, {}), bool(raw.get("fires"))))
-    found = Cause(cause, shown, data.get("title", ""), data.get("check", ""), data.get("command", ""), data.get("settle", ""), tuple(rules), tuple(episodes), tuple(cases))
+    found = Cause(
+        cause,
+        shown,
+        data.get("title", ""),
+        data.get("check", ""),
+        data.get("command", ""),
+        data.get("settle", ""),
+        tuple(rules),
+        tuple(episodes),
+        tuple(cases),
+    )
     return found, file.problems
 
 

@@ -28,12 +28,28 @@ LAYERS: Final = ("L1", "L2", "L3", "none")
 
 CAUSES: Final[Mapping[str, tuple[str, ...]]] = {
     "restart": (
-        "manual", "conflict", "crash", "oom", "killed", "in_process", "deploy", "unhealthy", "startup", "proxy",
+        "manual",
+        "conflict",
+        "crash",
+        "oom",
+        "killed",
+        "in_process",
+        "deploy",
+        "unhealthy",
+        "startup",
+        "proxy",
     ),
     "timeout": ("proxy_idle", "handshake", "heartbeat", "upstream", "client"),
     "auth": (
-        "token_mismatch", "token_missing", "pairing_required", "device_identity", "origin", "rate_limited",
-        "untrusted_proxy", "proxy_denied", "rotated",
+        "token_mismatch",
+        "token_missing",
+        "pairing_required",
+        "device_identity",
+        "origin",
+        "rate_limited",
+        "untrusted_proxy",
+        "proxy_denied",
+        "rotated",
     ),
     "protocol": ("version_mismatch", "invalid_frame", "payload_too_large", "upgrade_missing"),
     "client": ("normal", "abort"),
@@ -41,12 +57,19 @@ CAUSES: Final[Mapping[str, tuple[str, ...]]] = {
     "overload": ("slow_consumer",),
     "unreachable": ("refused", "loopback", "dns", "socket"),
     "unknown": ("unknown",),
-}  # fmt: skip
+}
 CAUSE_NAMES: Final = frozenset(f"{family}.{name}" for family, names in CAUSES.items() for name in names)
 LAYER_OF_FAMILY: Final = {
-    "restart": "L1", "timeout": "L1", "network": "L1", "unreachable": "L1", "protocol": "L1", "overload": "L1",
-    "auth": "L2", "client": "none", "unknown": "none",
-}  # fmt: skip
+    "restart": "L1",
+    "timeout": "L1",
+    "network": "L1",
+    "unreachable": "L1",
+    "protocol": "L1",
+    "overload": "L1",
+    "auth": "L2",
+    "client": "none",
+    "unknown": "none",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +142,8 @@ EVENTS: Final[Mapping[str, Column]] = {
     "duration_ns": C(I64, "how long the connection or request lasted, ns"),
     "attributes": C(KEY_VALUES, "all other fields", "Attributes"),
 }
-# What definitions may fill beside EVENTS' columns. They travel as columns of their own and are written into `attributes`.
+# What definitions may fill beside EVENTS' columns. They travel as columns of their own and are written into
+# `attributes`.
 ATTRIBUTES: Final[Mapping[str, Column]] = {
     "subsystem": C(STR, "the gateway's logger"),
     "gateway_cause": C(STR, "the gateway's own `cause=` of a close"),
@@ -203,7 +227,9 @@ ATTRIBUTES: Final[Mapping[str, Column]] = {
     "engine_topic": C(STR, "containerd's topic of an event"),
     "engine_error": C(STR, "the engine's error text"),
     "probe_tool": C(STR, "with what a port was tried by hand"),
-    "probe_result": C(STR, "connected, answered, refused, timeout, dns or closed; of occorr probe also tls, silent and unreachable"),
+    "probe_result": C(
+        STR, "connected, answered, refused, timeout, dns or closed; of occorr probe also tls, silent and unreachable"
+    ),
     "probe_vantage": C(STR, "name of where a probe was made"),
     "probe_url": C(STR, "what a probe dialled, without its query"),
     "probe_connect_ns": C(I64, "time of a probe's TCP connect, ns; null if there was none"),
@@ -321,9 +347,14 @@ SOURCES: Final[Mapping[str, Column]] = {
     "message": C(STR, "what happened and what to do"),
 }
 TABLES: Final[Mapping[str, Mapping[str, Column]]] = {
-    "timeline": EVENTS, "closes": CLOSES, "evidence": EVIDENCE, "incidents": INCIDENTS, "facts": FACTS,
-    "clocks": CLOCKS, "sources": SOURCES,
-}  # fmt: skip
+    "timeline": EVENTS,
+    "closes": CLOSES,
+    "evidence": EVIDENCE,
+    "incidents": INCIDENTS,
+    "facts": FACTS,
+    "clocks": CLOCKS,
+    "sources": SOURCES,
+}
 
 
 def empty(table: Mapping[str, Column]) -> pl.DataFrame:
@@ -391,11 +422,13 @@ class Tables(Protocol):
 def plain(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with strings for dictionaries and enums, int64 ns since 1970 for times, and null for NaN."""
     return frame.with_columns(
-        pl.col(name).cast(pl.String)
-        if isinstance(dtype, pl.Categorical | pl.Enum)
-        else pl.col(name).dt.epoch("ns")
-        if isinstance(dtype, pl.Datetime)
-        else pl.col(name).fill_nan(None)
+        (
+            pl.col(name).cast(pl.String)
+            if isinstance(dtype, pl.Categorical | pl.Enum)
+            else pl.col(name).dt.epoch("ns")
+            if isinstance(dtype, pl.Datetime)
+            else pl.col(name).fill_nan(None)
+        )
         for name, dtype in frame.schema.items()
         if isinstance(dtype, pl.Categorical | pl.Enum | pl.Datetime) or dtype.is_float()
     )

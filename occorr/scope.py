@@ -11,9 +11,16 @@ import polars as pl
 
 SECOND: Final = 1_000_000_000
 GATEWAY: Final = r"(?i)openclaw|clawdbot|moltbot"
-_PROXY: Final = r"(?i)(?:^|[/_-])(?:nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)"
+_PROXY: Final = (
+    r"(?i)(?:^|[/_-])(?:nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)"
+)
 BOOT: Final = 20 * SECOND  # container start → the gateway's first line, at most
-_OWNER: Final = {"_id": "container_id", "_name": "container_name", "_project": "compose_project", "_service": "compose_service"}
+_OWNER: Final = {
+    "_id": "container_id",
+    "_name": "container_name",
+    "_project": "compose_project",
+    "_service": "compose_service",
+}
 ONE_OFF: Final = r"[-_]run[-_][0-9a-f]{8,}$"  # what `docker compose run` calls its containers
 AFTER_START: Final = -5 * 1_000_000
 
@@ -24,12 +31,27 @@ def owned(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     if logs.is_empty() or events.is_empty():
         return events
     ident = pl.col("subject").str.slice(10)
-    files = logs.select((pl.col("log_file_path").cast(pl.String).str.replace(r"[^/]*$", "") + pl.col("value")).alias("log_file_path"), ident.alias("_id"))
-    own = facts.filter(pl.col("subject").is_in(logs.get_column("subject").to_list())).group_by(ident.alias("_id")).agg(
-        *(pl.col("value").filter(pl.col("key") == key).first().alias(name) for key, name in (("name", "_name"), ("compose.project", "_project"), ("compose.service", "_service")))
+    files = logs.select(
+        (pl.col("log_file_path").cast(pl.String).str.replace(r"[^/]*$", "") + pl.col("value")).alias("log_file_path"),
+        ident.alias("_id"),
+    )
+    own = (
+        facts.filter(pl.col("subject").is_in(logs.get_column("subject").to_list()))
+        .group_by(ident.alias("_id"))
+        .agg(
+            *(
+                pl.col("value").filter(pl.col("key") == key).first().alias(name)
+                for key, name in (("name", "_name"), ("compose.project", "_project"), ("compose.service", "_service"))
+            )
+        )
     )
     lines = events.with_columns(pl.lit(None, pl.String).alias(c) for c in _OWNER.values() if c not in events.columns)
-    joined = lines.join(files.join(own, on="_id", how="left").unique("log_file_path", keep="first", maintain_order=True), on="log_file_path", how="left", maintain_order="left")
+    joined = lines.join(
+        files.join(own, on="_id", how="left").unique("log_file_path", keep="first", maintain_order=True),
+        on="log_file_path",
+        how="left",
+        maintain_order="left",
+    )
     return joined.with_columns(pl.coalesce(name, mine).alias(name) for mine, name in _OWNER.items()).drop(*_OWNER)
 
 
@@ -37,8 +59,8 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     """Adds `role` (gateway, proxy or null) to the engine's events, by container and by what recreated containers share.
 
     In this order: what a document says of the container's command and image; the address or host name that the gateway
-    writes itself; the image's name in the events, where one service has it; the container whose starts precede the gateway's
-    own start lines.
+    writes itself; the image's name in the events, where one service has it; the container whose starts precede the
+    gateway's own start lines.
     """
     docker = (pl.col("source_kind") == "docker") & pl.col("container_id").is_not_null()
     known = events.filter(docker)
@@ -46,46 +68,81 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         return events.with_columns(pl.lit(None, pl.String).alias("role"))
     stated = _stated(events, facts)
     names = known.group_by("container_id").agg(
-        pl.col("container_name").drop_nulls().first(), pl.col("compose_service").drop_nulls().first(), pl.col("compose_project").drop_nulls().first(), pl.col("container_image_name").drop_nulls().first().alias("image"),
-    )  # fmt: skip
+        pl.col("container_name").drop_nulls().first(),
+        pl.col("compose_service").drop_nulls().first(),
+        pl.col("compose_project").drop_nulls().first(),
+        pl.col("container_image_name").drop_nulls().first().alias("image"),
+    )
     names = names.join(stated, on="container_id", how="left")
     # `docker compose run` of the gateway's service is a container beside it, not it
-    beside = names.filter(pl.col("container_name").fill_null("").str.contains(ONE_OFF)).get_column("container_id").to_list()
+    beside = (
+        names.filter(pl.col("container_name").fill_null("").str.contains(ONE_OFF)).get_column("container_id").to_list()
+    )
     names = names.filter(~pl.col("container_id").is_in(beside))
     image = pl.col("image").fill_null("")
-    names = names.with_columns(pl.coalesce("role", pl.when(image.str.contains(_PROXY)).then(pl.lit("proxy"))).alias("role"))
+    names = names.with_columns(
+        pl.coalesce("role", pl.when(image.str.contains(_PROXY)).then(pl.lit("proxy"))).alias("role")
+    )
     # a recreated container is another id of the same service, or of the same name
     family = pl.coalesce(pl.concat_str("compose_project", pl.lit("/"), "compose_service"), "container_name")
     if not (names.get_column("role") == "gateway").any():
         alike = names.filter(pl.col("role").is_null() & image.str.contains(GATEWAY))
         if alike.select(family).to_series().n_unique() == 1:
-            names = names.with_columns(pl.when(pl.col("container_id").is_in(alike.get_column("container_id").to_list())).then(pl.lit("gateway")).otherwise("role").alias("role"))
+            names = names.with_columns(
+                pl.when(pl.col("container_id").is_in(alike.get_column("container_id").to_list()))
+                .then(pl.lit("gateway"))
+                .otherwise("role")
+                .alias("role")
+            )
         else:  # the CLI's container runs the gateway's image too: where several do, the one that starts when the gateway does
             names = _by_starts(names, events, alike.get_column("container_id").to_list())
     if not (names.get_column("role") == "gateway").any():  # … and then the one that is called so
-        called = pl.concat_str(pl.col("compose_service").fill_null(""), pl.col("container_name").fill_null("")).str.contains(r"(?i)gateway|gw")
+        called = pl.concat_str(
+            pl.col("compose_service").fill_null(""), pl.col("container_name").fill_null("")
+        ).str.contains(r"(?i)gateway|gw")
         like = pl.col("role").is_null() & image.str.contains(GATEWAY)
         some = names.filter(like & called).height > 0
-        names = names.with_columns(pl.when(like & (called | (not some))).then(pl.lit("gateway")).otherwise("role").alias("role"))
+        names = names.with_columns(
+            pl.when(like & (called | (not some))).then(pl.lit("gateway")).otherwise("role").alias("role")
+        )
     names = names.with_columns(pl.coalesce("role", pl.col("role").drop_nulls().first().over(family)).alias("role"))
     return events.join(names.select("container_id", "role"), on="container_id", how="left", maintain_order="left")
 
 
 def _stated(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    containers = facts.filter(pl.col("subject").str.starts_with("container:")).with_columns(pl.col("subject").str.slice(10).alias("container_id"))
-    said = containers.filter(pl.col("key") == "role").with_columns(pl.col("value").str.extract(r"^([a-z]+)", 1).alias("role"))
+    containers = facts.filter(pl.col("subject").str.starts_with("container:")).with_columns(
+        pl.col("subject").str.slice(10).alias("container_id")
+    )
+    said = containers.filter(pl.col("key") == "role").with_columns(
+        pl.col("value").str.extract(r"^([a-z]+)", 1).alias("role")
+    )
     gateway = events.filter(pl.col("source_kind") == "gateway")
-    local = pl.concat([gateway.get_column("local_address"), gateway.get_column("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1)]).drop_nulls().unique()
+    local = (
+        pl.concat(
+            [
+                gateway.get_column("local_address"),
+                gateway.get_column("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1),
+            ]
+        )
+        .drop_nulls()
+        .unique()
+    )
     local = local.filter(~local.is_in(["127.0.0.1", "::1", "0.0.0.0"]))
-    by_address = containers.filter(pl.col("key").str.contains(r"^network\..*\.address$") & pl.col("value").is_in(local.to_list()))
+    by_address = containers.filter(
+        pl.col("key").str.contains(r"^network\..*\.address$") & pl.col("value").is_in(local.to_list())
+    )
     hosts = gateway.get_column("host_name").drop_nulls().unique()
     hosts = hosts.filter(hosts.str.contains(r"^[0-9a-f]{12}$"))
     ids = pl.concat([containers.get_column("container_id"), events.get_column("container_id")]).drop_nulls().unique()
     by_host = ids.filter(ids.str.slice(0, 12).is_in(hosts.to_list()))
     # An address or host name that the gateway itself writes outranks what a name or image suggests.
     written = pl.concat([by_address.get_column("container_id"), by_host]).unique()
-    strong = pl.DataFrame({"container_id": written}, schema={"container_id": pl.String}).with_columns(pl.lit("gateway").alias("role"))
-    return pl.concat([strong, said.select("container_id", "role")]).unique("container_id", keep="first", maintain_order=True)
+    strong = pl.DataFrame({"container_id": written}, schema={"container_id": pl.String}).with_columns(
+        pl.lit("gateway").alias("role")
+    )
+    return pl.concat([strong, said.select("container_id", "role")]).unique(
+        "container_id", keep="first", maintain_order=True
+    )
 
 
 def _by_starts(names: pl.DataFrame, events: pl.DataFrame, alike: list[str]) -> pl.DataFrame:
@@ -101,12 +158,29 @@ def _by_starts(names: pl.DataFrame, events: pl.DataFrame, alike: list[str]) -> p
     t = pl.coalesce("observed_timestamp", "timestamp_raw").cast(pl.Int64)
     maybe = pl.col("container_id").is_in(alike) if alike else pl.col("role").is_null()
     ours = events.filter(pl.col("event_name") == "gateway.start").select(t.alias("line"))
-    starts = events.filter(pl.col("event_name") == "container.start").select("container_id", t.alias("start")).join(names.filter(maybe).select("container_id"), on="container_id")
-    near = ours.with_row_index("_line").join_where(starts, pl.col("line") - pl.col("start") >= AFTER_START, pl.col("line") - pl.col("start") <= BOOT)
-    hits = near.sort("_line", "start", descending=[False, True]).unique("_line", keep="first").group_by("container_id").len().sort("len", "container_id", descending=[True, False])
+    starts = (
+        events.filter(pl.col("event_name") == "container.start")
+        .select("container_id", t.alias("start"))
+        .join(names.filter(maybe).select("container_id"), on="container_id")
+    )
+    near = ours.with_row_index("_line").join_where(
+        starts, pl.col("line") - pl.col("start") >= AFTER_START, pl.col("line") - pl.col("start") <= BOOT
+    )
+    hits = (
+        near.sort("_line", "start", descending=[False, True])
+        .unique("_line", keep="first")
+        .group_by("container_id")
+        .len()
+        .sort("len", "container_id", descending=[True, False])
+    )
     if hits.is_empty() or (hits.height > 1 and hits.item(0, "len") == hits.item(1, "len")):
         return names
-    return names.with_columns(pl.when(pl.col("container_id") == hits.item(0, "container_id")).then(pl.lit("gateway")).otherwise("role").alias("role"))
+    return names.with_columns(
+        pl.when(pl.col("container_id") == hits.item(0, "container_id"))
+        .then(pl.lit("gateway"))
+        .otherwise("role")
+        .alias("role")
+    )
 
 
 def instances(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -116,43 +190,78 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[pl.DataFrame, 
     where there is only one gateway; null where several are there and nothing says which one it is.
     """
     family = pl.coalesce(pl.concat_str("compose_project", pl.lit("/"), "compose_service"), "container_name")
-    docker = events.filter(pl.col("role") == "gateway").group_by("container_id").agg(family.drop_nulls().first().alias("instance"))
-    own = facts.filter(pl.col("subject").str.starts_with("container:")).with_columns(pl.col("subject").str.slice(10).alias("container_id"))
+    docker = (
+        events.filter(pl.col("role") == "gateway")
+        .group_by("container_id")
+        .agg(family.drop_nulls().first().alias("instance"))
+    )
+    own = facts.filter(pl.col("subject").str.starts_with("container:")).with_columns(
+        pl.col("subject").str.slice(10).alias("container_id")
+    )
     wide = own.group_by("container_id").agg(
-        pl.col("value").filter(pl.col("key") == "compose.project").first().alias("p"), pl.col("value").filter(pl.col("key") == "compose.service").first().alias("s"), pl.col("value").filter(pl.col("key") == "name").first().alias("n"),
+        pl.col("value").filter(pl.col("key") == "compose.project").first().alias("p"),
+        pl.col("value").filter(pl.col("key") == "compose.service").first().alias("s"),
+        pl.col("value").filter(pl.col("key") == "name").first().alias("n"),
         (pl.col("value").filter(pl.col("key") == "role") == "gateway").any().alias("g"),
-    )  # fmt: skip
-    stated = wide.filter("g").select("container_id", pl.coalesce(pl.concat_str("p", pl.lit("/"), "s"), "n").alias("instance"))
+    )
+    stated = wide.filter("g").select(
+        "container_id", pl.coalesce(pl.concat_str("p", pl.lit("/"), "s"), "n").alias("instance")
+    )
     known = pl.concat([docker, stated]).drop_nulls().unique("container_id", keep="first", maintain_order=True)
     if known.get_column("instance").n_unique() <= 1:
         return events.with_columns(pl.lit("").alias("instance")), {}
     by_id = dict(known.rows())
-    addresses = own.filter(pl.col("key").str.contains(r"^network\..*\.address$") & pl.col("container_id").is_in(list(by_id)))
+    addresses = own.filter(
+        pl.col("key").str.contains(r"^network\..*\.address$") & pl.col("container_id").is_in(list(by_id))
+    )
     by_address = {r["value"]: by_id[r["container_id"]] for r in addresses.to_dicts()}
     by_host = {c[:12]: i for c, i in by_id.items()}
     services = [i.rpartition("/")[2] for i in set(by_id.values())]
-    by_service = {s: i for i in by_id.values() if services.count(s := i.rpartition("/")[2]) == 1}  # both projects may call theirs `gateway`
+    by_service = {
+        s: i for i in by_id.values() if services.count(s := i.rpartition("/")[2]) == 1
+    }  # both projects may call theirs `gateway`
     local = pl.coalesce("local_address", pl.col("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1))
     told = pl.coalesce(
-        pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String), pl.col("host_name").replace_strict(by_host, default=None, return_dtype=pl.String), local.replace_strict(by_address, default=None, return_dtype=pl.String),
+        pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String),
+        pl.col("host_name").replace_strict(by_host, default=None, return_dtype=pl.String),
+        local.replace_strict(by_address, default=None, return_dtype=pl.String),
         pl.coalesce("compose_service", "part").replace_strict(by_service, default=None, return_dtype=pl.String),
-    )  # fmt: skip
-    files = events.filter(pl.col("source_kind") == "gateway").with_columns(told.alias("_t")).group_by("log_file_path", "part").agg(pl.col("_t").drop_nulls().mode().sort().first().alias("_file"))
+    )
+    files = (
+        events.filter(pl.col("source_kind") == "gateway")
+        .with_columns(told.alias("_t"))
+        .group_by("log_file_path", "part")
+        .agg(pl.col("_t").drop_nulls().mode().sort().first().alias("_file"))
+    )
     gateway = events.join(files, on=["log_file_path", "part"], how="left", maintain_order="left")
-    named = pl.when(pl.col("source_kind") == "docker").then(pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String)).when(pl.col("source_kind") == "gateway").then("_file")
+    named = (
+        pl.when(pl.col("source_kind") == "docker")
+        .then(pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String))
+        .when(pl.col("source_kind") == "gateway")
+        .then("_file")
+    )
     return gateway.with_columns(named.alias("instance")).drop("_file"), by_address
 
 
 def placement(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[str | None, str | None]:
     """The gateway's service and Compose project, null where several differ or none is known."""
     own = events.filter(pl.col("role") == "gateway") if "role" in events.columns else events.clear()
-    service, project = (own.get_column(c).drop_nulls().unique().to_list() for c in ("compose_service", "compose_project"))
+    service, project = (
+        own.get_column(c).drop_nulls().unique().to_list() for c in ("compose_service", "compose_project")
+    )
     if not service:
-        subjects = facts.filter((pl.col("key") == "role") & (pl.col("value") == "gateway")).get_column("subject").to_list()
+        subjects = (
+            facts.filter((pl.col("key") == "role") & (pl.col("value") == "gateway")).get_column("subject").to_list()
+        )
         mine = facts.filter(pl.col("subject").is_in(subjects))
         service = mine.filter(pl.col("key") == "compose.service").get_column("value").unique().to_list()
         project = mine.filter(pl.col("key") == "compose.project").get_column("value").unique().to_list()
     if not service:  # a Compose log names the service of each line
         own_lines = events.filter(pl.col("source_kind") == "gateway")
-        service = pl.concat([own_lines.get_column("compose_service"), own_lines.get_column("part").replace("", None)]).drop_nulls().unique().to_list()
+        service = (
+            pl.concat([own_lines.get_column("compose_service"), own_lines.get_column("part").replace("", None)])
+            .drop_nulls()
+            .unique()
+            .to_list()
+        )
     return (service[0] if len(service) == 1 else None, project[0] if len(project) == 1 else None)

@@ -14,17 +14,41 @@ if TYPE_CHECKING:
 
     from occorr.redact import Redactor
 
-SECRET: Final = re.compile(r"(?i)token|secret|passw|passphrase|api[_-]?key|private[_-]?key|credential|cookie|authorization")
+SECRET: Final = re.compile(
+    r"(?i)token|secret|passw|passphrase|api[_-]?key|private[_-]?key|credential|cookie|authorization"
+)
 # Environment: what the analysis reads, and what says how a program behaves.
 _ENV: Final = re.compile(
     r"(?:TZ|LANG|LC_\w+|NODE_ENV|NODE_VERSION|NODE_OPTIONS|PORT|HOST|RELEASE|NO_COLOR|OPENCLAW_(?:STATE_DIR|CONFIG_PATH|HOME|PROFILE|VERSION|GATEWAY_(?:PORT|URL|BIND|MODE|HOST)|NO_\w+|SKIP_\w+|DISABLE_\w+|LOG_\w+))"
 )
-_LABEL: Final = re.compile(r"(?:com\.docker\.compose\.|org\.opencontainers\.image\.(?!authors)|desktop\.docker\.io/|traefik\.).*")
+_LABEL: Final = re.compile(
+    r"(?:com\.docker\.compose\.|org\.opencontainers\.image\.(?!authors)|desktop\.docker\.io/|traefik\.).*"
+)
 # What the engine itself puts among an event's attributes, beside the labels.
 _ATTRIBUTE: Final = frozenset(
-    {"name", "image", "exitCode", "execDuration", "execID", "signal", "oldName", "container", "type", "driver", "destination", "propagation", "read/write", "reclaimed", "comment", "height", "width"}
+    {
+        "name",
+        "image",
+        "exitCode",
+        "execDuration",
+        "execID",
+        "signal",
+        "oldName",
+        "container",
+        "type",
+        "driver",
+        "destination",
+        "propagation",
+        "read/write",
+        "reclaimed",
+        "comment",
+        "height",
+        "width",
+    }
 )
-_FLAG: Final = re.compile(r"(?i)--?[\w-]*(?:token|secret|pass|password|requirepass|api-?key|access-?key|private-?key|credentials?|cookie|auth|authorization|bearer|header|user)")
+_FLAG: Final = re.compile(
+    r"(?i)--?[\w-]*(?:token|secret|pass|password|requirepass|api-?key|access-?key|private-?key|credentials?|cookie|auth|authorization|bearer|header|user)"
+)
 _SHORT: Final = re.compile(r"-[pHu]")  # mysql -p, curl -H and -u
 _HEADER: Final = re.compile(r"(?i)[\"']?[\w-]*(?:key|token|secret|pass\w*|auth\w*|cookie)[\w-]*:")
 _RANDOM: Final = re.compile(r"(?=[^/.]*\d)(?=[^/.]*[A-Za-z])[A-Za-z0-9+=_-]{20,}")
@@ -40,12 +64,18 @@ def text(value: str, redactor: Redactor) -> str:
 
 def environment(pairs: Sequence[str], redactor: Redactor) -> list[str]:
     """`NAME=value` with the value kept where the name is known to be harmless, else its fingerprint."""
-    return [f"{name}={text(value, redactor) if _ENV.fullmatch(name) else redactor.fingerprint(value) if value else ''}" for name, _, value in (str(p).partition("=") for p in pairs)]
+    return [
+        f"{name}={text(value, redactor) if _ENV.fullmatch(name) else redactor.fingerprint(value) if value else ''}"
+        for name, _, value in (str(p).partition("=") for p in pairs)
+    ]
 
 
 def labels(pairs: Mapping[str, Any], redactor: Redactor) -> dict[str, str]:
     """Labels with the values kept that Compose, image builders and Traefik wrote, the others as fingerprints."""
-    return {k: text(str(v), redactor) if _LABEL.fullmatch(k) and not SECRET.search(k) else redactor.fingerprint(str(v)) for k, v in pairs.items()}
+    return {
+        k: text(str(v), redactor) if _LABEL.fullmatch(k) and not SECRET.search(k) else redactor.fingerprint(str(v))
+        for k, v in pairs.items()
+    }
 
 
 def command(words: Sequence[str], redactor: Redactor) -> list[str]:
@@ -68,7 +98,12 @@ def command(words: Sequence[str], redactor: Redactor) -> list[str]:
             out.append(attached[1] + redactor.fingerprint(attached[2]))
         else:
             out.append(text(word, redactor))
-        hidden = bool(_FLAG.fullmatch(word) or _SHORT.fullmatch(word) or _HEADER.fullmatch(word) or (hidden and word.endswith(":")))
+        hidden = bool(
+            _FLAG.fullmatch(word)
+            or _SHORT.fullmatch(word)
+            or _HEADER.fullmatch(word)
+            or (hidden and word.endswith(":"))
+        )
     return out
 
 
@@ -78,7 +113,15 @@ def script(value: str, redactor: Redactor) -> str:
     parts = re.split(r"(\"[^\"]*\"|'[^']*'|\s+)", value)
     words = [p for p in parts if p and not p.isspace()]
     bare = iter(command([w[1:-1] if w[:1] in "\"'" and w[-1:] == w[:1] and len(w) > 1 else w for w in words], redactor))
-    return "".join(p if p.isspace() else (p[0] + next(bare) + p[0] if p[:1] in "\"'" and p[-1:] == p[:1] and len(p) > 1 else next(bare)) for p in parts if p)
+    return "".join(
+        (
+            p
+            if p.isspace()
+            else (p[0] + next(bare) + p[0] if p[:1] in "\"'" and p[-1:] == p[:1] and len(p) > 1 else next(bare))
+        )
+        for p in parts
+        if p
+    )
 
 
 def inspected(item: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
@@ -90,8 +133,19 @@ def _part(key: str, value: Any, redactor: Redactor, above: str = "") -> Any:
     if isinstance(value, dict):
         if key == "Labels":
             return labels(value, redactor)
-        if key in ("Options", "DriverOpts", "Annotations") or (key, above) == ("Config", "LogConfig"):  # of a volume, network or log driver
-            return {k: text(str(v), redactor) if not SECRET.search(k) and re.fullmatch(r"max-\w+|mode|compress|com\.docker\..*|tag|type|device|o|mtu|internal|parent", k) else redactor.fingerprint(str(v)) for k, v in value.items()}
+        if key in ("Options", "DriverOpts", "Annotations") or (key, above) == (
+            "Config",
+            "LogConfig",
+        ):  # of a volume, network or log driver
+            return {
+                k: (
+                    text(str(v), redactor)
+                    if not SECRET.search(k)
+                    and re.fullmatch(r"max-\w+|mode|compress|com\.docker\..*|tag|type|device|o|mtu|internal|parent", k)
+                    else redactor.fingerprint(str(v))
+                )
+                for k, v in value.items()
+            }
         return {k: _part(str(k), v, redactor, key) for k, v in value.items()}
     if isinstance(value, list):
         if key == "Env":

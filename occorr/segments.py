@@ -1,9 +1,9 @@
 """A rolling record of what an engine delivered: appended line by line, sealed into Parquet segments, read back by `read`.
 
-A line goes to the open journal at once, a plain text file; nothing that arrived waits in memory. A journal that is full or
-old is closed, and once its reader is through it becomes a Parquet segment, written beside its place and renamed. So the
-journal is also the queue between those who follow the engine and those who judge: a slow reader costs disk, never a line.
-After a crash the journals are still there; only the line that was being written may be torn, and is left out.
+A line goes to the open journal at once, a plain text file; nothing that arrived waits in memory. A journal that is full
+or old is closed, and once its reader is through it becomes a Parquet segment, written beside its place and renamed. So
+the journal is also the queue between those who follow the engine and those who judge: a slow reader costs disk, never a
+line. After a crash the journals are still there; only the line that was being written may be torn, and is left out.
 """
 
 from __future__ import annotations
@@ -36,28 +36,37 @@ FULL: Final = 64 << 20  # bytes at which a journal is closed
 OLD_S: Final = 900.0  # seconds after which it is closed too, if it holds a line
 PIECE: Final = 1 << 18  # bytes that are parsed at once; it decides how much memory a busy log takes
 _CONTROL: Final = "+"
-_SCHEMA: Final = pa.schema([
-    pa.field("source", pa.dictionary(pa.int32(), pa.string()), metadata={"doc": "the log, as it is named in evidence"}),
-    pa.field("stream", pa.dictionary(pa.int32(), pa.string()), metadata={"doc": "stdout or stderr", "otel": "log.iostream"}),
-    pa.field("time", pa.timestamp("ns", "UTC"), metadata={"doc": "the engine's stamp", "otel": "ObservedTimestamp"}),
-    pa.field("line", pa.int64(), metadata={"doc": "line number in the source, from 1"}),
-    pa.field("offset", pa.int64(), metadata={"doc": "byte at which the line begins in the source"}),
-    pa.field("raw", pa.string(), metadata={"doc": "the line as docker logs --timestamps prints it, secrets replaced"}),
-])
+_SCHEMA: Final = pa.schema(
+    [
+        pa.field(
+            "source", pa.dictionary(pa.int32(), pa.string()), metadata={"doc": "the log, as it is named in evidence"}
+        ),
+        pa.field(
+            "stream",
+            pa.dictionary(pa.int32(), pa.string()),
+            metadata={"doc": "stdout or stderr", "otel": "log.iostream"},
+        ),
+        pa.field(
+            "time", pa.timestamp("ns", "UTC"), metadata={"doc": "the engine's stamp", "otel": "ObservedTimestamp"}
+        ),
+        pa.field("line", pa.int64(), metadata={"doc": "line number in the source, from 1"}),
+        pa.field("offset", pa.int64(), metadata={"doc": "byte at which the line begins in the source"}),
+        pa.field(
+            "raw", pa.string(), metadata={"doc": "the line as docker logs --timestamps prints it, secrets replaced"}
+        ),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """One log of the record.
 
-    Attributes:
-        number: its short name in journals.
-        path: its name in evidence, as demo-gateway-1.log.
-        kind: log (stamp and line), events (JSON), document (the newest version counts) or note (about the record itself).
-        lines: how many lines it had before a journal or after a segment.
-        size: the same in bytes.
-        root: digest of its first record, from which ids of events are made.
-        origin: container_id, container_name, compose_project, compose_service, where it has them.
+    Attributes: number: its short name in journals. path: its name in evidence, as demo-gateway-1.log. kind: log (stamp
+    and line), events (JSON), document (the newest version counts) or note (about the record itself). lines: how many
+    lines it had before a journal or after a segment. size: the same in bytes. root: digest of its first record, from
+    which ids of events are made. origin: container_id, container_name, compose_project, compose_service, where it has
+    them.
     """
 
     number: int
@@ -87,19 +96,57 @@ def parse(piece: bytes, book: dict[int, Source]) -> pl.DataFrame:
     Returns:
         number i64, stream, stamp, line i64, offset i64, raw.
     """
-    whole = pl.Series("_whole", [piece.decode("utf-8", "replace").removesuffix("\n")] if piece else [], dtype=pl.String).str.split("\n").explode()
+    whole = (
+        pl.Series("_whole", [piece.decode("utf-8", "replace").removesuffix("\n")] if piece else [], dtype=pl.String)
+        .str.split("\n")
+        .explode()
+    )
     for text in whole.filter(whole.str.starts_with(_CONTROL + " ")):
         told = Source(**json.loads(text[2:]))
         book[told.number] = replace(told, root=told.root or (book[told.number].root if told.number in book else ""))
-    fields = whole.to_frame().filter(~pl.col("_whole").str.starts_with(_CONTROL) & pl.col("_whole").str.contains(r"^\d+ \S \S* ")).select(pl.col("_whole").str.splitn(" ", 4).struct.rename_fields(["number", "stream", "stamp", "text"])).unnest("_whole")
-    known = pl.DataFrame({"number": list(book), "_kind": [s.kind for s in book.values()], "_lines": [s.lines for s in book.values()], "_size": [s.size for s in book.values()]}, schema={"number": pl.Int64, "_kind": pl.String, "_lines": pl.Int64, "_size": pl.Int64})
-    rows = fields.with_columns(pl.col("number").cast(pl.Int64), pl.col("stream").replace({"o": "stdout", "e": "stderr", "-": ""})).join(known, on="number", maintain_order="left")
-    rows = rows.with_columns(pl.when(pl.col("_kind") == "log").then(pl.concat_str("stamp", pl.lit(" "), "text")).otherwise("text").alias("raw"))
+    fields = (
+        whole.to_frame()
+        .filter(~pl.col("_whole").str.starts_with(_CONTROL) & pl.col("_whole").str.contains(r"^\d+ \S \S* "))
+        .select(pl.col("_whole").str.splitn(" ", 4).struct.rename_fields(["number", "stream", "stamp", "text"]))
+        .unnest("_whole")
+    )
+    known = pl.DataFrame(
+        {
+            "number": list(book),
+            "_kind": [s.kind for s in book.values()],
+            "_lines": [s.lines for s in book.values()],
+            "_size": [s.size for s in book.values()],
+        },
+        schema={"number": pl.Int64, "_kind": pl.String, "_lines": pl.Int64, "_size": pl.Int64},
+    )
+    rows = fields.with_columns(
+        pl.col("number").cast(pl.Int64), pl.col("stream").replace({"o": "stdout", "e": "stderr", "-": ""})
+    ).join(known, on="number", maintain_order="left")
+    rows = rows.with_columns(
+        pl.when(pl.col("_kind") == "log")
+        .then(pl.concat_str("stamp", pl.lit(" "), "text"))
+        .otherwise("text")
+        .alias("raw")
+    )
     length = pl.col("raw").str.len_bytes().cast(pl.Int64) + 1
-    rows = rows.with_columns((pl.col("_lines") + pl.int_range(1, pl.len() + 1).over("number")).alias("line"), (pl.col("_size") + length.cum_sum().over("number") - length).alias("offset"))
-    for number, lines, size, first, raw in rows.group_by("number").agg(pl.col("line").max(), (pl.col("offset") + length).max().alias("size"), pl.col("line").min().alias("first"), pl.col("raw").first()).rows():
+    rows = rows.with_columns(
+        (pl.col("_lines") + pl.int_range(1, pl.len() + 1).over("number")).alias("line"),
+        (pl.col("_size") + length.cum_sum().over("number") - length).alias("offset"),
+    )
+    for number, lines, size, first, raw in (
+        rows.group_by("number")
+        .agg(
+            pl.col("line").max(),
+            (pl.col("offset") + length).max().alias("size"),
+            pl.col("line").min().alias("first"),
+            pl.col("raw").first(),
+        )
+        .rows()
+    ):
         told = book[number]
-        book[number] = replace(told, lines=lines, size=size, root=told.root or (digest(f"{raw}\n") if first == 1 else ""))
+        book[number] = replace(
+            told, lines=lines, size=size, root=told.root or (digest(f"{raw}\n") if first == 1 else "")
+        )
     return rows.select("number", "stream", "stamp", "line", "offset", "raw")
 
 
@@ -122,7 +169,9 @@ class Record:
         OccorrError: the directory holds something else, is in use, or cannot be written.
     """
 
-    def __init__(self, directory: Path, limits: Limits | None = None, *, full: int = FULL, old_s: float = OLD_S) -> None:
+    def __init__(
+        self, directory: Path, limits: Limits | None = None, *, full: int = FULL, old_s: float = OLD_S
+    ) -> None:
         self.directory, self.limits, self.full, self.old_s = directory, limits or Limits(), full, old_s
         self.changed = threading.Condition()
         self._lock_file = _claim(directory)
@@ -170,7 +219,8 @@ class Record:
             stream: stdout, stderr or empty.
             stamp: RFC 3339; empty for documents and notes.
             text: the line without its break.
-            urgent: hands it to the operating system and wakes the reader at once; others go within the reader's next look.
+            urgent: hands it to the operating system and wakes the reader at once; others go within the reader's next
+                look.
         """
         if "\n" in text or "\r" in text:
             text = text.replace("\r", "").replace("\n", "\\n")
@@ -180,7 +230,9 @@ class Record:
         with self.changed:
             source = self._book[number]
             if not source.root:
-                self._book[number] = replace(source, root=digest((written + rest if source.kind == "log" else rest).decode()))
+                self._book[number] = replace(
+                    source, root=digest((written + rest if source.kind == "log" else rest).decode())
+                )
             self._file.write(head + written + rest)
             self._lines[number] += 1
             self._bytes[number] += len(rest) + (len(written) if source.kind == "log" else 0)
@@ -246,9 +298,16 @@ class Record:
                 rows = pl.DataFrame(file.read_row_group(group)).filter(pl.col("time").dt.epoch("ns") >= since_ns)
                 if rows.height:
                     yield rows.select(
-                        pl.col("source").cast(pl.String).replace_strict(numbers, default=None, return_dtype=pl.Int64).alias("number"), pl.col("stream").cast(pl.String),
-                        pl.col("time").dt.to_string("%Y-%m-%dT%H:%M:%S%.9fZ").alias("stamp"), "line", "offset", "raw",
-                    ).drop_nulls("number")  # fmt: skip
+                        pl.col("source")
+                        .cast(pl.String)
+                        .replace_strict(numbers, default=None, return_dtype=pl.Int64)
+                        .alias("number"),
+                        pl.col("stream").cast(pl.String),
+                        pl.col("time").dt.to_string("%Y-%m-%dT%H:%M:%S%.9fZ").alias("stamp"),
+                        "line",
+                        "offset",
+                        "raw",
+                    ).drop_nulls("number")
             file.close()
 
     def tail(self, path: str, count: int) -> pl.DataFrame:
@@ -256,12 +315,22 @@ class Record:
         found: list[pl.DataFrame] = []
         have = 0
         for segment in sorted(self.directory.glob("*.parquet"), reverse=True):
-            own = pl.scan_parquet(segment).filter(pl.col("source").cast(pl.String) == path).select(pl.col("stream").cast(pl.String), "raw", pl.col("time").dt.epoch("ns").alias("time_ns")).tail(count).collect()
+            own = (
+                pl.scan_parquet(segment)
+                .filter(pl.col("source").cast(pl.String) == path)
+                .select(pl.col("stream").cast(pl.String), "raw", pl.col("time").dt.epoch("ns").alias("time_ns"))
+                .tail(count)
+                .collect()
+            )
             found.append(own)
             have += own.height
             if have >= count:
                 break
-        return pl.concat(found[::-1]).tail(count) if found else pl.DataFrame(schema={"stream": pl.String, "raw": pl.String, "time_ns": pl.Int64})
+        return (
+            pl.concat(found[::-1]).tail(count)
+            if found
+            else pl.DataFrame(schema={"stream": pl.String, "raw": pl.String, "time_ns": pl.Int64})
+        )
 
     def seal(self) -> None:
         """Makes segments of the journals that were read, and deletes what is too old or too much."""
@@ -302,13 +371,17 @@ def _claim(directory: Path) -> io.TextIOWrapper:
         directory.mkdir(parents=True, exist_ok=True)
         handle = mark.open("a+", encoding="utf-8")
     except OSError as error:
-        raise OccorrError(f"{directory}: cannot be written: {error.strerror}; give another directory with --record") from error
+        raise OccorrError(
+            f"{directory}: cannot be written: {error.strerror}; give another directory with --record"
+        ) from error
     if fcntl is not None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             handle.close()
-            raise OccorrError(f"{directory} is being written by another 'occorr watch'; give another directory with --record") from error
+            raise OccorrError(
+                f"{directory} is being written by another 'occorr watch'; give another directory with --record"
+            ) from error
     if mark.stat().st_size == 0:
         handle.write('{"record": 1}\n')
         handle.flush()
@@ -327,7 +400,9 @@ def _seal(journal: Path) -> None:
         if writer is None:
             journal.unlink()
             return
-        writer.add_key_value_metadata({"occorr.sources": json.dumps([asdict(s) for s in book.values()], sort_keys=True)})
+        writer.add_key_value_metadata(
+            {"occorr.sources": json.dumps([asdict(s) for s in book.values()], sort_keys=True)}
+        )
         writer.close()
         with beside.open("rb") as handle:
             os.fsync(handle.fileno())
@@ -338,9 +413,15 @@ def _seal(journal: Path) -> None:
 def _arrow(rows: pl.DataFrame, book: Mapping[int, Source]) -> pa.Table:
     names = {n: s.path for n, s in book.items()}
     stamped = rows.select(
-        pl.col("number").replace_strict(names, return_dtype=pl.String).alias("source"), "stream",
-        pl.col("stamp").str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns", time_zone="UTC", strict=False).alias("time"), "line", "offset", "raw",
-    )  # fmt: skip
+        pl.col("number").replace_strict(names, return_dtype=pl.String).alias("source"),
+        "stream",
+        pl.col("stamp")
+        .str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns", time_zone="UTC", strict=False)
+        .alias("time"),
+        "line",
+        "offset",
+        "raw",
+    )
     return stamped.to_arrow().cast(_SCHEMA)
 
 
@@ -442,5 +523,10 @@ def sentence(note: str) -> str:
     """What a note of the record means for whoever reads it later; empty for what leaves nothing out."""
     told = json.loads(note)
     if told.get("type") == "gap":
-        return f"no events from {told['begin']} to {told['end']} ({told['reason']}); {', '.join(told['reconciled']) or 'inspect shows no change'}"
-    return f"the log of {told['container']} cannot be read: {told['reason']}" if told.get("type") == "unreadable" else ""
+        return (
+            f"no events from {told['begin']} to {told['end']} ({told['reason']});"
+            f" {', '.join(told['reconciled']) or 'inspect shows no change'}"
+        )
+    return (
+        f"the log of {told['container']} cannot be read: {told['reason']}" if told.get("type") == "unreadable" else ""
+    )

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 SETTLE_S: Final = 0.7  # a verdict that has not changed for so long stands
 PATIENCE_S: Final = 1.2  # … and so does one that goes on changing, so long after it was first seen
 GONE_S: Final = 900.0  # a close that was told and is gone may come back as another one for so long
-SLOW: Final = frozenset({"restart", "unknown", "network", "unreachable"})  # families whose evidence comes in several steps: decisive or not, they wait
+SLOW: Final = frozenset(
+    {"restart", "unknown", "network", "unreachable"}
+)  # families whose evidence comes in several steps: decisive or not, they wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,9 @@ class Standing:
     settle_s: float = SETTLE_S
     _states: dict[str, _State] = field(default_factory=dict)
 
-    def see(self, closes: Iterable[Mapping[str, Any]], evidence: Iterable[Mapping[str, Any]], now_s: float) -> list[Told]:
+    def see(
+        self, closes: Iterable[Mapping[str, Any]], evidence: Iterable[Mapping[str, Any]], now_s: float
+    ) -> list[Told]:
         """Takes the verdicts of a new analysis and returns those that are to be told now.
 
         Args:
@@ -76,7 +80,11 @@ class Standing:
                 self._states[ident] = replace(state, close=row, evidence=cited.get(ident, ()), since_s=since)
         out = [replace(told, replaces=merged.get(str(told.close["close_id"]), ())) for told in self.due(now_s)]
         merged_away = {ident for others in merged.values() for ident in others}
-        self._states = {i: s for i, s in self._states.items() if i in rows or (i not in merged_away and s.told is not None and now_s - s.since_s < GONE_S)}
+        self._states = {
+            i: s
+            for i, s in self._states.items()
+            if i in rows or (i not in merged_away and s.told is not None and now_s - s.since_s < GONE_S)
+        }
         return out
 
     def due(self, now_s: float) -> list[Told]:
@@ -91,7 +99,10 @@ class Standing:
 
     def next_s(self) -> float | None:
         """When the next verdict will stand if nothing new comes."""
-        return min((self._when(s) for s in self._states.values() if s.told is None or sign(s.told) != sign(s.close)), default=None)
+        return min(
+            (self._when(s) for s in self._states.values() if s.told is None or sign(s.told) != sign(s.close)),
+            default=None,
+        )
 
     def forget(self, idents: Iterable[str]) -> None:
         """Closes that have left the window."""
@@ -109,15 +120,25 @@ class Standing:
         settled = state.since_s + self.settle_s
         return settled if state.told is not None else min(settled, max(state.first_s + PATIENCE_S, state.since_s))
 
-    def _merged(self, rows: Mapping[str, Mapping[str, Any]], cited: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, tuple[str, ...]]:
+    def _merged(
+        self, rows: Mapping[str, Mapping[str, Any]], cited: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> dict[str, tuple[str, ...]]:
         """New close → closes that are gone and whose evidence it cites: a proxy's line first stands alone, then with the gateway's."""
         gone = {i: s for i, s in self._states.items() if i not in rows}
         if not gone:
             return {}
-        owner = {e["event_id"]: ident for ident in rows for e in cited.get(ident, ()) if ident not in self._states or self._states[ident].told is None}
+        owner = {
+            e["event_id"]: ident
+            for ident in rows
+            for e in cited.get(ident, ())
+            if ident not in self._states or self._states[ident].told is None
+        }
         out: dict[str, tuple[str, ...]] = {}
         for ident, state in gone.items():
-            new = next((owner[e["event_id"]] for e in state.evidence if e["event_id"] in owner and e["role"] == "supports"), None)
+            new = next(
+                (owner[e["event_id"]] for e in state.evidence if e["event_id"] in owner and e["role"] == "supports"),
+                None,
+            )
             if new is not None:
                 out[new] = (*out.get(new, ()), ident)
         return out

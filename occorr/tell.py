@@ -19,9 +19,17 @@ SHORT: Final = 1 << 20  # bytes of rows that were written out after which their 
 WAITING: Final = 100  # rows that wait for the command; more are only counted
 RUN_S: Final = 30.0  # how long the command may run
 VARIABLES: Final = {
-    "close_id": "OCCORR_CLOSE_ID", "timestamp": "OCCORR_TIME", "cause": "OCCORR_CAUSE", "family": "OCCORR_FAMILY", "verdict": "OCCORR_VERDICT", "probability": "OCCORR_PROBABILITY",
-    "websocket_close_code": "OCCORR_CODE", "service_name": "OCCORR_SERVICE", "compose_project": "OCCORR_PROJECT", "type": "OCCORR_TYPE",
-}  # fmt: skip
+    "close_id": "OCCORR_CLOSE_ID",
+    "timestamp": "OCCORR_TIME",
+    "cause": "OCCORR_CAUSE",
+    "family": "OCCORR_FAMILY",
+    "verdict": "OCCORR_VERDICT",
+    "probability": "OCCORR_PROBABILITY",
+    "websocket_close_code": "OCCORR_CODE",
+    "service_name": "OCCORR_SERVICE",
+    "compose_project": "OCCORR_PROJECT",
+    "type": "OCCORR_TYPE",
+}
 
 
 class Outbox:
@@ -123,10 +131,21 @@ class Hook:
 
     def _work(self) -> None:
         while (row := self._rows.get()) is not None:
-            told = {name: "" if row.get(key) is None else str(row[key]).replace("\x00", "") for key, name in VARIABLES.items()}
+            told = {
+                name: "" if row.get(key) is None else str(row[key]).replace("\x00", "")
+                for key, name in VARIABLES.items()
+            }
             environment = {**os.environ, **told, "OCCORR_SUPPRESSED": str(row["suppressed"])}
             try:
-                done = subprocess.run(self._command, input=(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8", "replace"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=RUN_S, check=False)
+                done = subprocess.run(
+                    self._command,
+                    input=(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8", "replace"),
+                    env=environment,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    timeout=RUN_S,
+                    check=False,
+                )
                 code, words = done.returncode, done.stderr.decode("utf-8", "replace")
             except subprocess.TimeoutExpired:
                 code, words = -1, f"it ran for more than {RUN_S:.0f} s and was ended"

@@ -12,9 +12,32 @@ from occorr.schema import TS
 _UNITS: Final = {"epoch_s": 9, "epoch_ms": 6, "epoch_us": 3, "epoch_ns": 0}
 # Names of zones that stand for one offset only, in seconds; BST, CST or IST may be one of several and are no knowledge.
 ZONES: Final = {
-    "UTC": 0, "GMT": 0, "WET": 0, "WEST": 3600, "CET": 3600, "CEST": 7200, "EET": 7200, "EEST": 10800, "MSK": 10800, "EST": -18000, "EDT": -14400, "CDT": -18000, "MST": -25200, "MDT": -21600, "PST": -28800,
-    "PDT": -25200, "AKST": -32400, "AKDT": -28800, "HST": -36000, "JST": 32400, "KST": 32400, "AEST": 36000, "AEDT": 39600, "NZST": 43200, "NZDT": 46800,
-}  # fmt: skip
+    "UTC": 0,
+    "GMT": 0,
+    "WET": 0,
+    "WEST": 3600,
+    "CET": 3600,
+    "CEST": 7200,
+    "EET": 7200,
+    "EEST": 10800,
+    "MSK": 10800,
+    "EST": -18000,
+    "EDT": -14400,
+    "CDT": -18000,
+    "MST": -25200,
+    "MDT": -21600,
+    "PST": -28800,
+    "PDT": -25200,
+    "AKST": -32400,
+    "AKDT": -28800,
+    "HST": -36000,
+    "JST": 32400,
+    "KST": 32400,
+    "AEST": 36000,
+    "AEDT": 39600,
+    "NZST": 43200,
+    "NZDT": 46800,
+}
 YEARLESS: Final = 1972  # a leap year, so that 29 February can be read, and before any log
 _SAMPLE: Final = datetime(2026, 11, 21, 5, 6, 7, tzinfo=UTC)
 
@@ -27,10 +50,8 @@ def parse(text: pl.Expr, form: str, zone: str) -> tuple[pl.Expr, pl.Expr, pl.Exp
         form: a strptime format of fixed width, or `epoch_s`, `epoch_ms`, `epoch_us`, `epoch_ns`.
         zone: `inline` (written behind the stamp), `UTC`, or `naive`.
 
-    Returns:
-        instant: ts[ns, UTC]; a naive stamp as if its zone were UTC, a stamp without a date on 1970-01-01, one without a year
-            in YEARLESS;
-        digits: i64, digits of the fraction; inline: bool, a zone was known.
+    Returns: instant: ts[ns, UTC]; a naive stamp as if its zone were UTC, a stamp without a date on 1970-01-01, one
+    without a year in YEARLESS; digits: i64, digits of the fraction; inline: bool, a zone was known.
     """
     if form in _UNITS:
         return _epoch(text, _UNITS[form])
@@ -57,7 +78,9 @@ def parse(text: pl.Expr, form: str, zone: str) -> tuple[pl.Expr, pl.Expr, pl.Exp
     ) * pl.when(sign == "-").then(-1).otherwise(1)
     word = rest.str.extract(r" ?([A-Z]{3,4})$", 1).replace_strict(ZONES, default=None, return_dtype=pl.Int64)
     offset = pl.coalesce(offset, word)
-    known = sign.is_not_null() | rest.str.ends_with("Z") | word.is_not_null() if zone == "inline" else pl.lit(zone == "UTC")
+    known = (
+        sign.is_not_null() | rest.str.ends_with("Z") | word.is_not_null() if zone == "inline" else pl.lit(zone == "UTC")
+    )
     shift = offset.fill_null(0) if zone == "inline" else pl.lit(0, pl.Int64)
     instant = ((seconds - shift) * 1_000_000_000 + nanos).cast(TS)
     return instant, digits, known
@@ -68,6 +91,10 @@ def _epoch(text: pl.Expr, power: int) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
     whole = text.str.extract(r"^(\d{1,19})", 1).cast(pl.Int64, strict=False)
     fraction = text.str.extract(r"^\d+\.(\d{1,9})", 1)
     digits = fraction.str.len_bytes().fill_null(0).cast(pl.Int64)
-    part = (fraction.str.pad_end(power, "0").str.slice(0, power).cast(pl.Int64, strict=False)) if power else pl.lit(0, pl.Int64)
+    part = (
+        (fraction.str.pad_end(power, "0").str.slice(0, power).cast(pl.Int64, strict=False))
+        if power
+        else pl.lit(0, pl.Int64)
+    )
     instant = (whole * 10**power + part.fill_null(0)).cast(TS)
     return instant, digits + (9 - power), pl.lit(value=True)

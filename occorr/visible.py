@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-# C0 and C1 controls, zero-width characters, line separators and bidirectional controls. Lone surrogates cannot be drawn at all.
+# C0 and C1 controls, zero-width characters, line separators and bidirectional controls. Lone surrogates cannot be drawn
+# at all.
 _SIGNS: Final = "\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
 _INVISIBLE: Final = re.compile(f"[{_SIGNS}]")
 _BUT_LINES: Final = re.compile(f"(?!\n)[{_SIGNS}]")

@@ -1,7 +1,7 @@
 """Live verdicts: what comes into a record is judged again and again, and what is news is told.
 
-The loop reads the record, lets the window keep what matters, runs the pipeline over it soon after a line that can matter, and
-tells verdicts once they stand. It never speaks to the engine and never waits for whoever is told.
+The loop reads the record, lets the window keep what matters, runs the pipeline over it soon after a line that can
+matter, and tells verdicts once they stand. It never speaks to the engine and never waits for whoever is told.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ HASTE_S: Final = 0.3  # … but not longer than this
 TICK_S: Final = 0.05  # how often the record is looked at
 REST_S: Final = 0.5  # after a judgement, rest as long as it took but not longer than this: half a processor at most
 SEAL_S: Final = 2.0  # how often closed journals are sealed
-RECENT: Final = WIDTH // 2  # closes older than this may have lost evidence to the window: their verdicts stay as they are
-TELLING: Final = frozenset({"create", "start", "die", "oom", "health_status", "destroy", "kill", "restart", "pause", "unpause"})
+RECENT: Final = (
+    WIDTH // 2
+)  # closes older than this may have lost evidence to the window: their verdicts stay as they are
+TELLING: Final = frozenset(
+    {"create", "start", "die", "oom", "health_status", "destroy", "kill", "restart", "pause", "unpause"}
+)
 TOLD: Final = "record.verdicts.jsonl"
 
 
@@ -41,13 +45,9 @@ TOLD: Final = "record.verdicts.jsonl"
 class Watch:
     """One run of the loop.
 
-    Args:
-        record: what is followed into.
-        window: keeps what matters.
-        tell: gets each row, ready for JSON; `type` says of what: close, revised, container, gap, lost, reconnected, unreadable, end.
-        monotonic: seconds.
-        engine_ns: the engine's clock, ns since 1970.
-        since_ns: closes before are not told.
+    Args: record: what is followed into. window: keeps what matters. tell: gets each row, ready for JSON; `type` says of
+    what: close, revised, container, gap, lost, reconnected, unreadable, end. monotonic: seconds. engine_ns: the
+    engine's clock, ns since 1970. since_ns: closes before are not told.
     """
 
     record: Record
@@ -79,7 +79,9 @@ class Watch:
             if rows.height and self._new(rows):
                 first, last = first if first is not None else now, now
             rested = now - self._judged_s >= min(self.analysis_s, REST_S)
-            due = first is not None and last is not None and rested and (now - last >= QUIET_S or now - first >= HASTE_S)
+            due = (
+                first is not None and last is not None and rested and (now - last >= QUIET_S or now - first >= HASTE_S)
+            )
             if due and (not more or (first is not None and now - first >= 1.0)):
                 first = last = None
                 self._judge()
@@ -106,12 +108,20 @@ class Watch:
         matters = self.window.add(rows, book)
         self.lag_s = max(self.engine_ns() - self.window.now_ns, 0) / SECOND
         notes = [n for n, k in kinds.items() if k == "note"]
-        for number, at, text in rows.filter(pl.col("number").is_in([*notes, *(n for n, k in kinds.items() if k == "events")])).select("number", "stamp", "raw").rows():
+        for number, at, text in (
+            rows.filter(pl.col("number").is_in([*notes, *(n for n, k in kinds.items() if k == "events")]))
+            .select("number", "stamp", "raw")
+            .rows()
+        ):
             told = json.loads(text)
             if number in notes:
                 if told["type"] != "stopped":
                     self.say({**told, "at": at})
-            elif told.get("Type") == "container" and int(told["timeNano"]) >= self.since_ns and (row := _container(told, at)):
+            elif (
+                told.get("Type") == "container"
+                and int(told["timeNano"]) >= self.since_ns
+                and (row := _container(told, at))
+            ):
                 self.say(row)
         return matters
 
@@ -128,7 +138,13 @@ class Watch:
         floor = max(self.since_ns, self.window.now_ns - RECENT)
         rows = result.closes.filter(moment >= floor)
         present = set(rows.get_column("close_id").to_list())
-        self.standing.forget([i for i in self.standing.known() if i not in present and i in set(result.closes.get_column("close_id").to_list())])
+        self.standing.forget(
+            [
+                i
+                for i in self.standing.known()
+                if i not in present and i in set(result.closes.get_column("close_id").to_list())
+            ]
+        )
         evidence = _evidence(result, present)
         for told in self.standing.see(_plain(rows), evidence, began):
             self._verdict(told)
@@ -137,9 +153,17 @@ class Watch:
         newest = max((int(e["seen_ns"]) for e in told.evidence if e.get("seen_ns") is not None), default=None)
         lag = None if newest is None else round((self.engine_ns() - newest) / 1e6)
         evidence = [{k: v for k, v in e.items() if k not in ("close_id", "seen_ns")} for e in told.evidence]
-        row: dict[str, Any] = {"type": "revised" if told.revised else "close", **told.close, "evidence": evidence, "lag_ms": lag}
+        row: dict[str, Any] = {
+            "type": "revised" if told.revised else "close",
+            **told.close,
+            "evidence": evidence,
+            "lag_ms": lag,
+        }
         if told.before is not None:
-            row["was"] = {k: told.before[k] for k in ("cause", "verdict", "probability", "websocket_close_code", "http_status_proxy")}
+            row["was"] = {
+                k: told.before[k]
+                for k in ("cause", "verdict", "probability", "websocket_close_code", "http_status_proxy")
+            }
         if told.replaces:
             row["replaces"] = list(told.replaces)
         self.say(row)
@@ -158,14 +182,20 @@ class Watch:
 
 def _evidence(result: Analysis, closes: set[str]) -> list[dict[str, Any]]:
     """Rows of EVIDENCE, each with when the engine saw its line."""
-    seen = result.timeline.select("event_id", pl.coalesce("observed_timestamp", "timestamp").cast(pl.Int64).alias("seen_ns")).unique("event_id", keep="first")
-    own = result.evidence.filter(pl.col("close_id").is_in(list(closes))).join(seen, on="event_id", how="left", maintain_order="left")
+    seen = result.timeline.select(
+        "event_id", pl.coalesce("observed_timestamp", "timestamp").cast(pl.Int64).alias("seen_ns")
+    ).unique("event_id", keep="first")
+    own = result.evidence.filter(pl.col("close_id").is_in(list(closes))).join(
+        seen, on="event_id", how="left", maintain_order="left"
+    )
     return _plain(own)
 
 
 def _plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """Rows as report.json has them: times ISO 8601 with ns."""
-    return schema.plain(frame.with_columns(pl.col(pl.Datetime("ns", "UTC")).dt.to_string("%Y-%m-%dT%H:%M:%S%.9fZ"))).to_dicts()
+    return schema.plain(
+        frame.with_columns(pl.col(pl.Datetime("ns", "UTC")).dt.to_string("%Y-%m-%dT%H:%M:%S%.9fZ"))
+    ).to_dicts()
 
 
 def _container(told: dict[str, Any], at: str) -> dict[str, Any] | None:
@@ -176,9 +206,16 @@ def _container(told: dict[str, Any], at: str) -> dict[str, Any] | None:
     attributes = (told.get("Actor") or {}).get("Attributes") or {}
     code = attributes.get("exitCode")
     row = {
-        "type": "container", "at": at, "action": action, "container": attributes.get("name"), "container_id": (told.get("Actor") or {}).get("ID"), "project": attributes.get("com.docker.compose.project"), "service": attributes.get("com.docker.compose.service"),
-        "exit_code": int(code) if code and code.isdigit() else None, "signal": attributes.get("signal"), "health": word or None, "reconciled": told.get("scope") == "reconciled" or None,
-    }  # fmt: skip
+        "type": "container",
+        "at": at,
+        "action": action,
+        "container": attributes.get("name"),
+        "container_id": (told.get("Actor") or {}).get("ID"),
+        "project": attributes.get("com.docker.compose.project"),
+        "service": attributes.get("com.docker.compose.service"),
+        "exit_code": int(code) if code and code.isdigit() else None,
+        "signal": attributes.get("signal"),
+        "health": word or None,
+        "reconciled": told.get("scope") == "reconciled" or None,
+    }
     return {k: v for k, v in row.items() if v is not None}
-
-

@@ -1,7 +1,7 @@
 """The last minutes of what is followed, small enough to be judged again at each new line.
 
-Of each log the lines that a definition selects are kept, those around a close, the newest, and the openings of connections that
-are still open. So the cost of a verdict depends on what matters and not on how much is written.
+Of each log the lines that a definition selects are kept, those around a close, the newest, and the openings of
+connections that are still open. So the cost of a verdict depends on what matters and not on how much is written.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def _words() -> tuple[str, str]:
     """What makes a line matter, and what makes its neighbours matter too."""
     formats = [f for f in definitions.builtin().formats.values() if f.source_kind != "docker"]
     closing = {s for f in formats for e in f.events if e.name in ("websocket.close", "cli.failure") for s in e.select}
-    return decode.literals(tuple(sorted({*(s for f in formats for s in f.selects), *ingest.TROUBLE}))), decode.literals(tuple(sorted(closing)))
+    return decode.literals(tuple(sorted({*(s for f in formats for s in f.selects), *ingest.TROUBLE}))), decode.literals(
+        tuple(sorted(closing))
+    )
 
 
 @dataclass(slots=True)
@@ -91,7 +93,12 @@ class Window:
         """
         if rows.is_empty():
             return False
-        stamped = rows.with_columns(pl.col("stamp").str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns", time_zone="UTC", strict=False).cast(pl.Int64).alias("time_ns"))
+        stamped = rows.with_columns(
+            pl.col("stamp")
+            .str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns", time_zone="UTC", strict=False)
+            .cast(pl.Int64)
+            .alias("time_ns")
+        )
         self.now_ns = max(self.now_ns, int(str(stamped.get_column("time_ns").max() or 0)))
         matters = False
         for (number,), part in stamped.partition_by("number", as_dict=True, maintain_order=True).items():
@@ -152,7 +159,12 @@ class Window:
         if log.source.kind == "document":
             blob = Blob(log.source.path, log.kept.item(0, "raw").encode())
         else:
-            rows = pl.concat([log.kept, log.newest]).unique("line", keep="first", maintain_order=True).sort("line").select("line", "offset", "raw")
+            rows = (
+                pl.concat([log.kept, log.newest])
+                .unique("line", keep="first", maintain_order=True)
+                .sort("line")
+                .select("line", "offset", "raw")
+            )
             blob = Blob(log.source.path, lines=lambda: iter([rows]), root=log.source.root, origin=log.source.origin)
         library = definitions.builtin()
         log.taken = analysis.take(blob, library, self.redactor)
@@ -168,16 +180,26 @@ class Window:
         if since - self._forgotten < WIDTH // 10:
             return
         self._forgotten = since
-        old = [log for log in self._logs.values() if log.source.kind in ("log", "events") and log.kept.filter(pl.col("time_ns") < since).height]
+        old = [
+            log
+            for log in self._logs.values()
+            if log.source.kind in ("log", "events") and log.kept.filter(pl.col("time_ns") < since).height
+        ]
         closed = _closed(log.taken.events for log in self._logs.values() if log.taken is not None)
         for log in old:
             held: pl.Series = pl.Series([], dtype=pl.Int64)
             if log.taken is not None and "event_name" in log.taken.events.columns:
                 events = log.taken.events
-                open_ = events.filter(pl.col("event_name").is_in(OPENINGS) & ~_conn(events).is_in(closed)).get_column("log_line").tail(OPEN)
+                open_ = (
+                    events.filter(pl.col("event_name").is_in(OPENINGS) & ~_conn(events).is_in(closed))
+                    .get_column("log_line")
+                    .tail(OPEN)
+                )
                 born = events.filter(pl.col("event_name").is_in(LIFE)).get_column("log_line").tail(2 * len(LIFE))
                 held = pl.concat([open_, born])
-            log.kept = log.kept.filter((pl.col("time_ns") >= since).fill_null(value=False) | pl.col("line").is_in(held.to_list()))
+            log.kept = log.kept.filter(
+                (pl.col("time_ns") >= since).fill_null(value=False) | pl.col("line").is_in(held.to_list())
+            )
             log.stale = True
 
 
@@ -190,14 +212,30 @@ def _requests(events: pl.DataFrame) -> list[int]:
     """Lines of a proxy's ordinary requests, which closed no WebSocket and refused none."""
     if not {"event_name", "http_response_status_code"} <= set(events.columns):
         return []
-    upgrade = pl.col("http_upgrade").str.to_lowercase().eq_missing("websocket") if "http_upgrade" in events.columns else pl.lit(value=False)
-    return events.filter((pl.col("event_name") == "http.access") & pl.col("http_response_status_code").is_between(200, 399) & ~upgrade).get_column("log_line").to_list()
+    upgrade = (
+        pl.col("http_upgrade").str.to_lowercase().eq_missing("websocket")
+        if "http_upgrade" in events.columns
+        else pl.lit(value=False)
+    )
+    return (
+        events.filter(
+            (pl.col("event_name") == "http.access")
+            & pl.col("http_response_status_code").is_between(200, 399)
+            & ~upgrade
+        )
+        .get_column("log_line")
+        .to_list()
+    )
 
 
 def _conn(events: pl.DataFrame) -> pl.Expr:
     """A connection's short id: its beginning and end."""
     own = [pl.col("conn_short")] if "conn_short" in events.columns else []
-    whole = [pl.concat_str(pl.col("conn_id").str.slice(0, 8), pl.lit("…"), pl.col("conn_id").str.slice(-4))] if "conn_id" in events.columns else []
+    whole = (
+        [pl.concat_str(pl.col("conn_id").str.slice(0, 8), pl.lit("…"), pl.col("conn_id").str.slice(-4))]
+        if "conn_id" in events.columns
+        else []
+    )
     return pl.coalesce(*own, *whole, pl.lit(""))
 
 
@@ -206,5 +244,10 @@ def _closed(events: Iterable[pl.DataFrame]) -> list[str]:
     found: list[str] = []
     for frame in events:
         if "event_name" in frame.columns:
-            found += frame.filter(pl.col("event_name") == "websocket.close").select(_conn(frame).alias("c")).get_column("c").to_list()
+            found += (
+                frame.filter(pl.col("event_name") == "websocket.close")
+                .select(_conn(frame).alias("c"))
+                .get_column("c")
+                .to_list()
+            )
     return found

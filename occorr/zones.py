@@ -1,7 +1,7 @@
 """Zones, years and dates of stamps that carry none.
 
-A naive stamp gets its zone from the container, from a second stamp of the line, from the other log of the same program or from
-`--tz`; a stamp without a year or a date gets it from the order of the lines and from the other sources.
+A naive stamp gets its zone from the container, from a second stamp of the line, from the other log of the same program
+or from `--tz`; a stamp without a year or a date gets it from the order of the lines and from the other sources.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ NO_YEAR: Final = datetime(2000, 12, 31, tzinfo=UTC)  # a leap year, so that ever
 NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 QUARTER: Final = 900 * SECOND
 HALF_YEAR: Final = 182 * 86_400 * SECOND
-RECORDERS: Final = ("host", "recorder", "runner", "desktop", "kubelet")  # clocks of envelopes: no container's TZ says theirs
+RECORDERS: Final = (
+    "host",
+    "recorder",
+    "runner",
+    "desktop",
+    "kubelet",
+)  # clocks of envelopes: no container's TZ says theirs
 REACH: Final = 14 * 3600 * SECOND
 THIN: Final = 300
 MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is ambiguous
@@ -34,8 +40,8 @@ PLATEAU: Final = 0.8  # wrong anchors move the peak inside its plateau: the boun
 def years(events: pl.DataFrame) -> pl.DataFrame:
     """Gives stamps without a year theirs: by the other stamp of the line, else by the order and the other sources.
 
-    In one file the stamps go up, so a step back by half a year is New Year. The last one is put into the latest year that
-    is not after the newest stamp that has a year; where no stamp has one, into this year or the last.
+    In one file the stamps go up, so a step back by half a year is New Year. The last one is put into the latest year
+    that is not after the newest stamp that has a year; where no stamp has one, into this year or the last.
     """
     for column, other in (("timestamp_raw", "observed_timestamp"), ("observed_timestamp", "timestamp_raw")):
         if column in events.columns and events.select((pl.col(column).dt.year() == times.YEARLESS).any()).item():
@@ -49,21 +55,50 @@ def _with_years(events: pl.DataFrame, column: str, other: str) -> pl.DataFrame:
     newest = dated.filter(dated.dt.year() > times.YEARLESS).max()
     # without any year the day of the analysis must not decide: the same input gives the same bytes
     limit = (newest if isinstance(newest, datetime) else NO_YEAR) + timedelta(days=1)
-    context = pl.when(pl.col(other).dt.year() > times.YEARLESS).then(pl.col(other)) if other in events.columns else pl.lit(None, schema.TS)
-    rows = events.with_row_index("_row").filter(pl.col(column).dt.year() == times.YEARLESS).select("_row", "log_file_path", "part", "seq", pl.col(column).alias("t"), context.alias("context"))
+    context = (
+        pl.when(pl.col(other).dt.year() > times.YEARLESS).then(pl.col(other))
+        if other in events.columns
+        else pl.lit(None, schema.TS)
+    )
+    rows = (
+        events.with_row_index("_row")
+        .filter(pl.col(column).dt.year() == times.YEARLESS)
+        .select("_row", "log_file_path", "part", "seq", pl.col(column).alias("t"), context.alias("context"))
+    )
     found: list[pl.DataFrame] = []
     for (_path, _part), group in rows.sort("seq").group_by("log_file_path", "part", maintain_order=True):
         step = group.get_column("t").cast(pl.Int64).diff().fill_null(0).to_numpy()
         rolls = np.cumsum((step < -HALF_YEAR).astype(np.int64) - (step > HALF_YEAR).astype(np.int64))
         base = _base_year(group, rolls, limit)
         chosen = pl.Series("year", base + rolls, dtype=pl.Int32)
-        told = group.with_columns(chosen).with_columns(pl.when(pl.col("context").is_not_null()).then(_nearest_year(pl.col("t"), pl.col("context"))).otherwise("year").alias("year"))
-        origin = "the other sources" if isinstance(newest, datetime) else f"assumed: no stamp has one, {NO_YEAR:%Y} stands for it"
-        found.append(told.select("_row", pl.col("t").dt.replace(year=pl.col("year")).alias("_whole"), pl.when(pl.col("context").is_not_null()).then(pl.lit("the other stamp of the line")).otherwise(pl.lit(origin)).alias("_origin")))
+        told = group.with_columns(chosen).with_columns(
+            pl.when(pl.col("context").is_not_null())
+            .then(_nearest_year(pl.col("t"), pl.col("context")))
+            .otherwise("year")
+            .alias("year")
+        )
+        origin = (
+            "the other sources"
+            if isinstance(newest, datetime)
+            else f"assumed: no stamp has one, {NO_YEAR:%Y} stands for it"
+        )
+        found.append(
+            told.select(
+                "_row",
+                pl.col("t").dt.replace(year=pl.col("year")).alias("_whole"),
+                pl.when(pl.col("context").is_not_null())
+                .then(pl.lit("the other stamp of the line"))
+                .otherwise(pl.lit(origin))
+                .alias("_origin"),
+            )
+        )
     joined = events.with_row_index("_row").join(pl.concat(found), on="_row", how="left", maintain_order="left")
     before = pl.col("year_origin") if "year_origin" in events.columns else pl.lit(None, pl.String)
     yearless = pl.col(column).dt.year() == times.YEARLESS
-    return joined.with_columns(pl.when(yearless).then("_whole").otherwise(column).alias(column), pl.coalesce("_origin", before).alias("year_origin")).drop("_row", "_whole", "_origin")
+    return joined.with_columns(
+        pl.when(yearless).then("_whole").otherwise(column).alias(column),
+        pl.coalesce("_origin", before).alias("year_origin"),
+    ).drop("_row", "_whole", "_origin")
 
 
 def _nearest_year(stamp: pl.Expr, context: pl.Expr) -> pl.Expr:
@@ -73,7 +108,10 @@ def _nearest_year(stamp: pl.Expr, context: pl.Expr) -> pl.Expr:
     for step in (-1, 1):
         away = (stamp.dt.replace(year=year + step) - context).dt.total_seconds().abs()
         better = (away < distance).fill_null(value=False)
-        best, distance = pl.when(better).then(year + step).otherwise(best), pl.when(better).then(away).otherwise(distance)
+        best, distance = (
+            pl.when(better).then(year + step).otherwise(best),
+            pl.when(better).then(away).otherwise(distance),
+        )
     return best
 
 
@@ -91,13 +129,20 @@ def _base_year(group: pl.DataFrame, rolls: NDArray[np.int64], limit: datetime) -
     return limit.year - highest
 
 
-def to_utc(events: pl.DataFrame, facts: pl.DataFrame, tz: str | None) -> tuple[pl.DataFrame, dict[str, tuple[str, str]]]:
+def to_utc(
+    events: pl.DataFrame, facts: pl.DataFrame, tz: str | None
+) -> tuple[pl.DataFrame, dict[str, tuple[str, str]]]:
     """Naive stamps to UTC: by `--tz`, by the sibling log of the same program, by the container's TZ, by a second stamp of the line, else as UTC."""
     origins: dict[str, tuple[str, str]] = {}
     events = events.with_columns(pl.lit(0, pl.Int64).alias("zone_slack_ns"), pl.lit(value=False).alias("zone_assumed"))
     bare = ~pl.col("zone_inline").fill_null(value=True) & pl.col("timestamp_raw").is_not_null()
     around = ~pl.col("observed_zone_inline").fill_null(value=True) & pl.col("observed_timestamp").is_not_null()
-    naive = pl.concat([events.filter(bare).get_column("clock_id"), events.filter(around).get_column("observed_clock_id").rename("clock_id")])
+    naive = pl.concat(
+        [
+            events.filter(bare).get_column("clock_id"),
+            events.filter(around).get_column("observed_clock_id").rename("clock_id"),
+        ]
+    )
     for clock in naive.drop_nulls().unique().sort().to_list():
         role = "gateway" if clock.startswith("gateway") else "proxy"
         zone, origin = _container_zone(facts, role, clock) if clock not in RECORDERS else ("", "")
@@ -108,7 +153,12 @@ def to_utc(events: pl.DataFrame, facts: pl.DataFrame, tz: str | None) -> tuple[p
         if tz:
             zone, origin = tz, "--tz"
         elif shift is not None:
-            zone, origin = f"UTC{'+' if shift >= 0 else '-'}{abs(shift) // (3600 * SECOND):02d}:{abs(shift) // (60 * SECOND) % 60:02d}", why
+            zone, origin = (
+                (
+                    f"UTC{'+' if shift >= 0 else '-'}{abs(shift) // (3600 * SECOND):02d}:{abs(shift) // (60 * SECOND) % 60:02d}"
+                ),
+                why,
+            )
         elif not zone:
             zone, origin = "UTC", "assumed"
         fixed = shift if shift is not None and not tz else None
@@ -118,7 +168,10 @@ def to_utc(events: pl.DataFrame, facts: pl.DataFrame, tz: str | None) -> tuple[p
             pl.when(mine).then(first).otherwise("timestamp_raw").alias("timestamp_raw"),
             pl.when(mine).then(slack).otherwise("zone_slack_ns").alias("zone_slack_ns"),
             pl.when(mine).then(pl.lit(origin == "assumed")).otherwise("zone_assumed").alias("zone_assumed"),
-            pl.when(theirs).then(_in_utc(pl.col("observed_timestamp"), zone, fixed)[0]).otherwise("observed_timestamp").alias("observed_timestamp"),
+            pl.when(theirs)
+            .then(_in_utc(pl.col("observed_timestamp"), zone, fixed)[0])
+            .otherwise("observed_timestamp")
+            .alias("observed_timestamp"),
         )
         origins[clock] = (zone, origin)
     return _dated(events), origins
@@ -137,20 +190,45 @@ def _in_utc(stamp: pl.Expr, zone: str, shift: int | None) -> tuple[pl.Expr, pl.E
         return wall.dt.replace_time_zone(zone, ambiguous=choice, non_existent="null").dt.convert_time_zone("UTC")
 
     hour = pl.duration(hours=1, time_unit="ns")
-    first, second = (pl.coalesce(at(local, c), at(local - hour, c) + hour).cast(schema.TS) for c in ("earliest", "latest"))
+    first, second = (
+        pl.coalesce(at(local, c), at(local - hour, c) + hour).cast(schema.TS) for c in ("earliest", "latest")
+    )
     return first, second.cast(pl.Int64) - first.cast(pl.Int64)
 
 
 def _second_shift(events: pl.DataFrame, clock: str, around: pl.Expr) -> int | None:
     """Zone in ns, from lines with two stamps of which the other one carries its zone: the quarter of an hour that most show."""
-    outer = events.filter((pl.col("observed_clock_id") == clock) & around & pl.col("zone_inline") & (pl.col("clock_id") != clock) & pl.col("time_semantics").is_in(["at_event", "at_end"]))
-    inner = events.filter((pl.col("clock_id") == clock) & ~pl.col("zone_inline").fill_null(value=True) & pl.col("observed_zone_inline") & (pl.col("observed_clock_id") != clock) & pl.col("time_semantics").is_in(["at_event", "at_end"]))
+    outer = events.filter(
+        (pl.col("observed_clock_id") == clock)
+        & around
+        & pl.col("zone_inline")
+        & (pl.col("clock_id") != clock)
+        & pl.col("time_semantics").is_in(["at_event", "at_end"])
+    )
+    inner = events.filter(
+        (pl.col("clock_id") == clock)
+        & ~pl.col("zone_inline").fill_null(value=True)
+        & pl.col("observed_zone_inline")
+        & (pl.col("observed_clock_id") != clock)
+        & pl.col("time_semantics").is_in(["at_event", "at_end"])
+    )
     raw, seen = pl.col("timestamp_raw").cast(pl.Int64), pl.col("observed_timestamp").cast(pl.Int64)
     undated = pl.col("timestamp_raw").dt.year() < times.YEARLESS
     day = 86_400 * SECOND
     wrapped = (raw - seen + day // 2) % day - day // 2
-    diff = pl.concat([outer.select((seen - raw).alias("d")), inner.select(pl.when(undated).then(wrapped).otherwise(raw - seen).alias("d"))]).drop_nulls().head(THIN * 10)
-    near = diff.with_columns((pl.col("d") / QUARTER).round().cast(pl.Int64).alias("q")).filter(((pl.col("d") - pl.col("q") * QUARTER).abs() <= 60 * SECOND) & (pl.col("d").abs() <= REACH))
+    diff = (
+        pl.concat(
+            [
+                outer.select((seen - raw).alias("d")),
+                inner.select(pl.when(undated).then(wrapped).otherwise(raw - seen).alias("d")),
+            ]
+        )
+        .drop_nulls()
+        .head(THIN * 10)
+    )
+    near = diff.with_columns((pl.col("d") / QUARTER).round().cast(pl.Int64).alias("q")).filter(
+        ((pl.col("d") - pl.col("q") * QUARTER).abs() <= 60 * SECOND) & (pl.col("d").abs() <= REACH)
+    )
     votes = near.group_by("q").len().sort("len", "q", descending=[True, False])
     if votes.is_empty() or votes.item(0, "len") < PLATEAU * diff.height:
         return None
@@ -164,26 +242,55 @@ def _dated(events: pl.DataFrame) -> pl.DataFrame:
         return events
     day = 86_400 * SECOND
     first = events.filter(~undated).get_column("timestamp_raw").min()
-    if first is None:  # no stamp of any source has a date: a day stands for it, so that the lines keep their order and distance
+    if (
+        first is None
+    ):  # no stamp of any source has a date: a day stands for it, so that the lines keep their order and distance
         told = pl.lit(f"assumed: no stamp has a date, {NO_DATE:%Y-%m-%d} stands for it")
-        events = events.with_columns(pl.when(undated).then(told).alias("year_origin"), (undated | pl.col("zone_assumed")).alias("zone_assumed"))
+        events = events.with_columns(
+            pl.when(undated).then(told).alias("year_origin"), (undated | pl.col("zone_assumed")).alias("zone_assumed")
+        )
         first = NO_DATE
-    observed = pl.when(pl.col("observed_timestamp").dt.year() > 1971).then("observed_timestamp")  # an envelope's stamp may lack its date too
+    observed = pl.when(pl.col("observed_timestamp").dt.year() > 1971).then(
+        "observed_timestamp"
+    )  # an envelope's stamp may lack its date too
     context = pl.coalesce(observed, pl.lit(first, schema.TS))
     clock = pl.col("timestamp_raw").cast(pl.Int64)
-    wrapped = (clock.diff().over("log_file_path", "part", order_by="seq").fill_null(0) < -day // 2).cast(pl.Int64).cum_sum().over("log_file_path", "part", order_by="seq")
+    wrapped = (
+        (clock.diff().over("log_file_path", "part", order_by="seq").fill_null(0) < -day // 2)
+        .cast(pl.Int64)
+        .cum_sum()
+        .over("log_file_path", "part", order_by="seq")
+    )
     near = ((context.cast(pl.Int64) - clock + day // 2) // day) * day
     base = pl.when(observed.is_not_null()).then(near).otherwise((context.cast(pl.Int64) // day + wrapped) * day)
-    return events.with_columns(pl.when(undated).then((clock + base).cast(schema.TS)).otherwise("timestamp_raw").alias("timestamp_raw"))
+    return events.with_columns(
+        pl.when(undated).then((clock + base).cast(schema.TS)).otherwise("timestamp_raw").alias("timestamp_raw")
+    )
 
 
 def _container_zone(facts: pl.DataFrame, role: str, clock: str) -> tuple[str, str]:
     """The TZ variable of the container in that role, where it is one and the same."""
-    subjects = facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with(role)).get_column("subject").to_list()
-    named = facts.filter((pl.col("key") == "env.TZ") & pl.col("subject").is_in(subjects)).get_column("value").unique().to_list()
+    subjects = (
+        facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with(role)).get_column("subject").to_list()
+    )
+    named = (
+        facts.filter((pl.col("key") == "env.TZ") & pl.col("subject").is_in(subjects))
+        .get_column("value")
+        .unique()
+        .to_list()
+    )
     if not subjects:
-        images = facts.filter((pl.col("key") == "image") & pl.col("value").str.contains(clock.split(":", maxsplit=1)[0])).get_column("subject").to_list()
-        named = facts.filter((pl.col("key") == "env.TZ") & pl.col("subject").is_in(images)).get_column("value").unique().to_list()
+        images = (
+            facts.filter((pl.col("key") == "image") & pl.col("value").str.contains(clock.split(":", maxsplit=1)[0]))
+            .get_column("subject")
+            .to_list()
+        )
+        named = (
+            facts.filter((pl.col("key") == "env.TZ") & pl.col("subject").is_in(images))
+            .get_column("value")
+            .unique()
+            .to_list()
+        )
     if len(named) == 1:
         try:
             ZoneInfo(named[0])
@@ -196,10 +303,31 @@ def _container_zone(facts: pl.DataFrame, role: str, clock: str) -> tuple[str, st
 def _sibling_shift(events: pl.DataFrame, clock: str) -> int | None:
     """Zone of an error log without one, in ns, found against the access log of the same proxy by client and second."""
     own = events.filter(pl.col("clock_id") == clock)
-    errors = own.filter((pl.col("event_name") == "proxy.error") & ~pl.col("zone_inline").fill_null(value=True) & pl.col("client_address").is_not_null()).select("client_address", pl.col("timestamp_raw").cast(pl.Int64).alias("e")).head(THIN)
-    access = own.filter((pl.col("event_name") == "http.access") & pl.col("zone_inline") & (pl.col("http_response_status_code") >= 400)).select("client_address", pl.col("timestamp_raw").cast(pl.Int64).alias("a")).head(THIN * 3)
-    pairs = errors.join(access, on="client_address").with_columns(((pl.col("e") - pl.col("a")) / QUARTER).round().cast(pl.Int64).alias("q"))
-    close = pairs.filter(((pl.col("e") - pl.col("a") - pl.col("q") * QUARTER).abs() <= 2 * SECOND) & (pl.col("q").abs() * QUARTER <= REACH))
+    errors = (
+        own.filter(
+            (pl.col("event_name") == "proxy.error")
+            & ~pl.col("zone_inline").fill_null(value=True)
+            & pl.col("client_address").is_not_null()
+        )
+        .select("client_address", pl.col("timestamp_raw").cast(pl.Int64).alias("e"))
+        .head(THIN)
+    )
+    access = (
+        own.filter(
+            (pl.col("event_name") == "http.access")
+            & pl.col("zone_inline")
+            & (pl.col("http_response_status_code") >= 400)
+        )
+        .select("client_address", pl.col("timestamp_raw").cast(pl.Int64).alias("a"))
+        .head(THIN * 3)
+    )
+    pairs = errors.join(access, on="client_address").with_columns(
+        ((pl.col("e") - pl.col("a")) / QUARTER).round().cast(pl.Int64).alias("q")
+    )
+    close = pairs.filter(
+        ((pl.col("e") - pl.col("a") - pl.col("q") * QUARTER).abs() <= 2 * SECOND)
+        & (pl.col("q").abs() * QUARTER <= REACH)
+    )
     votes = close.group_by("q").agg(pl.col("e").n_unique().alias("n")).sort("n", "q", descending=[True, False])
     if votes.is_empty() or votes.item(0, "n") < min(2, errors.height):
         return None

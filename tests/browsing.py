@@ -40,7 +40,10 @@ def start(profile: Path):
     browser.set_script_timeout(300)  # axe on a busy machine
     browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WITNESS})
     browser.execute_cdp_cmd("Network.enable", {})
-    browser.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0})
+    browser.execute_cdp_cmd(
+        "Network.emulateNetworkConditions",
+        {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0},
+    )
     return browser
 
 
@@ -51,10 +54,14 @@ def opened(browser, address: str, fragment: str = ""):
     browser.get(address + fragment)
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        if browser.execute_script("return document.documentElement.dataset.ready === 'yes' || !document.querySelector('script:not([type])')"):
+        if browser.execute_script(
+            "return document.documentElement.dataset.ready === 'yes' || !document.querySelector('script:not([type])')"
+        ):
             return browser
         time.sleep(0.1)
-    raise AssertionError(f"the page did not get ready: {browser.get_log('browser')} {browser.execute_script('return __seen')}")
+    raise AssertionError(
+        f"the page did not get ready: {browser.get_log('browser')} {browser.execute_script('return __seen')}"
+    )
 
 
 def misdeeds(browser, address: str) -> list[str]:
@@ -76,5 +83,7 @@ def barriers(browser) -> list[str]:
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: make test installs it where there is npm")
     browser.execute_script(AXE.read_text(encoding="utf-8"))
-    found = browser.execute_async_script("const done = arguments[0]; axe.run({ resultTypes: ['violations'] }).then((r) => done(r.violations.map((v) => [v.impact, v.id, v.nodes.map((n) => n.html.slice(0, 120)).slice(0, 3)])))")
+    found = browser.execute_async_script(
+        "const done = arguments[0]; axe.run({ resultTypes: ['violations'] }).then((r) => done(r.violations.map((v) => [v.impact, v.id, v.nodes.map((n) => n.html.slice(0, 120)).slice(0, 3)])))"
+    )
     return [f"{impact} {rule}: {nodes}" for impact, rule, nodes in found if impact in {"serious", "critical"}]

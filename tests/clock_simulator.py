@@ -32,7 +32,21 @@ def truncate(stamps, resolution):
     return np.floor_divide(stamps, resolution) * resolution
 
 
-def simulate(clock, seed, *, n=200, hours=2.0, wrong=0.05, resolution=MS, reference_resolution=MS, delay=2.0, sigma=0.8, one_way=False, buffered=0.0, wrong_reach=20.0):
+def simulate(
+    clock,
+    seed,
+    *,
+    n=200,
+    hours=2.0,
+    wrong=0.05,
+    resolution=MS,
+    reference_resolution=MS,
+    delay=2.0,
+    sigma=0.8,
+    one_way=False,
+    buffered=0.0,
+    wrong_reach=20.0,
+):
     """Anchors of `n` messages between the two clocks, half of them each way, and which of them are wrong.
 
     A message leaves on one clock and arrives `delay` ms (median of a log-normal) later on the other. A wrong anchor pairs
@@ -53,7 +67,9 @@ def simulate(clock, seed, *, n=200, hours=2.0, wrong=0.05, resolution=MS, refere
     reference = truncate(other, reference_resolution)
     # stamps stand for [t, t + resolution); the offset changes little within one delay
     high = np.where(here, np.inf, written + resolution - reference)  # this clock received: offset ≤ written − sent
-    low = np.where(here, written - reference - reference_resolution, -np.inf)  # this clock sent: offset ≥ written − arrived
+    low = np.where(
+        here, written - reference - reference_resolution, -np.inf
+    )  # this clock sent: offset ≥ written − arrived
     given = alignment.anchors(reference, low, high)
     return given, false[np.lexsort((high, low, reference))]
 

@@ -32,7 +32,10 @@ def started(at: str) -> list[str]:
 
 
 def ready(at: str) -> list[str]:
-    return [f"{stamp(at)} [gateway] http server listening (14 plugins: anthropic; 4.1s)", f"{stamp(at)} [gateway] ready"]
+    return [
+        f"{stamp(at)} [gateway] http server listening (14 plugins: anthropic; 4.1s)",
+        f"{stamp(at)} [gateway] ready",
+    ]
 
 
 def refused(n: int, at: str, cause: str = "token") -> list[str]:
@@ -75,13 +78,42 @@ def access(at: str, status: int) -> str:
 
 def event(at_ns: int, action: str, **attributes: str) -> str:
     """An engine's event of the gateway's container."""
-    own = {"image": "openclaw/gateway:2026.9.6", "name": "demo-gateway-1", "com.docker.compose.project": "demo", "com.docker.compose.service": "gateway"} | attributes
-    return json.dumps({"Type": "container", "Action": action, "Actor": {"ID": GATEWAY, "Attributes": own}, "scope": "local", "time": at_ns // 10**9, "timeNano": at_ns})
+    own = {
+        "image": "openclaw/gateway:2026.9.6",
+        "name": "demo-gateway-1",
+        "com.docker.compose.project": "demo",
+        "com.docker.compose.service": "gateway",
+    } | attributes
+    return json.dumps(
+        {
+            "Type": "container",
+            "Action": action,
+            "Actor": {"ID": GATEWAY, "Attributes": own},
+            "scope": "local",
+            "time": at_ns // 10**9,
+            "timeNano": at_ns,
+        }
+    )
 
 
-def inspect(*, token: str | None = None, health: dict | None = None, created: str = "2026-11-21T09:00:00.000000000Z", image: str = "openclaw/gateway:2026.9.6") -> str:
+def inspect(
+    *,
+    token: str | None = None,
+    health: dict | None = None,
+    created: str = "2026-11-21T09:00:00.000000000Z",
+    image: str = "openclaw/gateway:2026.9.6",
+) -> str:
     """`docker inspect` of the gateway."""
-    config = {"Hostname": GATEWAY[:12], "Image": image, "Env": ["TZ=UTC", *([f"OPENCLAW_GATEWAY_TOKEN={token}"] if token else [])], "Labels": {"com.docker.compose.project": "demo", "com.docker.compose.service": "gateway", "com.docker.compose.config-hash": "c0ffee"}}
+    config = {
+        "Hostname": GATEWAY[:12],
+        "Image": image,
+        "Env": ["TZ=UTC", *([f"OPENCLAW_GATEWAY_TOKEN={token}"] if token else [])],
+        "Labels": {
+            "com.docker.compose.project": "demo",
+            "com.docker.compose.service": "gateway",
+            "com.docker.compose.config-hash": "c0ffee",
+        },
+    }
     if health is not None:
         config["Healthcheck"] = health
     item = {
@@ -95,5 +127,7 @@ def write(folder: Path, **texts: str | list[str]) -> Path:
     """Files by name; `__` stands for a dot."""
     folder.mkdir(exist_ok=True)
     for name, text in texts.items():
-        (folder / name.replace("__", ".")).write_text(text if isinstance(text, str) else "\n".join(text) + "\n", encoding="utf-8")
+        (folder / name.replace("__", ".")).write_text(
+            text if isinstance(text, str) else "\n".join(text) + "\n", encoding="utf-8"
+        )
     return folder

@@ -20,7 +20,9 @@ def test_the_bound_holds_the_truth(clock, seed, resolution, wrong, buffered):
     assert segment.status == "aligned"
     error, bound = measure([segment], clock, anchors.at)
     assert (error <= bound).mean() >= 0.99
-    assert np.median(error) <= (1.5 * MS if resolution == MS else 100 * MS)  # 1 s stamps of which up to three in ten come late
+    assert np.median(error) <= (
+        1.5 * MS if resolution == MS else 100 * MS
+    )  # 1 s stamps of which up to three in ten come late
     assert segment.violated <= 0.1
 
 

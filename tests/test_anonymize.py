@@ -20,7 +20,9 @@ from occorr.cli.base import app
 ROOT = Path(__file__).parent.parent / "sample_logs"
 SAMPLE = ROOT / "oom-then-deploy"
 KEY = b"a key"
-ADDRESS = re.compile(r"(?<![\d.])(?:192\.0\.2|198\.51\.100|203\.0\.113|172\.\d+\.\d+)\.\d+|2001:db8:[0-9a-f:]+", re.IGNORECASE)
+ADDRESS = re.compile(
+    r"(?<![\d.])(?:192\.0\.2|198\.51\.100|203\.0\.113|172\.\d+\.\d+)\.\d+|2001:db8:[0-9a-f:]+", re.IGNORECASE
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +38,17 @@ def told(plain):
 def replaced(*texts: str, key: bytes = KEY) -> list[str]:
     """What becomes of lines of a log."""
     frames = {name: schema.conform(schema.empty(table), table) for name, table in schema.TABLES.items()}
-    frames["timeline"] = schema.conform(pl.DataFrame({"log_record_original": list(texts), "event_id": [str(n) for n in range(len(texts))]}), schema.EVENTS)
+    frames["timeline"] = schema.conform(
+        pl.DataFrame({"log_record_original": list(texts), "event_id": [str(n) for n in range(len(texts))]}),
+        schema.EVENTS,
+    )
     return anonymize.frames(frames, key)["timeline"].get_column("log_record_original").to_list()
 
 
 def test_no_address_or_host_name_is_left_in_any_form(plain, told):
-    assert ADDRESS.search(report.json_text(plain)) and "gw.example.org" in report.json_text(plain), "the sample holds none: nothing would be tested"
+    assert ADDRESS.search(report.json_text(plain)) and "gw.example.org" in report.json_text(plain), (
+        "the sample holds none: nothing would be tested"
+    )
     for text in (report.json_text(told), report.markdown(told)):
         assert not ADDRESS.search(text)
         assert "example.org" not in text
@@ -53,9 +60,17 @@ def test_no_address_or_host_name_is_left_in_any_form(plain, told):
 def test_joins_stay(plain, told):
     for column in ("client_address",):
         before, after = plain.closes.get_column(column).cast(pl.String), told.closes.get_column(column).cast(pl.String)
-        assert pl.DataFrame({"a": before, "b": after}).drop_nulls().n_unique() == before.drop_nulls().n_unique() == after.drop_nulls().n_unique()
+        assert (
+            pl.DataFrame({"a": before, "b": after}).drop_nulls().n_unique()
+            == before.drop_nulls().n_unique()
+            == after.drop_nulls().n_unique()
+        )
     # A client's address in a verdict's row is found again in the line that proves it.
-    for row in told.closes.join(told.evidence, on="close_id").filter(pl.col("log_file_path").str.ends_with("proxy.access.log") & pl.col("client_address").is_not_null()).to_dicts():
+    for row in (
+        told.closes.join(told.evidence, on="close_id")
+        .filter(pl.col("log_file_path").str.ends_with("proxy.access.log") & pl.col("client_address").is_not_null())
+        .to_dicts()
+    ):
         assert row["client_address"].startswith("ip-") and row["client_address"] in row["quote"]
 
 
@@ -69,25 +84,55 @@ def test_saved_and_fresh_results_agree_and_a_key_compares_across_results(tmp_pat
     (tmp_path / "key").write_bytes(KEY)
     assert runner.invoke(app, ["analyze", str(SAMPLE), "-o", str(tmp_path / "real")]).exit_code == 0
     for name, more in (("a.json", []), ("b.json", ["--redact-key", str(tmp_path / "key")])):
-        assert runner.invoke(app, ["report", "timeline", str(tmp_path / "real"), "--anonymize", "-o", str(tmp_path / name), *more]).exit_code == 0
+        assert (
+            runner.invoke(
+                app, ["report", "timeline", str(tmp_path / "real"), "--anonymize", "-o", str(tmp_path / name), *more]
+            ).exit_code
+            == 0
+        )
     assert runner.invoke(app, ["analyze", str(SAMPLE), "--anonymize", "-o", str(tmp_path / "hidden")]).exit_code == 0
     first = json.loads((tmp_path / "a.json").read_text())["closes"]
-    assert [c["client_address"] for c in first] == results.load(tmp_path / "hidden").closes.get_column("client_address").cast(pl.String).to_list()
+    assert [c["client_address"] for c in first] == results.load(tmp_path / "hidden").closes.get_column(
+        "client_address"
+    ).cast(pl.String).to_list()
     keyed = {c["client_address"] for c in json.loads((tmp_path / "b.json").read_text())["closes"]}
     assert replaced("from 192.0.2.108 now")[0].split()[1] in keyed
     assert replaced("from 192.0.2.108 now", key=b"another")[0].split()[1] not in keyed
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:18789", "[::1]:18789", "0.0.0.0", "::", "ws://localhost:18789", "05:44:10", "2026-11-21T05:44:10.123Z", "OpenClaw 2026.9.6", "nginx/1.22.1", "1:2:3", "sha256:0123456789abcdef", "::ffff:127.0.0.1", "a::b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:18789",
+        "[::1]:18789",
+        "0.0.0.0",
+        "::",
+        "ws://localhost:18789",
+        "05:44:10",
+        "2026-11-21T05:44:10.123Z",
+        "OpenClaw 2026.9.6",
+        "nginx/1.22.1",
+        "1:2:3",
+        "sha256:0123456789abcdef",
+        "::ffff:127.0.0.1",
+        "a::b",
+    ],
+)
 def test_what_names_nobody_stays(text):
-    if text == "a::b":  # hexadecimal by chance: a C++ name cannot be told from an address, and hiding it is the safe side
+    if (
+        text == "a::b"
+    ):  # hexadecimal by chance: a C++ name cannot be told from an address, and hiding it is the safe side
         assert replaced(f"x {text} y")[0] != f"x {text} y"
     else:
         assert replaced(f"x {text} y") == [f"x {text} y"]
 
 
 def test_hosts_are_known_by_where_a_line_names_them_and_then_hidden_everywhere():
-    first, second, third = replaced("closed host=gw.example.org origin=https://app.example.org:8443 x", "GW.example.org is slow, not gw.example.orgs", "see gateway.file.log and app.example.org")
+    first, second, third = replaced(
+        "closed host=gw.example.org origin=https://app.example.org:8443 x",
+        "GW.example.org is slow, not gw.example.orgs",
+        "see gateway.file.log and app.example.org",
+    )
     gateway, page = re.search(r"host=(host-\w{10}) ", first)[1], re.search(r"https://(host-\w{10}):8443", first)[1]
     assert gateway != page
     assert second == f"{gateway} is slow, not gw.example.orgs"
@@ -95,7 +140,10 @@ def test_hosts_are_known_by_where_a_line_names_them_and_then_hidden_everywhere()
 
 
 @settings(max_examples=60, deadline=None)
-@given(address=st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)), form=st.sampled_from(["remote={} x", "[{}]:18789", "{}", '"remoteAddr":"{}"', "fwd={},10.0.0.1 x"]))
+@given(
+    address=st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)),
+    form=st.sampled_from(["remote={} x", "[{}]:18789", "{}", '"remoteAddr":"{}"', "fwd={},10.0.0.1 x"]),
+)
 def test_no_address_survives_and_equal_ones_stay_equal(address, form):
     line = form.format(address)
     once, again = replaced(line, f"x {address} y")

@@ -21,7 +21,13 @@ from occorr import packed, read
 
 SAMPLE = Path(__file__).parent.parent / "sample_logs" / "wrong-token-without-events"
 LINE = b"2026-11-21T05:53:48.000000001Z hello\n"
-PACK = {"tar": bytes, "tar.gz": lambda d: gzip.compress(d, mtime=0), "tar.zst": zstandard.compress, "tar.xz": lzma.compress, "tar.bz2": bz2.compress}
+PACK = {
+    "tar": bytes,
+    "tar.gz": lambda d: gzip.compress(d, mtime=0),
+    "tar.zst": zstandard.compress,
+    "tar.xz": lzma.compress,
+    "tar.bz2": bz2.compress,
+}
 
 
 def tarred(*entries: tuple[str, bytes] | tarfile.TarInfo, form: int = tarfile.PAX_FORMAT) -> bytes:
@@ -68,7 +74,9 @@ def test_an_archive_says_what_its_directory_says(plain, tmp_path, form):
     assert result.closes.equals(plain.closes)
     assert result.evidence.drop("log_file_path").equals(plain.evidence.drop("log_file_path"))
     strip = pl.col("path").str.replace(r"^.*(?:/bundle/|wrong-token-without-events/)", "")
-    assert result.sources.with_columns(strip).drop("clock_id").equals(plain.sources.with_columns(strip).drop("clock_id"))
+    assert (
+        result.sources.with_columns(strip).drop("clock_id").equals(plain.sources.with_columns(strip).drop("clock_id"))
+    )
     assert set(result.evidence.get_column("log_file_path")) <= {f"{path}/bundle/{p.name}" for p in SAMPLE.iterdir()}
 
 
@@ -80,7 +88,10 @@ def test_what_leads_out_links_and_devices_are_named_and_left_out(tmp_path):
     ))  # fmt: skip
     assert {n for n, b in found.items() if b.status == "ok"} == {"good.log"}
     assert bytes(found["good.log"].data) == LINE
-    assert "leads out" in found["../evil.log"].message and "leads out" in found["etc/evil.log" if "etc/evil.log" in found else "/etc/evil.log"].message
+    assert (
+        "leads out" in found["../evil.log"].message
+        and "leads out" in found["etc/evil.log" if "etc/evil.log" in found else "/etc/evil.log"].message
+    )
     assert {b.status for n, b in found.items() if n != "good.log"} == {"skipped"}
     assert "link" in found["passwd.log"].message and "link" in found["hard.log"].message
     assert "device" in found["pipe.log"].message
@@ -131,7 +142,9 @@ def test_many_small_bombs_in_one_archive_share_a_limit(tmp_path, monkeypatch):
     bomb = gzip.compress(b"0" * (3 << 20), mtime=0)
     found = opened(tmp_path, tarred(*((f"{i}.log", bomb) for i in range(10))))
     assert sum(len(b.data) for b in found.values()) <= 4 << 20
-    assert [b.status for b in found.values()][:1] == ["ok"] and {b.status for b in list(found.values())[2:]} == {"failed"}
+    assert [b.status for b in found.values()][:1] == ["ok"] and {b.status for b in list(found.values())[2:]} == {
+        "failed"
+    }
 
 
 def test_too_many_files(tmp_path, monkeypatch):
@@ -142,7 +155,13 @@ def test_too_many_files(tmp_path, monkeypatch):
 
 
 def test_archive_in_an_archive_is_told(tmp_path):
-    found = opened(tmp_path, tarred(("inner.tar.gz", gzip.compress(tarred(("x.log", LINE)), mtime=0)), ("good.log.gz", gzip.compress(LINE, mtime=0))))
+    found = opened(
+        tmp_path,
+        tarred(
+            ("inner.tar.gz", gzip.compress(tarred(("x.log", LINE)), mtime=0)),
+            ("good.log.gz", gzip.compress(LINE, mtime=0)),
+        ),
+    )
     assert found["inner.tar.gz"].status == "failed" and "archive within an archive" in found["inner.tar.gz"].message
     assert bytes(found["good.log.gz"].data) == LINE
 
@@ -163,7 +182,9 @@ def test_damage_anywhere_never_fails_and_is_never_silent(data):
     body = 4 * (512 + 2048)  # headers and contents; behind them only zeros
     form = data.draw(st.sampled_from(sorted(PACK)))
     cut = data.draw(st.integers(min_value=600, max_value=body - 1))
-    members, trouble = packed.members(PACK[form](whole[:cut]), "" if form == "tar" else packed.kind(PACK[form](whole)[:6]))
+    members, trouble = packed.members(
+        PACK[form](whole[:cut]), "" if form == "tar" else packed.kind(PACK[form](whole)[:6])
+    )
     assert trouble or any(m.status == "partial" for m in members)
     for member in members:
         assert (LINE * 50).startswith(member.data)

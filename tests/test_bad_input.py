@@ -38,7 +38,9 @@ def folder(tmp_path):
 def whole(result: occorr.Analysis) -> None:
     """The good file was analysed in full."""
     assert result.closes.height == CLOSED
-    assert result.closes.filter((pl.col("cause") == "auth.token_mismatch") & (pl.col("verdict") == "decisive")).height == 2
+    assert (
+        result.closes.filter((pl.col("cause") == "auth.token_mismatch") & (pl.col("verdict") == "decisive")).height == 2
+    )
 
 
 def test_the_good_file_alone(folder):
@@ -90,7 +92,12 @@ def damaged(data: bytes) -> bytes:
 
 
 def packed(kind: str, data: bytes) -> bytes:
-    return {"gzip": lambda d: gzip.compress(d, mtime=0), "zstd": zstandard.compress, "xz": lzma.compress, "bzip2": bz2.compress}[kind](data)
+    return {
+        "gzip": lambda d: gzip.compress(d, mtime=0),
+        "zstd": zstandard.compress,
+        "xz": lzma.compress,
+        "bzip2": bz2.compress,
+    }[kind](data)
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd", "xz", "bzip2"])
@@ -133,7 +140,9 @@ def test_damaged_archive_does_not_stop_the_rest(folder, kind):
 
 def test_invalid_utf8_costs_its_characters_only(tmp_path):
     lines = CONSOLE.splitlines(keepends=True)
-    (tmp_path / "gateway.log").write_bytes(b"".join([*lines[:3], b"2026-11-21T05:53:48.000000001Z \xff\xfe\xc3( broken\n", *lines[3:]]))
+    (tmp_path / "gateway.log").write_bytes(
+        b"".join([*lines[:3], b"2026-11-21T05:53:48.000000001Z \xff\xfe\xc3( broken\n", *lines[3:]])
+    )
     result, sources = analyzed(tmp_path)
     whole(result)
     assert sources["gateway.log"]["lines_read"] == len(lines) + 1
@@ -143,7 +152,9 @@ def test_carriage_returns(tmp_path):
     (tmp_path / "gateway.log").write_bytes(CONSOLE.replace(b"\n", b"\r\n"))
     result, _ = analyzed(tmp_path)
     whole(result)
-    assert result.timeline.filter(pl.col("body").str.contains("\r") | pl.col("websocket_close_reason").str.contains("\r")).is_empty()
+    assert result.timeline.filter(
+        pl.col("body").str.contains("\r") | pl.col("websocket_close_reason").str.contains("\r")
+    ).is_empty()
 
 
 def test_no_line_break_at_the_end(tmp_path):
@@ -169,7 +180,9 @@ def test_utf16_of_windows_shells(tmp_path, encoding):
 
 def test_a_line_of_ten_megabytes(tmp_path):
     lines = CONSOLE.splitlines(keepends=True)
-    (tmp_path / "gateway.log").write_bytes(b"".join([*lines[:5], lines[4][:80] + b"x" * 10_000_000 + b"\n", *lines[5:]]))
+    (tmp_path / "gateway.log").write_bytes(
+        b"".join([*lines[:5], lines[4][:80] + b"x" * 10_000_000 + b"\n", *lines[5:]])
+    )
     result, sources = analyzed(tmp_path)
     whole(result)
     assert sources["gateway.log"]["lines_read"] == len(lines) + 1
@@ -280,9 +293,24 @@ def test_everything_at_once_ends_with_4_and_a_table(folder, tmp_path_factory, ca
         main()
     assert ended.value.code == 4
     told = " ".join(capsys.readouterr().out.split())
-    for name, status in {"prog.bin": "failed", "empty.log": "empty", "cut.log.gz": "partial", "long.log": "unknown", "pipe": "failed"}.items():
+    for name, status in {
+        "prog.bin": "failed",
+        "empty.log": "empty",
+        "cut.log.gz": "partial",
+        "long.log": "unknown",
+        "pipe": "failed",
+    }.items():
         assert re.search(rf"{status}:\S*{re.escape(name)}", told.replace(" ", "")), name
     sources = {Path(r["path"]).name: r for r in pl.read_parquet(out / "sources.parquet").to_dicts()}
-    assert {n: r["status"] for n, r in sources.items()} == {"gateway.log": "ok", "wide.log": "ok", "crlf.log": "ok", "prog.bin": "failed", "empty.log": "empty", "cut.log.gz": "partial", "long.log": "unknown", "pipe": "failed"}
+    assert {n: r["status"] for n, r in sources.items()} == {
+        "gateway.log": "ok",
+        "wide.log": "ok",
+        "crlf.log": "ok",
+        "prog.bin": "failed",
+        "empty.log": "empty",
+        "cut.log.gz": "partial",
+        "long.log": "unknown",
+        "pipe": "failed",
+    }
     closes = pl.read_parquet(out / "closes.parquet")
     assert closes.height == CLOSED  # the same log three times and a half counts once

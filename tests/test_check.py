@@ -26,7 +26,17 @@ def run(*arguments: str | Path):
 
 
 def figure(name: str, value: float | None, n: int = 1, **more) -> Figure:
-    return Figure(name, FIGURES[name][0], value, FIGURES[name][1], n, "demo/gateway", "a note", (Place("/logs/gateway.log", 7),), **more)
+    return Figure(
+        name,
+        FIGURES[name][0],
+        value,
+        FIGURES[name][1],
+        n,
+        "demo/gateway",
+        "a note",
+        (Place("/logs/gateway.log", 7),),
+        **more,
+    )
 
 
 def status(found: Figure, **limits) -> str:
@@ -57,17 +67,24 @@ def test_too_few_probes_and_lower_bounds_prove_nothing():
 
 def test_a_policy_replaces_single_values(tmp_path):
     mine = tmp_path / "occorr-policy.toml"
-    mine.write_text('handshake_p95.max = 400\n[token_mismatches]\nmax = 0\n[log_days]\noff = true\n[restarts]\nmax = 2\nwhy = "a storm"\n')
+    mine.write_text(
+        'handshake_p95.max = 400\n[token_mismatches]\nmax = 0\n[log_days]\noff = true\n[restarts]\nmax = 2\nwhy = "a storm"\n'
+    )
     limits = policy.load(mine)
     assert (limits["handshake_p95"].max, limits["handshake_p95"].why) == (400, policy.default()["handshake_p95"].why)
     assert (limits["token_mismatches"].max, limits["restarts"].max, limits["restarts"].why) == (0, 2, "a storm")
-    assert [j.figure.id for j in policy.judge([figure("log_days", 1), figure("restarts", 3), figure("restart_cost", 9)], limits)] == ["restarts"]
+    assert [
+        j.figure.id
+        for j in policy.judge([figure("log_days", 1), figure("restarts", 3), figure("restart_cost", 9)], limits)
+    ] == ["restarts"]
     assert policy.default()["token_mismatches"].max == 3
 
 
 def test_every_mistake_of_a_policy_is_told_with_line_and_nearest_name(tmp_path):
     mine = tmp_path / "occorr-policy.toml"
-    mine.write_text('[token_mismatch]\nmax = 3\n\n[tcp_connect]\nmim = 90\n\n[restarts]\nwhy = "no limit"\n\n[log_days]\nmin = "14"\n\n[versions]\nmax = 1\nmin = 2\n')
+    mine.write_text(
+        '[token_mismatch]\nmax = 3\n\n[tcp_connect]\nmim = 90\n\n[restarts]\nwhy = "no limit"\n\n[log_days]\nmin = "14"\n\n[versions]\nmax = 1\nmin = 2\n'
+    )
     with pytest.raises(DefinitionError) as told:
         policy.load(mine)
     found = {p.line: p.message for p in told.value.problems}
@@ -117,13 +134,20 @@ def test_junit_is_read_by_others():
         suite = next(iter(suites))
         cases = list(suite)
         kinds = [type(case.result[0]).__name__ if case.result else "" for case in cases]
-        assert (suite.tests, suite.failures, suite.skipped) == want == (len(cases), kinds.count("Failure"), kinds.count("Skipped"))
+        assert (
+            (suite.tests, suite.failures, suite.skipped)
+            == want
+            == (len(cases), kinds.count("Failure"), kinds.count("Skipped"))
+        )
         assert "10, limit ≤ 3" in cases[0].result[0].message and "gateway.log:7" in cases[0].result[0].text
 
 
 @pytest.mark.parametrize("hostile", [*HOSTILE, "\ufffe\uffff\x00", "]]>"])
 def test_hostile_text_stays_text_in_junit(hostile):
-    rows = policy.judge([Figure("versions", FIGURES["versions"][0], 2.0, "", 2, hostile, hostile, (Place(hostile, 3),))], policy.default())
+    rows = policy.judge(
+        [Figure("versions", FIGURES["versions"][0], 2.0, "", 2, hostile, hostile, (Place(hostile, 3),))],
+        policy.default(),
+    )
     tree = ET.fromstring(junit(rows))
     assert {e.tag for e in tree.iter()} == {"testsuites", "testsuite", "testcase", "failure", "system-out"}
     assert not any("\x1b" in (e.text or "") or "\u202e" in (e.text or "") for e in tree.iter())

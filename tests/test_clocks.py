@@ -23,13 +23,21 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # ---------------------------------------------------------------- times.parse
 FORMS = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S"]
-MOMENTS = st.datetimes(datetime(1990, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC)).map(lambda d: d.replace(microsecond=0))
+MOMENTS = st.datetimes(datetime(1990, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC)).map(
+    lambda d: d.replace(microsecond=0)
+)
 OFFSETS = st.integers(-14 * 4, 14 * 4).map(lambda quarters: quarters * 15)
 
 
 def parsed(text: str, form: str, zone: str) -> tuple:
     instant, digits, inline = times.parse(pl.col("t"), form, zone)
-    row = pl.DataFrame({"t": [text]}).select(instant.cast(pl.Int64).alias("i"), digits.alias("d"), pl.when(inline).then(True).otherwise(False).alias("z")).row(0, named=True)
+    row = (
+        pl.DataFrame({"t": [text]})
+        .select(
+            instant.cast(pl.Int64).alias("i"), digits.alias("d"), pl.when(inline).then(True).otherwise(False).alias("z")
+        )
+        .row(0, named=True)
+    )
     return row["i"], row["d"], row["z"]
 
 
@@ -38,13 +46,25 @@ def nanoseconds(moment: datetime) -> int:
 
 
 @settings(max_examples=150, deadline=None)
-@given(MOMENTS, st.sampled_from(FORMS), st.integers(0, 10**9 - 1), st.integers(0, 9), OFFSETS, st.sampled_from(["colon", "plain", "Z", "none"]))
+@given(
+    MOMENTS,
+    st.sampled_from(FORMS),
+    st.integers(0, 10**9 - 1),
+    st.integers(0, 9),
+    OFFSETS,
+    st.sampled_from(["colon", "plain", "Z", "none"]),
+)
 def test_stamps_against_datetime(moment, form, nanos, digits, minutes, style):
     minutes = 0 if style in ("Z", "none") else minutes
     local = moment.astimezone(timezone(timedelta(minutes=minutes)))
     fraction = f"{nanos:09d}"[:digits]
     sign, rest = "-" if minutes < 0 else "+", abs(minutes)
-    zone = {"colon": f"{sign}{rest // 60:02d}:{rest % 60:02d}", "plain": f"{sign}{rest // 60:02d}{rest % 60:02d}", "Z": "Z", "none": ""}[style]
+    zone = {
+        "colon": f"{sign}{rest // 60:02d}:{rest % 60:02d}",
+        "plain": f"{sign}{rest // 60:02d}{rest % 60:02d}",
+        "Z": "Z",
+        "none": "",
+    }[style]
     text = local.strftime(form) + (f".{fraction}" if digits else "") + zone
     instant, found, known = parsed(text, form, "inline")
     assert instant == nanoseconds(moment) + (int(fraction.ljust(9, "0")) if digits else 0)
@@ -55,13 +75,20 @@ def test_stamps_against_datetime(moment, form, nanos, digits, minutes, style):
 @settings(max_examples=60, deadline=None)
 @given(MOMENTS, st.sampled_from(["UTC", "naive"]))
 def test_stamps_without_a_zone(moment, zone):
-    assert parsed(moment.strftime("%Y-%m-%d %H:%M:%S,125"), "%Y-%m-%d %H:%M:%S", zone) == (nanoseconds(moment) + 125 * MS, 3, zone == "UTC")
+    assert parsed(moment.strftime("%Y-%m-%d %H:%M:%S,125"), "%Y-%m-%d %H:%M:%S", zone) == (
+        nanoseconds(moment) + 125 * MS,
+        3,
+        zone == "UTC",
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(MOMENTS)
 def test_stamps_behind_a_blank_and_a_zone(moment):
-    assert parsed(moment.strftime("%d/%b/%Y:%H:%M:%S +0530"), "%d/%b/%Y:%H:%M:%S", "inline")[0] == nanoseconds(moment) - 19_800 * 1_000_000_000
+    assert (
+        parsed(moment.strftime("%d/%b/%Y:%H:%M:%S +0530"), "%d/%b/%Y:%H:%M:%S", "inline")[0]
+        == nanoseconds(moment) - 19_800 * 1_000_000_000
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -72,7 +99,12 @@ def test_stamps_without_a_date(time):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(10**8, 4 * 10**9), st.integers(0, 10**9 - 1), st.integers(0, 9), st.sampled_from([("epoch_s", 0), ("epoch_ms", 3), ("epoch_us", 6), ("epoch_ns", 9)]))
+@given(
+    st.integers(10**8, 4 * 10**9),
+    st.integers(0, 10**9 - 1),
+    st.integers(0, 9),
+    st.sampled_from([("epoch_s", 0), ("epoch_ms", 3), ("epoch_us", 6), ("epoch_ns", 9)]),
+)
 def test_epochs_keep_their_last_digit(seconds, nanos, digits, unit):
     form, power = unit
     whole = str(seconds) + f"{nanos:09d}"[:power]
@@ -84,7 +116,9 @@ def test_epochs_keep_their_last_digit(seconds, nanos, digits, unit):
     assert known
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-11-21T25:00:00Z"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-11-21T25:00:00Z"]
+)
 def test_what_is_no_stamp_is_null(text):
     assert parsed(text, "%Y-%m-%dT%H:%M:%S", "inline")[0] is None
 
@@ -134,8 +168,11 @@ def test_vote_moves_with_its_intervals(intervals, shift):
 # ---------------------------------------------------------------- place
 @settings(max_examples=150, deadline=None)
 @given(
-    st.integers(1_700_000_000_000_000_000, 1_900_000_000_000_000_000), st.integers(-4_000_000_000_000, 4_000_000_000_000),
-    st.integers(0, 5_000_000_000), st.floats(-1, 1), st.sampled_from([1, 1000, MS, 1_000 * MS]),
+    st.integers(1_700_000_000_000_000_000, 1_900_000_000_000_000_000),
+    st.integers(-4_000_000_000_000, 4_000_000_000_000),
+    st.integers(0, 5_000_000_000),
+    st.floats(-1, 1),
+    st.sampled_from([1, 1000, MS, 1_000 * MS]),
 )
 def test_the_interval_holds_the_true_moment(true, offset, error, within, resolution):
     """A clock that runs `offset` ± `error` ahead writes the moment, truncated; the interval printed for it holds it."""
@@ -143,8 +180,15 @@ def test_the_interval_holds_the_true_moment(true, offset, error, within, resolut
     events = pl.DataFrame({
         "timestamp_raw": [written], "clock_id": ["c"], "time_resolution_ns": [resolution], "source_kind": ["gateway"], "recorded_start": [None], "recorded_end": [None], "log_file_path": ["f"], "log_line": [1],
     }, schema={"timestamp_raw": pl.Int64, "clock_id": pl.String, "time_resolution_ns": pl.Int64, "source_kind": pl.String, "recorded_start": pl.Int64, "recorded_end": pl.Int64, "log_file_path": pl.String, "log_line": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS))  # fmt: skip
-    table = schema.conform(pl.DataFrame({"clock_id": ["c"], "offset_ns": [offset], "error_ns": [error], "status": ["aligned"]}), schema.CLOCKS)
-    row = place.place(events, table).select(pl.col("timestamp", "time_earliest", "time_latest").cast(pl.Int64)).row(0, named=True)
+    table = schema.conform(
+        pl.DataFrame({"clock_id": ["c"], "offset_ns": [offset], "error_ns": [error], "status": ["aligned"]}),
+        schema.CLOCKS,
+    )
+    row = (
+        place.place(events, table)
+        .select(pl.col("timestamp", "time_earliest", "time_latest").cast(pl.Int64))
+        .row(0, named=True)
+    )
     assert row["time_earliest"] <= true <= row["time_latest"]
     assert row["time_earliest"] <= row["timestamp"] <= row["time_latest"]
     assert row["time_latest"] - row["time_earliest"] == 2 * error + resolution, "no wider than what is not known"
@@ -152,7 +196,12 @@ def test_the_interval_holds_the_true_moment(true, offset, error, within, resolut
 
 def test_events_without_a_stamp_are_last_and_open():
     events = pl.DataFrame({"timestamp_raw": [None, 5], "clock_id": ["c", "c"], "time_resolution_ns": [1, 1], "source_kind": ["gateway", "gateway"], "recorded_start": [None, None], "recorded_end": [None, None], "log_file_path": ["f", "f"], "log_line": [1, 2]}, schema_overrides={"recorded_start": pl.Int64, "recorded_end": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS))  # fmt: skip
-    out = place.place(events, schema.conform(pl.DataFrame({"clock_id": ["c"], "offset_ns": [0], "error_ns": [0], "status": ["reference"]}), schema.CLOCKS))
+    out = place.place(
+        events,
+        schema.conform(
+            pl.DataFrame({"clock_id": ["c"], "offset_ns": [0], "error_ns": [0], "status": ["reference"]}), schema.CLOCKS
+        ),
+    )
     assert out.get_column("log_line").to_list() == [2, 1]
     assert out.row(1, named=True)["time_earliest"] is None
 
@@ -161,7 +210,9 @@ def test_events_without_a_stamp_are_last_and_open():
 def test_every_placed_event_lies_in_its_interval(name):
     timeline = occorr.analyze(SAMPLES / name).timeline.filter(pl.col("timestamp").is_not_null())
     assert timeline.height > 50
-    assert timeline.filter((pl.col("timestamp") < pl.col("time_earliest")) | (pl.col("timestamp") > pl.col("time_latest"))).is_empty()
+    assert timeline.filter(
+        (pl.col("timestamp") < pl.col("time_earliest")) | (pl.col("timestamp") > pl.col("time_latest"))
+    ).is_empty()
     assert timeline.get_column("timestamp").is_sorted()
 
 
@@ -177,11 +228,17 @@ def shifted(name: str, folder: Path, shift: timedelta) -> Path:
     """The sample with every stamp that the gateway wrote itself moved; what the engine wrote before it stays."""
     shutil.copytree(SAMPLES / name, folder, ignore=shutil.ignore_patterns("*.md", "expected.toml"))
     for path in folder.glob("gateway*.log"):
-        path.write_text("\n".join(moved(line, shift) for line in path.read_text(encoding="utf-8").split("\n")), encoding="utf-8")
+        path.write_text(
+            "\n".join(moved(line, shift) for line in path.read_text(encoding="utf-8").split("\n")), encoding="utf-8"
+        )
     return folder
 
 
-@pytest.mark.parametrize("shift", [timedelta(milliseconds=-2345), timedelta(hours=7, milliseconds=1), timedelta(days=-2)], ids=["-2.345s", "+7h", "-2d"])
+@pytest.mark.parametrize(
+    "shift",
+    [timedelta(milliseconds=-2345), timedelta(hours=7, milliseconds=1), timedelta(days=-2)],
+    ids=["-2.345s", "+7h", "-2d"],
+)
 @pytest.mark.parametrize("name", ["partition-behind-caddy", "untrusted-proxy"])
 def test_a_shifted_gateway_shifts_its_offset_and_nothing_else(name, shift, tmp_path):
     before, after = occorr.analyze(SAMPLES / name), occorr.analyze(shifted(name, tmp_path / name, shift))
@@ -204,16 +261,34 @@ def test_an_override_is_taken(tmp_path):
 # ---------------------------------------------------------------- twins
 def streams(folder: Path) -> list[str]:
     """One recorded refusal as `docker logs -t`, as the engine's json-file, and as the gateway's file log."""
-    console = next(line for line in (SAMPLES / "handshake-timeout-coded-1000" / "gateway.stderr.log").read_text(encoding="utf-8").splitlines() if "closed before connect conn=24cbf1c0" in line)
+    console = next(
+        line
+        for line in (SAMPLES / "handshake-timeout-coded-1000" / "gateway.stderr.log")
+        .read_text(encoding="utf-8")
+        .splitlines()
+        if "closed before connect conn=24cbf1c0" in line
+    )
     outer, inner = console.split(" ", 1)
-    file = next(line for line in (SAMPLES / "handshake-timeout-coded-1000" / "gateway.file.log").read_text(encoding="utf-8").splitlines() if '"cause":"handshake-timeout"' in line)
+    file = next(
+        line
+        for line in (SAMPLES / "handshake-timeout-coded-1000" / "gateway.file.log")
+        .read_text(encoding="utf-8")
+        .splitlines()
+        if '"cause":"handshake-timeout"' in line
+    )
     (folder / "a.log").write_text(console + "\n", encoding="utf-8")
-    (folder / "b.log").write_text(json.dumps({"log": inner + "\n", "stream": "stderr", "time": outer}, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    (folder / "b.log").write_text(
+        json.dumps({"log": inner + "\n", "stream": "stderr", "time": outer}, ensure_ascii=False, separators=(",", ":"))
+        + "\n",
+        encoding="utf-8",
+    )
     (folder / "c.log").write_text(file + "\n", encoding="utf-8")
     return ["a.log", "b.log", "c.log"]
 
 
-@pytest.mark.parametrize("names", [("a.log", "b.log", "c.log"), ("a.log", "c.log"), ("b.log", "c.log"), ("a.log", "b.log")], ids="+".join)
+@pytest.mark.parametrize(
+    "names", [("a.log", "b.log", "c.log"), ("a.log", "c.log"), ("b.log", "c.log"), ("a.log", "b.log")], ids="+".join
+)
 def test_one_message_in_several_streams_is_one_event(tmp_path, names):
     for name in streams(tmp_path):
         if name not in names:
@@ -254,8 +329,30 @@ def stepped(back: int) -> pl.DataFrame:
     """A clock that was right until 1000 s and ran `back` s behind from 1010 s on."""
     second = 1_000 * MS
     rows = [
-        {"clock_id": "c", "segment_start": 0, "segment_end": 1_000 * second, "reference_time": 0, "anchored_from": 0, "anchored_to": 1_000 * second, "offset_ns": 0, "drift_ppm": 100.0, "error_ns": MS, "status": "aligned"},
-        {"clock_id": "c", "segment_start": 1_010 * second, "segment_end": 2_000 * second, "reference_time": 1_010 * second, "anchored_from": 1_010 * second, "anchored_to": 2_000 * second, "offset_ns": -back * second, "drift_ppm": 0.0, "error_ns": MS, "status": "aligned"},
+        {
+            "clock_id": "c",
+            "segment_start": 0,
+            "segment_end": 1_000 * second,
+            "reference_time": 0,
+            "anchored_from": 0,
+            "anchored_to": 1_000 * second,
+            "offset_ns": 0,
+            "drift_ppm": 100.0,
+            "error_ns": MS,
+            "status": "aligned",
+        },
+        {
+            "clock_id": "c",
+            "segment_start": 1_010 * second,
+            "segment_end": 2_000 * second,
+            "reference_time": 1_010 * second,
+            "anchored_from": 1_010 * second,
+            "anchored_to": 2_000 * second,
+            "offset_ns": -back * second,
+            "drift_ppm": 0.0,
+            "error_ns": MS,
+            "status": "aligned",
+        },
     ]
     return schema.conform(pl.DataFrame(rows), schema.CLOCKS)
 
@@ -264,7 +361,9 @@ def stepped(back: int) -> pl.DataFrame:
 def test_stamps_around_a_step_keep_the_truth_in_their_interval(true, back):
     second = 1_000 * MS
     written = round(true * second * 1.0001) if true <= 1_000 else (true - back) * second
-    events = pl.DataFrame({"clock_id": ["c"], "timestamp_raw": [written]}).with_columns(pl.col("timestamp_raw").cast(schema.TS))
+    events = pl.DataFrame({"clock_id": ["c"], "timestamp_raw": [written]}).with_columns(
+        pl.col("timestamp_raw").cast(schema.TS)
+    )
     offset, error, status = clocks.offsets(events, stepped(back))
     assert abs(written - offset[0] - true * second) <= error[0]
     assert status == ["aligned"]
@@ -274,7 +373,9 @@ def test_stamps_around_a_step_keep_the_truth_in_their_interval(true, back):
 
 def test_the_bound_widens_behind_the_last_anchor():
     second = 1_000 * MS
-    events = pl.DataFrame({"clock_id": ["c", "c"], "timestamp_raw": [1_970 * second, 2_970 * second]}).with_columns(pl.col("timestamp_raw").cast(schema.TS))
+    events = pl.DataFrame({"clock_id": ["c", "c"], "timestamp_raw": [1_970 * second, 2_970 * second]}).with_columns(
+        pl.col("timestamp_raw").cast(schema.TS)
+    )
     _, error, _ = clocks.offsets(events, stepped(30))
     assert error[1] - error[0] == pytest.approx(200e-6 * 1_000 * second, rel=0.01)
 
@@ -287,7 +388,15 @@ def test_a_person_names_a_clock():
 
 
 def row(**values):
-    return {"clock_id": "nginx", "offset_ns": 0, "error_ns": MS, "status": "aligned", "method": "x", "segment_start": None, "segment_end": None} | values
+    return {
+        "clock_id": "nginx",
+        "offset_ns": 0,
+        "error_ns": MS,
+        "status": "aligned",
+        "method": "x",
+        "segment_start": None,
+        "segment_end": None,
+    } | values
 
 
 @pytest.mark.parametrize(("values", "said"), [

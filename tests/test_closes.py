@@ -36,7 +36,9 @@ def best(pairs: dict[tuple[int, int], float]) -> list[dict[int, int]]:
 
 def assigned(pairs: dict[tuple[int, int], float]) -> pl.DataFrame:
     rows = [(a, b, float(c)) for (a, b), c in pairs.items()]
-    return closes.assign(pl.DataFrame(rows, schema={"l": pl.UInt32, "r": pl.UInt32, "cost": pl.Float64}, orient="row"), "l", "r")
+    return closes.assign(
+        pl.DataFrame(rows, schema={"l": pl.UInt32, "r": pl.UInt32, "cost": pl.Float64}, orient="row"), "l", "r"
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -113,7 +115,9 @@ def test_no_candidates():
 
 def test_a_thousand_alike_are_assigned_in_time():
     rows = [(i, 10_000 + j, abs(i - j) / 10) for i in range(1000) for j in range(max(0, i - 2), min(1000, i + 3))]
-    out = closes.assign(pl.DataFrame(rows, schema={"l": pl.UInt32, "r": pl.UInt32, "cost": pl.Float64}, orient="row"), "l", "r")
+    out = closes.assign(
+        pl.DataFrame(rows, schema={"l": pl.UInt32, "r": pl.UInt32, "cost": pl.Float64}, orient="row"), "l", "r"
+    )
     assert out.height == 1000
     assert (out.get_column("r") - 10_000 == out.get_column("l")).all()
 
@@ -136,16 +140,43 @@ def both(ms: int) -> str:
 
 def event(ms: int, action: str, **attributes: str) -> str:
     image = "openclaw/gateway:2026.9.6"
-    return json.dumps({"status": action, "id": GATEWAY, "from": image, "Type": "container", "Action": action, "Actor": {"ID": GATEWAY, "Attributes": {**attributes, "image": image, "name": "claw_gateway_1"}}, "scope": "local", "time": (T0 + ms) // 1000, "timeNano": (T0 + ms) * 1_000_000})
+    return json.dumps(
+        {
+            "status": action,
+            "id": GATEWAY,
+            "from": image,
+            "Type": "container",
+            "Action": action,
+            "Actor": {"ID": GATEWAY, "Attributes": {**attributes, "image": image, "name": "claw_gateway_1"}},
+            "scope": "local",
+            "time": (T0 + ms) // 1000,
+            "timeNano": (T0 + ms) * 1_000_000,
+        }
+    )
 
 
 @pytest.fixture
 def killed(tmp_path):
     """Two connections; one closes, the other is open when the container is killed."""
-    lines = [f"{both(1000 + i)} [gateway] {t}" for i, t in enumerate(["loading configuration…", "starting...", "http server listening (1 plugins: x; 1.0s)", "ready"])]
-    lines += [OPEN.format(both(5000), 1), OPEN.format(both(5500), 2), CLOSE.format(both(6000), 1, 1000), f"{both(9000)} [ws] ⇄ res ✓ health 4ms cached=true conn=aaaaaaaa…0002 id=h1"]
+    lines = [
+        f"{both(1000 + i)} [gateway] {t}"
+        for i, t in enumerate(
+            ["loading configuration…", "starting...", "http server listening (1 plugins: x; 1.0s)", "ready"]
+        )
+    ]
+    lines += [
+        OPEN.format(both(5000), 1),
+        OPEN.format(both(5500), 2),
+        CLOSE.format(both(6000), 1, 1000),
+        f"{both(9000)} [ws] ⇄ res ✓ health 4ms cached=true conn=aaaaaaaa…0002 id=h1",
+    ]
     (tmp_path / "gateway.log").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    events = [event(0, "create"), event(300, "start"), event(9900, "kill", signal="9"), event(10_000, "die", exitCode="137")]
+    events = [
+        event(0, "create"),
+        event(300, "start"),
+        event(9900, "kill", signal="9"),
+        event(10_000, "die", exitCode="137"),
+    ]
     (tmp_path / "docker.events.jsonl").write_text("\n".join(events) + "\n", encoding="utf-8")
     return occorr.analyze(tmp_path).closes
 
@@ -180,7 +211,9 @@ def test_close_ids_are_unique(rows):
 
 def test_times_are_in_order(rows):
     placed = rows.filter(pl.col("timestamp").is_not_null())
-    assert placed.filter((pl.col("timestamp") < pl.col("time_earliest")) | (pl.col("timestamp") > pl.col("time_latest"))).is_empty()
+    assert placed.filter(
+        (pl.col("timestamp") < pl.col("time_earliest")) | (pl.col("timestamp") > pl.col("time_latest"))
+    ).is_empty()
     assert placed.filter(pl.col("opened") > pl.col("time_latest")).is_empty()
 
 
@@ -194,5 +227,9 @@ def test_a_row_has_an_observer_and_the_code_of_one(rows):
 
 
 def test_a_group_of_several_causes_decides_nothing(rows):
-    mixed = rows.filter(pl.col("group_id").is_not_null()).group_by("group_id").agg(pl.col("cause").n_unique(), (pl.col("verdict") == "decisive").any().alias("sure"))
+    mixed = (
+        rows.filter(pl.col("group_id").is_not_null())
+        .group_by("group_id")
+        .agg(pl.col("cause").n_unique(), (pl.col("verdict") == "decisive").any().alias("sure"))
+    )
     assert mixed.filter((pl.col("cause") > 1) & pl.col("sure")).is_empty()

@@ -42,7 +42,10 @@ def arguments(*words: object) -> list[str]:
 
 
 def run(engine, *words: object, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments(*words), **{"env": dict(engine.environment), "capture_output": True, "text": True, "timeout": 180, **options})
+    return subprocess.run(
+        arguments(*words),
+        **{"env": dict(engine.environment), "capture_output": True, "text": True, "timeout": 180, **options},
+    )
 
 
 @pytest.fixture
@@ -75,8 +78,20 @@ class World:
     said: str
 
 
-def create(engine, project: str, service: str, *options: object, image: str = engines.IMAGE, command: tuple[object, ...] = ("sleep", "1000")) -> str:
-    labels = {"com.docker.compose.project": project, "com.docker.compose.service": service, "com.docker.compose.container-number": "1", "com.docker.compose.oneoff": "False"}
+def create(
+    engine,
+    project: str,
+    service: str,
+    *options: object,
+    image: str = engines.IMAGE,
+    command: tuple[object, ...] = ("sleep", "1000"),
+) -> str:
+    labels = {
+        "com.docker.compose.project": project,
+        "com.docker.compose.service": service,
+        "com.docker.compose.container-number": "1",
+        "com.docker.compose.oneoff": "False",
+    }
     flags = [x for k, v in labels.items() for x in ("--label", f"{k}={v}")]
     return engine.docker("run", "--detach", "--name", f"{project}-{service}-1", *flags, *options, image, *command)
 
@@ -108,22 +123,85 @@ def world(engine, root: Path):
         state = root / "state"
         (state / "tmp").mkdir(parents=True)
         (state / "openclaw.json").write_text(
-            '{ // with a comment: ' + SECRETS["config"] + '\n gateway: { port: 18789, auth: { mode: "token", token: "' + SECRETS["config"] + '" } },\n channels: { telegram: { botToken: "' + SECRETS["bot"] + '", name: "x" } } }\n'
+            "{ // with a comment: "
+            + SECRETS["config"]
+            + '\n gateway: { port: 18789, auth: { mode: "token", token: "'
+            + SECRETS["config"]
+            + '" } },\n channels: { telegram: { botToken: "'
+            + SECRETS["bot"]
+            + '", name: "x" } } }\n'
         )
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S.123Z", time.gmtime())
         (state / "tmp" / f"openclaw-{stamp[:10]}.log").write_text(
-            json.dumps({"0": '{"subsystem":"gateway"}', "1": f"loaded with {SECRETS['config']}", "_meta": {"date": stamp, "logLevelName": "INFO", "name": "openclaw"}, "time": stamp.replace("Z", "+00:00"), "hostname": "h", "message": f"loaded with {SECRETS['config']}"}) + "\n"
+            json.dumps(
+                {
+                    "0": '{"subsystem":"gateway"}',
+                    "1": f"loaded with {SECRETS['config']}",
+                    "_meta": {"date": stamp, "logLevelName": "INFO", "name": "openclaw"},
+                    "time": stamp.replace("Z", "+00:00"),
+                    "hostname": "h",
+                    "message": f"loaded with {SECRETS['config']}",
+                }
+            )
+            + "\n"
         )
         gateway(
             root, engine, "claw", SECRETS["env"], "a1", "--env", f"MY_PASSWORD={SECRETS['env2']}", "--env", "TZ=UTC", "--env", "OPENCLAW_STATE_DIR=/state", "--label", f"note={SECRETS['label']}", "--label", "traefik.http.middlewares.a.basicauth.users=admin:" + SECRETS["basic"],
             "--volume", f"{state}:/state", "--volume", f"{state / 'tmp'}:/tmp/openclaw", "--health-cmd", f"test ! -e /ctl/ill || {{ echo curl -H 'X-Key: {SECRETS['health']}' --password {SECRETS['health']}; exit 1; }}", "--health-interval", "2s", "--health-retries", "2",
         )  # fmt: skip
         gateway(root, engine, "home", "tok-home-0k2j4h", "b1", "--memory", "16m", "--memory-swap", "16m")
-        create(engine, "claw", "cli", "--network", "container:claw-gateway-1", command=("sh", "-c", f"sleep 1000 # --password {SECRETS['flag']} --api-key={SECRETS['flag2']} {SECRETS['random']}", "cli", "--token", SECRETS["flag"], SECRETS["random"]))
-        (root / "nginx.conf").write_text("http {\n server {\n  listen 80;\n  location / {\n   proxy_pass http://gateway:18789;\n   proxy_read_timeout 60s;\n   proxy_set_header Authorization \"Bearer " + SECRETS["nginx"] + "\";\n  }\n }\n}\n")
-        (root / "access.log").write_text(f'192.0.2.7 - - [{time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())}] "GET /?token={SECRETS["line"]} HTTP/1.1" 200 1234 "-" "curl/8"\n')
-        engine.docker("run", "--detach", "--name", "edge", "--network", "claw_default", "--volume", f"{root / 'nginx.conf'}:/etc/nginx/nginx.conf:ro", "--volume", f"{root / 'access.log'}:/var/log/nginx/access.log:ro", "nginx:1.25", "sh", "-c", "echo edge starts; sleep 1000")
-        engine.docker("run", "--detach", "--name", "silent", "--log-driver", "none", engines.IMAGE, "sh", "-c", "echo nobody hears; sleep 1000")
+        create(
+            engine,
+            "claw",
+            "cli",
+            "--network",
+            "container:claw-gateway-1",
+            command=(
+                "sh",
+                "-c",
+                f"sleep 1000 # --password {SECRETS['flag']} --api-key={SECRETS['flag2']} {SECRETS['random']}",
+                "cli",
+                "--token",
+                SECRETS["flag"],
+                SECRETS["random"],
+            ),
+        )
+        (root / "nginx.conf").write_text(
+            'http {\n server {\n  listen 80;\n  location / {\n   proxy_pass http://gateway:18789;\n   proxy_read_timeout 60s;\n   proxy_set_header Authorization "Bearer '
+            + SECRETS["nginx"]
+            + '";\n  }\n }\n}\n'
+        )
+        (root / "access.log").write_text(
+            f'192.0.2.7 - - [{time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())}] "GET /?token={SECRETS["line"]} HTTP/1.1" 200 1234 "-" "curl/8"\n'
+        )
+        engine.docker(
+            "run",
+            "--detach",
+            "--name",
+            "edge",
+            "--network",
+            "claw_default",
+            "--volume",
+            f"{root / 'nginx.conf'}:/etc/nginx/nginx.conf:ro",
+            "--volume",
+            f"{root / 'access.log'}:/var/log/nginx/access.log:ro",
+            "nginx:1.25",
+            "sh",
+            "-c",
+            "echo edge starts; sleep 1000",
+        )
+        engine.docker(
+            "run",
+            "--detach",
+            "--name",
+            "silent",
+            "--log-driver",
+            "none",
+            engines.IMAGE,
+            "sh",
+            "-c",
+            "echo nobody hears; sleep 1000",
+        )
         yield
     finally:
         names = engine.docker("ps", "--all", "--quiet").split()
@@ -137,9 +215,33 @@ def world(engine, root: Path):
 def lived(engine, tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
     with world(engine, root):
-        until(lambda: "ready" in engine.docker("logs", "home-gateway-1") and engine.docker("inspect", "--format", "{{.State.Health.Status}}", "claw-gateway-1") == "healthy")
+        until(
+            lambda: (
+                "ready" in engine.docker("logs", "home-gateway-1")
+                and engine.docker("inspect", "--format", "{{.State.Health.Status}}", "claw-gateway-1") == "healthy"
+            )
+        )
         live = root / "live.tar.zst"
-        with following(arguments("collect", "-p", "claw", "-p", "home", "--container", "silent", "--since", "10m", "--follow", "10m", "--files", "-o", live), engine, root / "said") as follower:
+        with following(
+            arguments(
+                "collect",
+                "-p",
+                "claw",
+                "-p",
+                "home",
+                "--container",
+                "silent",
+                "--since",
+                "10m",
+                "--follow",
+                "10m",
+                "--files",
+                "-o",
+                live,
+            ),
+            engine,
+            root / "said",
+        ) as follower:
             done = []
 
             def act(project: str, cause: str, *what) -> None:
@@ -152,16 +254,31 @@ def lived(engine, tmp_path_factory):
                 return engine.docker("inspect", "--format", "{{.State.Health.Status}}", "claw-gateway-1")
 
             act("claw", "restart.manual", lambda: engine.docker("restart", "claw-gateway-1"))
-            act("home", "restart.killed", lambda: engine.docker("kill", "home-gateway-1"), lambda: engine.docker("start", "home-gateway-1"))
+            act(
+                "home",
+                "restart.killed",
+                lambda: engine.docker("kill", "home-gateway-1"),
+                lambda: engine.docker("start", "home-gateway-1"),
+            )
             act("claw", "restart.crash", (root / "claw" / "crash").touch)
             act("home", "restart.oom", (root / "home" / "eat").touch)
             (root / "claw" / "ill").touch()
             until(lambda: health() == "unhealthy")
-            act("claw", "restart.unhealthy", lambda: engine.docker("restart", "claw-gateway-1"), (root / "claw" / "ill").unlink)
+            act(
+                "claw",
+                "restart.unhealthy",
+                lambda: engine.docker("restart", "claw-gateway-1"),
+                (root / "claw" / "ill").unlink,
+            )
             engine.docker("exec", "claw-gateway-1", "sh", "-c", f"true --token {SECRETS['exec']}")
             late = root / "late"
             assert run(engine, "collect", "-p", "home", "--since", "10m", "-o", late).returncode == EXIT_OK
-            act("home", "restart.deploy", lambda: engine.docker("rm", "--force", "home-gateway-1"), lambda: gateway(root, engine, "home", "tok-home-0k2j4h", "b2"))
+            act(
+                "home",
+                "restart.deploy",
+                lambda: engine.docker("rm", "--force", "home-gateway-1"),
+                lambda: gateway(root, engine, "home", "tok-home-0k2j4h", "b2"),
+            )
             follower.send_signal(signal.SIGINT)  # the way in which people end it
             follower.wait(90)
         said = (root / "said").read_text()
@@ -189,7 +306,11 @@ def judged(lived):
 def test_each_close_has_the_cause_of_what_was_done(lived, judged):
     closes = judged.closes
     for project, cause, when in lived.done:
-        near = closes.filter((pl.col("compose_project") == project) & ((pl.col("timestamp").cast(pl.Int64) / 1e9 - when).is_between(-1, 15)) & (pl.col("cause") == cause))
+        near = closes.filter(
+            (pl.col("compose_project") == project)
+            & ((pl.col("timestamp").cast(pl.Int64) / 1e9 - when).is_between(-1, 15))
+            & (pl.col("cause") == cause)
+        )
         assert near.height == 2, (project, cause, closes.select("timestamp", "compose_project", "cause", "verdict"))
         assert set(near.get_column("verdict")) == {"decisive"}
     assert closes.height == 2 * len(lived.done)  # two clients each time, and nothing invented
@@ -197,7 +318,12 @@ def test_each_close_has_the_cause_of_what_was_done(lived, judged):
 
 def test_what_was_taken_afterwards_says_the_same_of_what_was_before(lived):
     closes = occorr.analyze(lived.late).closes
-    assert sorted(closes.get_column("cause").to_list()) == ["restart.killed", "restart.killed", "restart.oom", "restart.oom"]
+    assert sorted(closes.get_column("cause").to_list()) == [
+        "restart.killed",
+        "restart.killed",
+        "restart.oom",
+        "restart.oom",
+    ]
     assert set(closes.get_column("verdict")) == {"decisive"}
 
 
@@ -209,16 +335,24 @@ def test_no_secret_is_anywhere(lived, taken):
     (item,) = (i for i in json.loads(taken["docker.inspect.json"]) if i["Name"] == "/claw-gateway-1")
     env = dict(e.split("=", 1) for e in item["Config"]["Env"])
     assert env["TZ"] == "UTC" and env["OPENCLAW_STATE_DIR"] == "/state"
-    assert re.fullmatch(r"fp:[0-9a-f]{8}", env["OPENCLAW_GATEWAY_TOKEN"]) and re.fullmatch(r"fp:[0-9a-f]{8}", env["MY_PASSWORD"])
-    (log,) = (text.decode() for name, text in taken.items() if name.startswith("logs/claw-gateway-1") and "stdout" in name)
-    assert f"fetched with {env['OPENCLAW_GATEWAY_TOKEN']} in" in log  # the same secret has the same fingerprint wherever it stands
+    assert re.fullmatch(r"fp:[0-9a-f]{8}", env["OPENCLAW_GATEWAY_TOKEN"]) and re.fullmatch(
+        r"fp:[0-9a-f]{8}", env["MY_PASSWORD"]
+    )
+    (log,) = (
+        text.decode() for name, text in taken.items() if name.startswith("logs/claw-gateway-1") and "stdout" in name
+    )
+    assert (
+        f"fetched with {env['OPENCLAW_GATEWAY_TOKEN']} in" in log
+    )  # the same secret has the same fingerprint wherever it stands
     (file,) = (text.decode() for name, text in taken.items() if name.startswith("files/claw-gateway-1/tmp_openclaw"))
     assert f"loaded with {config['gateway']['auth']['token']}" in file
 
 
 def test_everything_is_there_and_named(lived, taken):
     found = json.loads(taken["manifest.json"])
-    assert {f["path"]: f["sha256"] for f in found["files"]} == {n: hashlib.sha256(d).hexdigest() for n, d in taken.items() if n != "manifest.json"}
+    assert {f["path"]: f["sha256"] for f in found["files"]} == {
+        n: hashlib.sha256(d).hexdigest() for n, d in taken.items() if n != "manifest.json"
+    }
     by_name = {}
     for row in found["containers"]:
         by_name.setdefault(row["name"], []).append(row)
@@ -228,7 +362,9 @@ def test_everything_is_there_and_named(lived, taken):
     assert {(m["what"], m["asked"]) for m in found["missing"]} >= {("log of silent", True)}
     assert found["engine"]["version"] and float(found["engine"]["api_version"]) > 1.4
     subnets = {n["Name"]: n["IPAM"]["Config"][0]["Subnet"] for n in json.loads(taken["docker.networks.json"])}
-    assert set(subnets) >= {"claw_default", "home_default"} and all(s.startswith("198.51.100.") for s in subnets.values())
+    assert set(subnets) >= {"claw_default", "home_default"} and all(
+        s.startswith("198.51.100.") for s in subnets.values()
+    )
     assert all(i["Id"].startswith("sha256:") for i in json.loads(taken["docker.images.json"]))
     (item,) = (i for i in json.loads(taken["docker.inspect.json"]) if i["Name"] == "/claw-gateway-1")
     probes = item["State"]["Health"]["Log"]
@@ -245,11 +381,19 @@ def test_events_are_those_of_the_engine(lived, taken):
     stamps = [e["timeNano"] for e in events]
     assert stamps == sorted(stamps)
     actions = [(e["Actor"]["Attributes"].get("name"), e["Action"]) for e in events if e["Type"] == "container"]
-    assert ("home-gateway-1", "oom") in actions and ("home-gateway-1", "destroy") in actions and ("claw-gateway-1", "health_status: unhealthy") in actions
+    assert (
+        ("home-gateway-1", "oom") in actions
+        and ("home-gateway-1", "destroy") in actions
+        and ("claw-gateway-1", "health_status: unhealthy") in actions
+    )
     told = lived.engine.docker("events", "--since", "10m", "--until", "0s", "--format", "{{json .}}").splitlines()
     ids = {i["Id"] for i in json.loads(taken["docker.inspect.json"])}
     until_ns = max(stamps)
-    kept = {json.loads(line)["timeNano"] for line in told if json.loads(line)["Type"] == "container" and json.loads(line)["Actor"]["ID"] in ids}
+    kept = {
+        json.loads(line)["timeNano"]
+        for line in told
+        if json.loads(line)["Type"] == "container" and json.loads(line)["Actor"]["ID"] in ids
+    }
     assert {t for t in kept if t <= until_ns} <= set(stamps)
 
 
@@ -273,7 +417,11 @@ def test_a_changed_file_and_a_missing_one_are_told(lived, tmp_path, taken):
     for name, data in taken.items():
         path = tmp_path / "b" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.replace(b"health_status: unhealthy", b"health_status: healthy--") if name == "docker.events.jsonl" else data)
+        path.write_bytes(
+            data.replace(b"health_status: unhealthy", b"health_status: healthy--")
+            if name == "docker.events.jsonl"
+            else data
+        )
     (tmp_path / "b" / "docker.version.json").unlink()
     result = occorr.analyze(tmp_path / "b")
     said = {Path(r["path"]).name: (r["status"], r["message"]) for r in result.sources.to_dicts()}
@@ -341,18 +489,37 @@ def test_every_form_reads_the_same(tmp_path, ending):
 
 def test_without_an_engine(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DOCKER_")}
-    for host, says in ((f"unix://{tmp_path}/none.sock", "no such socket"), ("tcp://127.0.0.1:1", "refused"), ("ssh://nobody@127.0.0.1", "paramiko")):
-        done = subprocess.run(arguments("collect", "-p", "x", "-o", tmp_path / "b"), env={**environment, "DOCKER_HOST": host}, capture_output=True, text=True)
+    for host, says in (
+        (f"unix://{tmp_path}/none.sock", "no such socket"),
+        ("tcp://127.0.0.1:1", "refused"),
+        ("ssh://nobody@127.0.0.1", "paramiko"),
+    ):
+        done = subprocess.run(
+            arguments("collect", "-p", "x", "-o", tmp_path / "b"),
+            env={**environment, "DOCKER_HOST": host},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == EXIT_NOTHING
         assert len(done.stderr.splitlines()) == 1 and says in done.stderr
-    done = subprocess.run(arguments("collect", "-p", "x", "-o", tmp_path / "b"), env={**environment, "DOCKER_CONTEXT": "nowhere", "DOCKER_CONFIG": str(tmp_path)}, capture_output=True, text=True)
+    done = subprocess.run(
+        arguments("collect", "-p", "x", "-o", tmp_path / "b"),
+        env={**environment, "DOCKER_CONTEXT": "nowhere", "DOCKER_CONFIG": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == EXIT_NOTHING and "no such context" in done.stderr
 
 
 def test_without_permission(engine, tmp_path):
     # imported first: the interpreter's own files may be closed to the user that it becomes
     code = "import contextvars, fractions, os; from occorr import bundle, cli, collect, engine, redact; engine.connect(redact.Redactor(b'')).api.close(); os.setresuid(65534, 65534, 65534); cli.main()"
-    done = subprocess.run([sys.executable, "-c", code, "collect", "-p", "x", "-o", str(tmp_path / "b")], env=dict(engine.environment), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "collect", "-p", "x", "-o", str(tmp_path / "b")],
+        env=dict(engine.environment),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == EXIT_NOTHING, done.stderr
     assert len(done.stderr.splitlines()) == 1 and "no permission" in done.stderr and "group docker" in done.stderr
 
@@ -363,7 +530,13 @@ def test_without_permission(engine, tmp_path):
 def test_a_log_that_is_resumed_anywhere_holds_each_line_once(tmp_path_factory, data):
     """The two streams' stamps are not in order with each other, clocks are set back, and the engine repeats what it gave."""
     ms = st.integers(min_value=1, max_value=400)
-    steps = data.draw(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), ms, st.sampled_from([0, 0, 0, -3, -900])), min_size=1, max_size=40))
+    steps = data.draw(
+        st.lists(
+            st.tuples(st.sampled_from(["stdout", "stderr"]), ms, st.sampled_from([0, 0, 0, -3, -900])),
+            min_size=1,
+            max_size=40,
+        )
+    )
     now, lines = 10**9 * 10**9, []
     for number, (stream, step, jump) in enumerate(steps):
         now += (step + jump) * 10**6 if jump else step * 10**6
@@ -419,7 +592,20 @@ def counted(engine, tmp_path, count: int, script: str, *options: object, patienc
     """Follows a container until its last line is in its log, and compares the lines; what was said on standard error."""
     ident = engine.docker("run", "--detach", "--name", "talker", *options, engines.IMAGE, "sh", "-c", script)
     try:
-        words = [sys.executable, "-c", PEAK, "collect", "--container", "talker", "--since", "1h", "--follow", "20m", "-o", str(tmp_path / "b")]
+        words = [
+            sys.executable,
+            "-c",
+            PEAK,
+            "collect",
+            "--container",
+            "talker",
+            "--since",
+            "1h",
+            "--follow",
+            "20m",
+            "-o",
+            str(tmp_path / "b"),
+        ]
         with following(words, engine, tmp_path / "said") as follower:
             engine.docker("exec", ident, "touch", "/tmp/go")
             until(lambda: engine.docker("logs", "--tail", "1", ident).startswith(f"{count} "), patience)
@@ -439,7 +625,17 @@ def test_ten_thousand_lines_a_second_without_loss_below_300_mb(engine, tmp_path,
 
 
 def test_logs_that_the_engine_turns_over_are_followed(engine, tmp_path):
-    counted(engine, tmp_path, 6000, counting(60, 100, "0.05"), "--log-opt", "max-size=64k", "--log-opt", "max-file=3", patience=60)
+    counted(
+        engine,
+        tmp_path,
+        6000,
+        counting(60, 100, "0.05"),
+        "--log-opt",
+        "max-size=64k",
+        "--log-opt",
+        "max-file=3",
+        patience=60,
+    )
 
 
 def test_an_engine_that_is_killed_meanwhile(tmp_path):
@@ -447,8 +643,23 @@ def test_an_engine_that_is_killed_meanwhile(tmp_path):
     if reason := engines.missing():
         pytest.skip(reason)
     with engines.running() as engine:
-        engine.docker("run", "--detach", "--name", "one", "--restart", "always", engines.IMAGE, "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done")
-        with following(arguments("collect", "--container", "one", "--since", "1m", "--follow", "10m", "-o", tmp_path / "b"), engine, tmp_path / "said") as follower:
+        engine.docker(
+            "run",
+            "--detach",
+            "--name",
+            "one",
+            "--restart",
+            "always",
+            engines.IMAGE,
+            "sh",
+            "-c",
+            "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done",
+        )
+        with following(
+            arguments("collect", "--container", "one", "--since", "1m", "--follow", "10m", "-o", tmp_path / "b"),
+            engine,
+            tmp_path / "said",
+        ) as follower:
             time.sleep(2)
             os.kill(engine.pid, signal.SIGKILL)
             engine.process.wait()

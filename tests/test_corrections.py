@@ -27,11 +27,18 @@ def given(tmp_path, text):
 def test_a_close_is_corrected_and_the_original_kept(result, tmp_path):
     known = given(tmp_path, '[[verdict]]\nclose_id = "e90e0a9f"\ncause = "auth.rotated"\nnote = "rotated by hand"\n')
     row = corrections.apply(result, known).closes.filter(occorr_starts("e90e0a9f")).row(0, named=True)
-    assert (row["cause"], row["family"], row["original_cause"], row["correction"]) == ("auth.rotated", "auth", "auth.token_mismatch", "rotated by hand")
+    assert (row["cause"], row["family"], row["original_cause"], row["correction"]) == (
+        "auth.rotated",
+        "auth",
+        "auth.token_mismatch",
+        "rotated by hand",
+    )
     assert (row["verdict"], row["runner_up"]) == ("decisive", "auth.token_mismatch")
     others = corrections.apply(result, known).closes.filter(~occorr_starts("e90e0a9f"))
     assert others.get_column("correction").is_null().all()
-    assert others.drop("correction", "original_cause").equals(result.closes.filter(~occorr_starts("e90e0a9f")).drop("correction", "original_cause"))
+    assert others.drop("correction", "original_cause").equals(
+        result.closes.filter(~occorr_starts("e90e0a9f")).drop("correction", "original_cause")
+    )
 
 
 def occorr_starts(text):
@@ -41,12 +48,18 @@ def occorr_starts(text):
 
 
 def test_a_drill_is_noted_and_stays_what_it_was(result, tmp_path):
-    known = given(tmp_path, '[[verdict]]\nfrom = 2026-11-21T05:53:46Z\nuntil = 2026-11-21T05:53:48Z\nwas = "auth"\nnote = "this was a drill"\n')
+    known = given(
+        tmp_path,
+        '[[verdict]]\nfrom = 2026-11-21T05:53:46Z\nuntil = 2026-11-21T05:53:48Z\nwas = "auth"\nnote = "this was a drill"\n',
+    )
     closes = corrections.apply(result, known).closes.filter(occorr_starts(""))
     noted = closes.filter(closes["correction"].is_not_null())
     assert noted.get_column("cause").to_list() == ["auth.token_mismatch"] * 2
     assert noted.get_column("original_cause").is_null().all()
-    assert noted.get_column("probability").to_list() == result.closes.filter(closes["correction"].is_not_null()).get_column("probability").to_list()
+    assert (
+        noted.get_column("probability").to_list()
+        == result.closes.filter(closes["correction"].is_not_null()).get_column("probability").to_list()
+    )
     incident = corrections.apply(result, known).incidents.filter(occorr_family("auth")).row(0, named=True)
     assert (incident["correction"], incident["original_cause"]) == ("this was a drill", None)
 
@@ -58,13 +71,23 @@ def occorr_family(text):
 
 
 def test_an_incident_is_corrected_with_all_its_closes(result, tmp_path):
-    known = given(tmp_path, '[[verdict]]\nfrom = 2026-11-21T05:53:46Z\nuntil = 2026-11-21T05:53:48Z\nwas = "auth.token_mismatch"\ncause = "auth.rotated"\nnote = "rotation"\n')
+    known = given(
+        tmp_path,
+        '[[verdict]]\nfrom = 2026-11-21T05:53:46Z\nuntil = 2026-11-21T05:53:48Z\nwas = "auth.token_mismatch"\ncause = "auth.rotated"\nnote = "rotation"\n',
+    )
     incident = corrections.apply(result, known).incidents.filter(occorr_family("auth")).row(0, named=True)
-    assert (incident["cause"], incident["original_cause"], incident["correction"]) == ("auth.rotated", "auth.token_mismatch", "rotation")
+    assert (incident["cause"], incident["original_cause"], incident["correction"]) == (
+        "auth.rotated",
+        "auth.token_mismatch",
+        "rotation",
+    )
 
 
 def test_the_first_correction_of_a_close_counts(result, tmp_path):
-    known = given(tmp_path, '[[verdict]]\nclose_id = "e90e0a9f"\ncause = "auth.rotated"\nnote = "first"\n[[verdict]]\nclose_id = "e90e"\ncause = "auth.origin"\nnote = "second"\n')
+    known = given(
+        tmp_path,
+        '[[verdict]]\nclose_id = "e90e0a9f"\ncause = "auth.rotated"\nnote = "first"\n[[verdict]]\nclose_id = "e90e"\ncause = "auth.origin"\nnote = "second"\n',
+    )
     row = corrections.apply(result, known).closes.filter(occorr_starts("e90e0a9f")).row(0, named=True)
     assert (row["cause"], row["correction"], row["original_cause"]) == ("auth.rotated", "first", "auth.token_mismatch")
 
@@ -93,6 +116,10 @@ def test_corrections_are_labels_for_a_fit(tmp_path):
     folder.mkdir()
     for name in ("gateway.file.log", "gateway.docker.log"):
         (folder / name).symlink_to(SAMPLE / name)
-    (folder / corrections.NAME).write_text('[[verdict]]\nclose_id = "e90e0a9f"\ncause = "auth.rotated"\nnote = "rotation"\n', encoding="utf-8")
+    (folder / corrections.NAME).write_text(
+        '[[verdict]]\nclose_id = "e90e0a9f"\ncause = "auth.rotated"\nnote = "rotation"\n', encoding="utf-8"
+    )
     (score,) = evaluate.score_corrected(tmp_path)
-    assert [(a["truth"], a["said"], a["right"]) for a in score.answers] == [("auth.rotated", "auth.token_mismatch", False)]
+    assert [(a["truth"], a["said"], a["right"]) for a in score.answers] == [
+        ("auth.rotated", "auth.token_mismatch", False)
+    ]

@@ -19,15 +19,74 @@ APACHE_JSON = r'LogFormat "{\"begin_ms\":%{begin:msec}t,\"end_ms\":%{end:msec}t,
 APACHE_END = '%h %{end:usec}t %D "%r" %>s'
 
 CASES = [
-    (customs.from_nginx, NGINX_UPSTREAM, '127.0.0.1 - - [21/Nov/2026:04:48:52 +0000] "GET /idle?cid=26f44bd0 HTTP/1.1" 101 0 "-" "occorr-lab/1" 197 3.021 [gw-ws-80] [] 127.0.0.1:21120 0 3.021 101 27de712ec932204ff9ecdb8ca1e80e16', ("2026-11-21T04:48:52.000", "at_end", 3_021_000_000), {"url_path": "/idle", "upstream_status": "101", "upstream_duration_ns": 3_021_000_000, "request_id": "27de712ec932204ff9ecdb8ca1e80e16"}),
-    (customs.from_nginx, NGINX_UPSTREAM, '127.0.0.1 - - [21/Nov/2026:04:49:36 +0000] "GET /echo?cid=66a309c7 HTTP/1.1" 101 11 "-" "occorr-lab/1" 197 1.205 [gw-ws-80] [] 127.0.0.1:21121, 127.0.0.1:21120 0, 11 0.000, 1.204 502, 101 46fb620da6cc7266149cf635271430f7', ("2026-11-21T04:49:36.000", "at_end", 1_205_000_000), {"upstream_address": "127.0.0.1:21120", "upstream_status": "101", "http_response_status_code": 101}),
-    (customs.from_nginx, NGINX_JSON, r'{"time_iso8601":"2026-11-21T04:50:59+00:00","msec":"1795236659.407","request_time":"0.001","request_id":"635263105ea0fb6bb40f2c78715bc6f2","connection":"1","remote_addr":"127.0.0.1","remote_port":"35904","status":"502","request_uri":"/echo?cid=d2e67fed&q=\x22quoted\x22","request_completion":"","upstream_addr":"127.0.0.1:21120","upstream_status":"502","http_user_agent":"Mozilla/5.0 \"quoted\" [br]"}', ("2026-11-21T04:50:59.407", "at_end", 1_000_000), {"client_port": 35904, "url_path": "/echo", "upstream_status": "502"}),
-    (customs.from_nginx, NGINX_NPM, '[21/Nov/2026:04:48:52 +0000] - 101 101 - GET http localhost "/idle?cid=26f44bd0" [Client 127.0.0.1] [Length 0] [Gzip -] [Sent-to up] "occorr-lab/1" "-"', ("2026-11-21T04:48:52.000", "at_end", None), {"client_address": "127.0.0.1", "host_header": "localhost", "url_path": "/idle", "http_request_method": "GET"}),
-    (customs.from_haproxy, HAPROXY_HTTP, '127.0.0.1:38220 [21/Nov/2026:04:43:30.366] httplog httplog/gw 0/0/0/1/3003 101 198 - - cD-- 5/1/0/0/0 0/0 {websocket|occorr-lab/1} "GET /idle?cid=db76c754 HTTP/1.1"', ("2026-11-21T04:43:30.366", "at_start", 3_003_000_000), {"client_port": 38220, "proxy_termination": "cD--", "url_path": "/idle"}),
-    (customs.from_haproxy, HAPROXY_TCP, "127.0.0.1:38220 [21/Nov/2026:04:43:30.366] tcplog tcplog/gw 0/0/3003 198 cD 5/1/0/0/0 0/0", ("2026-11-21T04:43:30.366", "at_start", 3_003_000_000), {"proxy_termination": "cD"}),
-    (customs.from_apache, APACHE_COMBINED, '127.0.0.1 - - [21/Nov/2026:04:47:11 +0000] "GET /idle?cid=f94d237d HTTP/1.1" 101 203 "-" "occorr-lab/1"', ("2026-11-21T04:47:11.000", "at_start", None), {"http_response_status_code": 101, "http_response_size": 203, "user_agent_original": "occorr-lab/1"}),
-    (customs.from_apache, APACHE_JSON, '{"begin_ms":1795236431486,"end_ms":1795236434494,"us":3007675,"remote":"127.0.0.1:41262","status":101,"first_status":101,"conn":"-","keepalive":0,"in":208,"out":203,"id":"awEiT6pMC4buCEzEi4Tg_wAAAAI","log_id":"-","req":"GET /idle?cid=f94d237d HTTP/1.1","ua":"occorr-lab/1"}', ("2026-11-21T04:47:11.486", "at_start", 3_007_675_000), {"client_port": 41262, "request_id": "awEiT6pMC4buCEzEi4Tg_wAAAAI"}),
-    (customs.from_apache, APACHE_END, '127.0.0.1 1795236434494123 3007675 "GET /idle HTTP/1.1" 101', ("2026-11-21T04:47:14.494", "at_end", 3_007_675_000), {"url_path": "/idle"}),
+    (
+        customs.from_nginx,
+        NGINX_UPSTREAM,
+        '127.0.0.1 - - [21/Nov/2026:04:48:52 +0000] "GET /idle?cid=26f44bd0 HTTP/1.1" 101 0 "-" "occorr-lab/1" 197 3.021 [gw-ws-80] [] 127.0.0.1:21120 0 3.021 101 27de712ec932204ff9ecdb8ca1e80e16',
+        ("2026-11-21T04:48:52.000", "at_end", 3_021_000_000),
+        {
+            "url_path": "/idle",
+            "upstream_status": "101",
+            "upstream_duration_ns": 3_021_000_000,
+            "request_id": "27de712ec932204ff9ecdb8ca1e80e16",
+        },
+    ),
+    (
+        customs.from_nginx,
+        NGINX_UPSTREAM,
+        '127.0.0.1 - - [21/Nov/2026:04:49:36 +0000] "GET /echo?cid=66a309c7 HTTP/1.1" 101 11 "-" "occorr-lab/1" 197 1.205 [gw-ws-80] [] 127.0.0.1:21121, 127.0.0.1:21120 0, 11 0.000, 1.204 502, 101 46fb620da6cc7266149cf635271430f7',
+        ("2026-11-21T04:49:36.000", "at_end", 1_205_000_000),
+        {"upstream_address": "127.0.0.1:21120", "upstream_status": "101", "http_response_status_code": 101},
+    ),
+    (
+        customs.from_nginx,
+        NGINX_JSON,
+        r'{"time_iso8601":"2026-11-21T04:50:59+00:00","msec":"1795236659.407","request_time":"0.001","request_id":"635263105ea0fb6bb40f2c78715bc6f2","connection":"1","remote_addr":"127.0.0.1","remote_port":"35904","status":"502","request_uri":"/echo?cid=d2e67fed&q=\x22quoted\x22","request_completion":"","upstream_addr":"127.0.0.1:21120","upstream_status":"502","http_user_agent":"Mozilla/5.0 \"quoted\" [br]"}',
+        ("2026-11-21T04:50:59.407", "at_end", 1_000_000),
+        {"client_port": 35904, "url_path": "/echo", "upstream_status": "502"},
+    ),
+    (
+        customs.from_nginx,
+        NGINX_NPM,
+        '[21/Nov/2026:04:48:52 +0000] - 101 101 - GET http localhost "/idle?cid=26f44bd0" [Client 127.0.0.1] [Length 0] [Gzip -] [Sent-to up] "occorr-lab/1" "-"',
+        ("2026-11-21T04:48:52.000", "at_end", None),
+        {"client_address": "127.0.0.1", "host_header": "localhost", "url_path": "/idle", "http_request_method": "GET"},
+    ),
+    (
+        customs.from_haproxy,
+        HAPROXY_HTTP,
+        '127.0.0.1:38220 [21/Nov/2026:04:43:30.366] httplog httplog/gw 0/0/0/1/3003 101 198 - - cD-- 5/1/0/0/0 0/0 {websocket|occorr-lab/1} "GET /idle?cid=db76c754 HTTP/1.1"',
+        ("2026-11-21T04:43:30.366", "at_start", 3_003_000_000),
+        {"client_port": 38220, "proxy_termination": "cD--", "url_path": "/idle"},
+    ),
+    (
+        customs.from_haproxy,
+        HAPROXY_TCP,
+        "127.0.0.1:38220 [21/Nov/2026:04:43:30.366] tcplog tcplog/gw 0/0/3003 198 cD 5/1/0/0/0 0/0",
+        ("2026-11-21T04:43:30.366", "at_start", 3_003_000_000),
+        {"proxy_termination": "cD"},
+    ),
+    (
+        customs.from_apache,
+        APACHE_COMBINED,
+        '127.0.0.1 - - [21/Nov/2026:04:47:11 +0000] "GET /idle?cid=f94d237d HTTP/1.1" 101 203 "-" "occorr-lab/1"',
+        ("2026-11-21T04:47:11.000", "at_start", None),
+        {"http_response_status_code": 101, "http_response_size": 203, "user_agent_original": "occorr-lab/1"},
+    ),
+    (
+        customs.from_apache,
+        APACHE_JSON,
+        '{"begin_ms":1795236431486,"end_ms":1795236434494,"us":3007675,"remote":"127.0.0.1:41262","status":101,"first_status":101,"conn":"-","keepalive":0,"in":208,"out":203,"id":"awEiT6pMC4buCEzEi4Tg_wAAAAI","log_id":"-","req":"GET /idle?cid=f94d237d HTTP/1.1","ua":"occorr-lab/1"}',
+        ("2026-11-21T04:47:11.486", "at_start", 3_007_675_000),
+        {"client_port": 41262, "request_id": "awEiT6pMC4buCEzEi4Tg_wAAAAI"},
+    ),
+    (
+        customs.from_apache,
+        APACHE_END,
+        '127.0.0.1 1795236434494123 3007675 "GET /idle HTTP/1.1" 101',
+        ("2026-11-21T04:47:14.494", "at_end", 3_007_675_000),
+        {"url_path": "/idle"},
+    ),
 ]
 
 
@@ -38,7 +97,11 @@ def test_round_trip(tmp_path, make, form, line, time, want):
     (dialect,) = definition.dialects
     frame = pl.DataFrame({"text": [line], "line": [1], "offset": [0]})
     assert frame.get_column("text").str.contains(dialect.line).item()
-    row = decode.decode(frame, dialect, definition).with_columns(pl.col("timestamp_raw").dt.to_string("%Y-%m-%dT%H:%M:%S%.3f")).row(0, named=True)
+    row = (
+        decode.decode(frame, dialect, definition)
+        .with_columns(pl.col("timestamp_raw").dt.to_string("%Y-%m-%dT%H:%M:%S%.3f"))
+        .row(0, named=True)
+    )
     assert (row["timestamp_raw"], row["time_semantics"], row.get("duration_ns")) == time
     assert {k: row[k] for k in want} == want
     for other in (line[: len(line) // 2], f"{line} z", line.replace("101", "abc").replace("502", "abc")):
@@ -48,5 +111,3 @@ def test_round_trip(tmp_path, make, form, line, time, want):
 def test_a_format_that_says_nothing_is_refused():
     with pytest.raises(OccorrError, match="no variable of this format is known"):
         customs.from_nginx("hello")
-
-

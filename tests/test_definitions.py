@@ -81,7 +81,9 @@ def test_sample_decodes(definition, sample):
 @pytest.mark.parametrize(("definition", "sample"), named(REFUSED))
 def test_refused(definition, sample):
     text = frame(sample.line).get_column("text")
-    tests = [d.line for d in definition.dialects] if isinstance(definition, definitions.Definition) else [definition.line]
+    tests = (
+        [d.line for d in definition.dialects] if isinstance(definition, definitions.Definition) else [definition.line]
+    )
     assert [t for t in tests if text.str.contains(t).item()] == []
 
 
@@ -120,7 +122,9 @@ def test_everything_has_a_sample(definition):
 def test_definitions_covered(capsys):
     """Prints how many patterns have a sample that fits and a line that must not."""
     formats = [d for f in FORMATS.values() for d in f.dialects]
-    shown = [d for f in FORMATS.values() for d in f.dialects if any(own(f, s).name == d.name for s in f.samples if s.dialect)]
+    shown = [
+        d for f in FORMATS.values() for d in f.dialects if any(own(f, s).name == d.name for s in f.samples if s.dialect)
+    ]
     events = [(f.name, i) for f in FORMATS.values() for i in range(len(f.events))]
     seen = {(f.name, event_index(f, s)) for f in FORMATS.values() for s in f.samples if s.dialect}
     envelopes = [e for e in LIBRARY.envelopes.values() if any(s.dialect for s in e.samples)]
@@ -128,6 +132,8 @@ def test_definitions_covered(capsys):
     whole = len(formats) + len(events) + len(LIBRARY.envelopes)
     covered = len(shown) + len(seen & set(events)) + len(envelopes)
     with capsys.disabled():
-        print(f"\nDefinitions covered {covered}/{whole}; lines to refuse in {len(refusing)}/{len(FORMATS) + len(LIBRARY.envelopes)}")
+        print(
+            f"\nDefinitions covered {covered}/{whole}; lines to refuse in {len(refusing)}/{len(FORMATS) + len(LIBRARY.envelopes)}"
+        )
     assert covered == whole
     assert len(refusing) == len(FORMATS) + len(LIBRARY.envelopes)

@@ -21,7 +21,11 @@ LATER = MONDAY + timedelta(days=14)
 
 
 def side(counts, hours, start=MONDAY, kinds=("gateway",), **more):
-    rows = [close(start + timedelta(seconds=i + 1), cause, None, name=f"{start:%d}-{cause}-{i}", **more) for cause, n in counts.items() for i in range(n)]
+    rows = [
+        close(start + timedelta(seconds=i + 1), cause, None, name=f"{start:%d}-{cause}-{i}", **more)
+        for cause, n in counts.items()
+        for i in range(n)
+    ]
     return result(rows, [(kind, None, start, start + hours * HOUR) for kind in kinds])
 
 
@@ -32,7 +36,9 @@ def of(before, after):
 
 def test_the_ratio_and_its_interval_are_rs():
     # poisson.test(c(11, 21), c(800, 3011)): 1.971488 (0.8584264 to 4.2772659), p = 0.07967
-    found, rows = of(side({"auth.token_mismatch": 21}, 3011), side({"auth.token_mismatch": 11}, 800, LATER + 4000 * HOUR))
+    found, rows = of(
+        side({"auth.token_mismatch": 21}, 3011), side({"auth.token_mismatch": 11}, 800, LATER + 4000 * HOUR)
+    )
     row = rows["auth.token_mismatch"]
     assert (row.ratio, row.low, row.high) == pytest.approx((1.971488, 0.8584264, 4.2772659), abs=1e-6)
     assert row.verdict == "same"
@@ -40,11 +46,21 @@ def test_the_ratio_and_its_interval_are_rs():
 
 
 def test_better_and_worse_are_said_where_chance_does_not_explain_them():
-    found, rows = of(side({"auth.token_mismatch": 60, "client.normal": 100}, 120), side({"auth.token_mismatch": 4, "timeout.proxy_idle": 29, "client.normal": 200}, 72, LATER))
-    assert {cause: row.verdict for cause, row in rows.items()} == {ALL: "same", "auth.token_mismatch": "better", "timeout.proxy_idle": "worse", "client.normal": "more"}
+    found, rows = of(
+        side({"auth.token_mismatch": 60, "client.normal": 100}, 120),
+        side({"auth.token_mismatch": 4, "timeout.proxy_idle": 29, "client.normal": 200}, 72, LATER),
+    )
+    assert {cause: row.verdict for cause, row in rows.items()} == {
+        ALL: "same",
+        "auth.token_mismatch": "better",
+        "timeout.proxy_idle": "worse",
+        "client.normal": "more",
+    }
     assert rows["auth.token_mismatch"].ratio == pytest.approx(4 / 72 / (60 / 120))
     assert comparison.headline(found) == "Better: wrong token; worse: proxy cut idle connections."
-    assert "60 closes in 5 d before, 4 closes in 3 d after; the rate is 0.11 of what it was" in comparison.markdown(found)
+    assert "60 closes in 5 d before, 4 closes in 3 d after; the rate is 0.11 of what it was" in comparison.markdown(
+        found
+    )
 
 
 def test_one_restart_less_proves_nothing_and_says_what_would():
@@ -65,7 +81,10 @@ def test_fifty_single_closes_less_do_prove_something():
 
 
 @settings(deadline=None, max_examples=10)
-@given(st.dictionaries(st.sampled_from(["auth.origin", "restart.oom", "client.normal"]), st.integers(1, 30)), st.integers(1, 400))
+@given(
+    st.dictionaries(st.sampled_from(["auth.origin", "restart.oom", "client.normal"]), st.integers(1, 30)),
+    st.integers(1, 400),
+)
 def test_the_same_on_both_sides_is_never_a_difference(counts, hours):
     _, rows = of(side(counts, hours), side(counts, hours, MONDAY + 3000 * HOUR))
     assert {row.verdict for row in rows.values()} <= {"same"}
@@ -85,11 +104,19 @@ def test_hints_name_what_makes_the_sides_hard_to_compare():
 
 def test_the_command_counts_what_duckdb_counts(tmp_path):
     places = [tmp_path / name for name in ("before", "after")]
-    for place, data in zip(places, (side({"auth.origin": 40, "restart.oom": 3}, 48), side({"auth.origin": 2, "restart.oom": 3}, 48, LATER)), strict=True):
+    for place, data in zip(
+        places,
+        (side({"auth.origin": 40, "restart.oom": 3}, 48), side({"auth.origin": 2, "restart.oom": 3}, 48, LATER)),
+        strict=True,
+    ):
         results.save(data, place, {})
     answer = json.loads(CliRunner().invoke(app, ["diff", *map(str, places), "--format", "json"]).stdout)
     for name, place in zip(("before", "after"), places, strict=True):
-        counted = dict(duckdb.execute(f"SELECT cause::VARCHAR, sum(count)::BIGINT FROM '{place}/closes.parquet' GROUP BY 1").fetchall())
+        counted = dict(
+            duckdb.execute(
+                f"SELECT cause::VARCHAR, sum(count)::BIGINT FROM '{place}/closes.parquet' GROUP BY 1"
+            ).fetchall()
+        )
         assert {row["cause"]: row[name] for row in answer["rows"] if row["cause"] != ALL} == counted
     assert answer["headline"] == "Better: origin not allowed."
     table = CliRunner().invoke(app, ["diff", *map(str, places)])
@@ -102,7 +129,10 @@ def test_the_command_counts_what_duckdb_counts(tmp_path):
 
 
 def test_hostile_names_stay_quiet():
-    rows = [close(MONDAY + i * HOUR, "auth.origin", 1008, service_name=text, compose_project=text, text=text) for i, text in enumerate(HOSTILE)]
+    rows = [
+        close(MONDAY + i * HOUR, "auth.origin", 1008, service_name=text, compose_project=text, text=text)
+        for i, text in enumerate(HOSTILE)
+    ]
     found, _ = of(result(rows, [("gateway", None, MONDAY, MONDAY + 9 * HOUR)], redacted=False), side({}, 9, LATER))
     for text in (comparison.markdown(found), comparison.json_text(found)):
         assert "<script" not in text

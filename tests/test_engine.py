@@ -11,7 +11,16 @@ pytestmark = pytest.mark.engine
 
 
 def test_container_port_is_reached_in_the_engines_network(engine):
-    name = engine.docker("run", "--detach", "--publish", "127.0.0.1:8123:80", engines.IMAGE, "sh", "-c", "echo from the container >/var/www/index.html; exec httpd -f -h /var/www")
+    name = engine.docker(
+        "run",
+        "--detach",
+        "--publish",
+        "127.0.0.1:8123:80",
+        engines.IMAGE,
+        "sh",
+        "-c",
+        "echo from the container >/var/www/index.html; exec httpd -f -h /var/www",
+    )
     try:
         reply = engine.run("busybox", "wget", "-qO-", "http://127.0.0.1:8123/")
         assert reply.stdout == "from the container\n", reply.stderr

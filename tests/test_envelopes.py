@@ -21,7 +21,11 @@ PLAIN = occorr.analyze(SAMPLE / "gateway.docker.log")
 
 
 def moment(stamp: str) -> datetime:
-    return datetime.fromisoformat(stamp[:26].rstrip("Z").ljust(26, "0")[:26] + "+00:00") if "." in stamp else datetime.fromisoformat(stamp)
+    return (
+        datetime.fromisoformat(stamp[:26].rstrip("Z").ljust(26, "0")[:26] + "+00:00")
+        if "." in stamp
+        else datetime.fromisoformat(stamp)
+    )
 
 
 TIMES = [moment(s) for s in STAMPS]
@@ -39,7 +43,15 @@ WRAPS = {
     "syslog_rfc3164": lambda t, s: f"{short(t)} claw node[812]: {s}",
     "syslog_iso": lambda t, s: f"{t:%Y-%m-%dT%H:%M:%S}.{t.microsecond:06d}+00:00 claw node[812]: {s}",
     "syslog_rfc5424": lambda t, s: f"<30>1 {t:%Y-%m-%dT%H:%M:%S}.{t.microsecond:06d}Z claw node 812 - - {s}",
-    "journald_json": lambda t, s: json.dumps({"__REALTIME_TIMESTAMP": str(round(t.timestamp() * 1e6)), "_HOSTNAME": "claw", "_PID": "812", "_SYSTEMD_UNIT": "openclaw.service", "MESSAGE": s}),
+    "journald_json": lambda t, s: json.dumps(
+        {
+            "__REALTIME_TIMESTAMP": str(round(t.timestamp() * 1e6)),
+            "_HOSTNAME": "claw",
+            "_PID": "812",
+            "_SYSTEMD_UNIT": "openclaw.service",
+            "MESSAGE": s,
+        }
+    ),
     "journald_unix": lambda t, s: f"{t.timestamp():.6f} claw node[812]: {s}",
     "cri": lambda t, s: f"{nanos(t, 9)}Z stdout F {s}",
     "github_actions": lambda t, s: f"{nanos(t, 7)}Z {s}",
@@ -48,19 +60,33 @@ WRAPS = {
     "journal_monotonic": lambda t, s: f"[12345.{t.microsecond:06d}] claw node[812]: {s}",
     "syslog_year": lambda t, s: f"{t:%Y} {short(t)} claw node[812]: {s}",
     "syslog_year_behind": lambda t, s: f"{short(t)[:6]} {t:%Y %H:%M:%S} claw node[812]: {s}",
-    "occorr_record": lambda t, s: json.dumps({"record": f"{s}\n", "stream": "stderr", "time": f"{nanos(t, 9)}Z", "mono": 1}, separators=(",", ":")),
+    "occorr_record": lambda t, s: json.dumps(
+        {"record": f"{s}\n", "stream": "stderr", "time": f"{nanos(t, 9)}Z", "mono": 1}, separators=(",", ":")
+    ),
     "kubectl_prefix": lambda t, s: f"[pod/gw-7c9f78e368-x2x4q/gateway] {s}",
     "stamp_iso": lambda t, s: f"[{t:%Y-%m-%dT%H:%M:%S}+0000] {s}",
     "stamp_space": lambda t, s: f"{t:%Y-%m-%d %H:%M:%S}.{t.microsecond:06d} {s}",
     "stamp_clock": lambda t, s: f"{t:%H:%M:%S}.{t.microsecond:06d} {s}",
-    "wrapped_json": lambda t, s: json.dumps({"@timestamp": f"{nanos(t, 6)}Z", "message": s, "container": {"name": "gateway"}}),
+    "wrapped_json": lambda t, s: json.dumps(
+        {"@timestamp": f"{nanos(t, 6)}Z", "message": s, "container": {"name": "gateway"}}
+    ),
     "ts_epoch": lambda t, s: f"{t.timestamp():.6f} {s}",
-    "desktop_wrapper": lambda t, s: f"[{t:%Y-%m-%dT%H:%M:%S}.{t.microsecond // 1000:03d}Z] [INFO ] [Gateway stdout] {s}",
+    "desktop_wrapper": lambda t, s: (
+        f"[{t:%Y-%m-%dT%H:%M:%S}.{t.microsecond // 1000:03d}Z] [INFO ] [Gateway stdout] {s}"
+    ),
     "docker_timestamps": lambda t, s: f"{nanos(t, 9)}Z {s}",
-    "docker_json_file": lambda t, s: json.dumps({"log": s + "\n", "stream": "stdout", "time": f"{nanos(t, 9)}Z"}, separators=(",", ":")),
+    "docker_json_file": lambda t, s: json.dumps(
+        {"log": s + "\n", "stream": "stdout", "time": f"{nanos(t, 9)}Z"}, separators=(",", ":")
+    ),
     "compose_prefix": lambda t, s: f"gateway-1  | {s}",
 }
-NESTED = [("compose_prefix", "docker_timestamps"), ("syslog_rfc3164", "compose_prefix"), ("compose_prefix", "journald_json"), ("syslog_rfc3164", "compose_prefix", "docker_timestamps"), ("github_actions", "compose_prefix", "docker_timestamps")]
+NESTED = [
+    ("compose_prefix", "docker_timestamps"),
+    ("syslog_rfc3164", "compose_prefix"),
+    ("compose_prefix", "journald_json"),
+    ("syslog_rfc3164", "compose_prefix", "docker_timestamps"),
+    ("github_actions", "compose_prefix", "docker_timestamps"),
+]
 
 
 def wrapped(names: tuple[str, ...]) -> str:
@@ -89,7 +115,10 @@ def test_the_same_lines_in_any_envelope(tmp_path, names):
     assert row["envelope"] == " > ".join(names)
     assert row["lines_unparsed"] == 0
     assert verdicts(result) == verdicts(PLAIN)
-    ours, plain = (r.timeline.filter(pl.col("conn_id").is_not_null()).sort("log_line").get_column("timestamp").cast(pl.Int64) for r in (result, PLAIN))
+    ours, plain = (
+        r.timeline.filter(pl.col("conn_id").is_not_null()).sort("log_line").get_column("timestamp").cast(pl.Int64)
+        for r in (result, PLAIN)
+    )
     assert ((ours - plain).abs() <= 50_000_000).all()  # inner stamps, whatever stands outside
 
 
@@ -98,14 +127,20 @@ def test_lines_without_a_stamp_take_the_envelopes(tmp_path, name):
     """Stamps outside only: year and zone come from another source, and the time is right to the envelope's resolution."""
     bare = [line.partition(" ")[2] for line in INNER if line[:4].isdigit()]
     moments = [t for t, line in zip(TIMES, INNER, strict=True) if line[:4].isdigit()]
-    (tmp_path / "gateway.log").write_text("".join(WRAPS[name](t, line) + "\n" for t, line in zip(moments, bare, strict=True)))
+    (tmp_path / "gateway.log").write_text(
+        "".join(WRAPS[name](t, line) + "\n" for t, line in zip(moments, bare, strict=True))
+    )
     (tmp_path / "docker.events.json").write_text(EVENT)
     result = occorr.analyze(tmp_path)
-    rows = result.timeline.filter(pl.col("conn_id").is_not_null() & pl.col("log_file_path").cast(pl.String).str.ends_with("gateway.log")).sort("log_line")
+    rows = result.timeline.filter(
+        pl.col("conn_id").is_not_null() & pl.col("log_file_path").cast(pl.String).str.ends_with("gateway.log")
+    ).sort("log_line")
     plain = PLAIN.timeline.filter(pl.col("conn_id").is_not_null()).sort("log_line")
     assert rows.height == plain.height
     width = rows.get_column("time_resolution_ns").max()
-    assert width == dict.fromkeys(("syslog_rfc3164", "ts", "journal_full", "syslog_year", "syslog_year_behind", "stamp_iso"), 10**9).get(name, width)
+    assert width == dict.fromkeys(
+        ("syslog_rfc3164", "ts", "journal_full", "syslog_year", "syslog_year_behind", "stamp_iso"), 10**9
+    ).get(name, width)
     assert width <= 10**9
     late = plain.get_column("observed_timestamp").cast(pl.Int64) - rows.get_column("timestamp_raw").cast(pl.Int64)
     assert late.is_between(-1_000, width + 1_000_000).all()
@@ -118,34 +153,56 @@ UNDEFINED = {
     "heroku": lambda t, s: f"{nanos(t, 6)}+00:00 app[web.1]: {s}",
     "supervisord": lambda t, s: f"{t:%Y-%m-%d %H:%M:%S},{t.microsecond // 1000:03d} DEBG 'gateway' stdout output: {s}",
     "logcli": lambda t, s: f"{t:%Y-%m-%dT%H:%M:%S}Z {{container=gateway}} {s}",
-    "fluentd": lambda t, s: f"{t:%Y-%m-%d %H:%M:%S}.000000000 +0000 docker.gateway: " + json.dumps({"container_name": "/demo-gateway-1", "source": "stderr", "log": s}),
-    "journal_export": lambda t, s: f"__CURSOR=s=1\n__REALTIME_TIMESTAMP={round(t.timestamp() * 1e6)}\n_HOSTNAME=claw\n_PID=812\nMESSAGE={s}\n",
-    "json_laid_out": lambda t, s: json.dumps({"__REALTIME_TIMESTAMP": str(round(t.timestamp() * 1e6)), "_HOSTNAME": "claw", "MESSAGE": s}, indent=4),
+    "fluentd": lambda t, s: (
+        f"{t:%Y-%m-%d %H:%M:%S}.000000000 +0000 docker.gateway: "
+        + json.dumps({"container_name": "/demo-gateway-1", "source": "stderr", "log": s})
+    ),
+    "journal_export": lambda t, s: (
+        f"__CURSOR=s=1\n__REALTIME_TIMESTAMP={round(t.timestamp() * 1e6)}\n_HOSTNAME=claw\n_PID=812\nMESSAGE={s}\n"
+    ),
+    "json_laid_out": lambda t, s: json.dumps(
+        {"__REALTIME_TIMESTAMP": str(round(t.timestamp() * 1e6)), "_HOSTNAME": "claw", "MESSAGE": s}, indent=4
+    ),
 }
 
 
 @pytest.mark.parametrize("name", UNDEFINED)
 def test_the_same_lines_in_what_nobody_defined(tmp_path, name):
     """Some words before each line, a collector's stamp and JSON, records that run over several lines."""
-    (tmp_path / "gateway.log").write_text("".join(UNDEFINED[name](t, line) + "\n" for t, line in zip(TIMES, INNER, strict=True)))
+    (tmp_path / "gateway.log").write_text(
+        "".join(UNDEFINED[name](t, line) + "\n" for t, line in zip(TIMES, INNER, strict=True))
+    )
     result = occorr.analyze(tmp_path / "gateway.log")
     assert result.sources.item(0, "lines_unparsed") == 0
     assert verdicts(result) == verdicts(PLAIN)
-    ours, plain = (r.timeline.filter(pl.col("conn_id").is_not_null()).sort("log_line").get_column("timestamp").cast(pl.Int64) for r in (result, PLAIN))
+    ours, plain = (
+        r.timeline.filter(pl.col("conn_id").is_not_null()).sort("log_line").get_column("timestamp").cast(pl.Int64)
+        for r in (result, PLAIN)
+    )
     assert ((ours - plain).abs() <= 50_000_000).all()
 
 
 @pytest.mark.parametrize(("word", "zone"), [("UTC", 0), ("CET", 1), ("EDT", -4), ("JST", 9)])
 def test_a_zone_by_its_name(tmp_path, word, zone):
     local = [t + timedelta(hours=zone) for t in TIMES]
-    (tmp_path / "gateway.log").write_text("".join(f"{t:%a %Y-%m-%d %H:%M:%S} {word} claw node[812]: {line.partition(' ')[2]}\n" for t, line in zip(local, INNER, strict=True)))
+    (tmp_path / "gateway.log").write_text(
+        "".join(
+            f"{t:%a %Y-%m-%d %H:%M:%S} {word} claw node[812]: {line.partition(' ')[2]}\n"
+            for t, line in zip(local, INNER, strict=True)
+        )
+    )
     rows = occorr.analyze(tmp_path).timeline.filter(pl.col("conn_id").is_not_null())
     first = PLAIN.timeline.filter(pl.col("conn_id").is_not_null()).get_column("timestamp").min()
     assert abs((rows.get_column("timestamp").min() - first).total_seconds()) <= 1
 
 
 def test_an_export_with_a_field_of_bytes(tmp_path):
-    text = b"__REALTIME_TIMESTAMP=1795240417449000\nMESSAGE\n" + len(INNER[0].encode() + b"\nmore").to_bytes(8, "little") + INNER[0].encode() + b"\nmore\n_PID=1\n\n"
+    text = (
+        b"__REALTIME_TIMESTAMP=1795240417449000\nMESSAGE\n"
+        + len(INNER[0].encode() + b"\nmore").to_bytes(8, "little")
+        + INNER[0].encode()
+        + b"\nmore\n_PID=1\n\n"
+    )
     frame = next(iter(read.chunks(read._unpacked(read.Blob("x", text * 2), read.packed.Allowance()))))
     assert [json.loads(r)["MESSAGE"] for r in frame.get_column("raw")] == [INNER[0] + "\nmore"] * 2
     assert frame.get_column("line").to_list() == [1, 7]
@@ -160,7 +217,11 @@ def test_json_laid_out_keeps_its_places():
     assert [text[o : o + 1] for o in frame.get_column("offset")] == [b"{"] * 3
 
 
-EVENT = '{"Type":"container","Action":"create","Actor":{"ID":"' + "7c" * 32 + '","Attributes":{"image":"x","name":"other"}},"scope":"local","time":1795240700,"timeNano":1795240700000000000}\n'
+EVENT = (
+    '{"Type":"container","Action":"create","Actor":{"ID":"'
+    + "7c" * 32
+    + '","Attributes":{"image":"x","name":"other"}},"scope":"local","time":1795240700,"timeNano":1795240700000000000}\n'
+)
 
 
 @pytest.mark.parametrize("definition", LIBRARY.formats.values(), ids=LIBRARY.formats)
@@ -168,57 +229,111 @@ def test_no_envelope_claims_a_formats_line(definition):
     for sample in definition.samples:
         if sample.dialect:
             found, _ = unwrap.chain(pl.Series([sample.line]), LIBRARY.envelopes)
-            assert [e.name for e in found if not (definition.name == "docker_events" and e.name == "docker_timestamps")] == [], sample.line
+            assert [
+                e.name for e in found if not (definition.name == "docker_events" and e.name == "docker_timestamps")
+            ] == [], sample.line
 
 
 def test_docker_events_as_text_keep_their_time_when_their_stamp_is_peeled(tmp_path):
     ident = "7c" * 32
-    (tmp_path / "events.txt").write_text(f"2026-11-21T04:39:16.355543681Z container create {ident} (image=x, name=gw)\n2026-11-21T04:39:17.1Z container die {ident} (exitCode=137, image=x, name=gw)\n2026-11-21T04:39:18.355543681Z container start {ident} (image=x, name=gw)\n")
+    (tmp_path / "events.txt").write_text(
+        f"2026-11-21T04:39:16.355543681Z container create {ident} (image=x, name=gw)\n2026-11-21T04:39:17.1Z container die {ident} (exitCode=137, image=x, name=gw)\n2026-11-21T04:39:18.355543681Z container start {ident} (image=x, name=gw)\n"
+    )
     rows = occorr.analyze(tmp_path).timeline.sort("log_line")
     assert rows.get_column("event_name").to_list() == ["container.create", "container.die", "container.start"]
-    assert rows.get_column("timestamp").dt.to_string("%H:%M:%S%.f").to_list() == ["04:39:16.355543681", "04:39:17.100", "04:39:18.355543681"]
+    assert rows.get_column("timestamp").dt.to_string("%H:%M:%S%.f").to_list() == [
+        "04:39:16.355543681",
+        "04:39:17.100",
+        "04:39:18.355543681",
+    ]
     assert rows.get_column("clock_id").unique().to_list() == ["engine"]
 
 
 # ---------------------------------------------------------------- years
 def table(*rows: tuple[str | None, str | None], path: str = "a") -> pl.DataFrame:
     """Events with (timestamp_raw, observed_timestamp); a stamp without a year stands in 1972."""
-    frame = pl.DataFrame({"raw": [r for r, _ in rows], "seen": [o for _, o in rows], "seq": range(len(rows))}, schema={"raw": pl.String, "seen": pl.String, "seq": pl.UInt32})
-    stamp = [pl.col(a).str.strptime(pl.Datetime("us"), "%Y-%m-%dT%H:%M:%S").cast(pl.Datetime("ns")).dt.replace_time_zone("UTC").alias(b) for a, b in (("raw", "timestamp_raw"), ("seen", "observed_timestamp"))]
+    frame = pl.DataFrame(
+        {"raw": [r for r, _ in rows], "seen": [o for _, o in rows], "seq": range(len(rows))},
+        schema={"raw": pl.String, "seen": pl.String, "seq": pl.UInt32},
+    )
+    stamp = [
+        pl.col(a)
+        .str.strptime(pl.Datetime("us"), "%Y-%m-%dT%H:%M:%S")
+        .cast(pl.Datetime("ns"))
+        .dt.replace_time_zone("UTC")
+        .alias(b)
+        for a, b in (("raw", "timestamp_raw"), ("seen", "observed_timestamp"))
+    ]
     return frame.with_columns(*stamp, pl.lit(path).alias("log_file_path"), pl.lit("").alias("part")).drop("raw", "seen")
 
 
 def seen(frame: pl.DataFrame, path: str = "a") -> list[str]:
-    return zones.years(frame).filter(pl.col("log_file_path") == path).sort("seq").get_column("observed_timestamp").dt.to_string("%Y-%m-%d").to_list()
+    return (
+        zones.years(frame)
+        .filter(pl.col("log_file_path") == path)
+        .sort("seq")
+        .get_column("observed_timestamp")
+        .dt.to_string("%Y-%m-%d")
+        .to_list()
+    )
 
 
 OTHER = table(("2027-01-02T00:00:00", None), path="b")
 
 
 def test_year_of_the_newest_other_stamp():
-    assert seen(pl.concat([table((None, "1972-01-01T00:00:00"), (None, "1972-01-02T10:00:00")), OTHER])) == ["2027-01-01", "2027-01-02"]
+    assert seen(pl.concat([table((None, "1972-01-01T00:00:00"), (None, "1972-01-02T10:00:00")), OTHER])) == [
+        "2027-01-01",
+        "2027-01-02",
+    ]
 
 
 def test_never_after_the_newest_other_stamp():
-    assert seen(pl.concat([table((None, "1972-11-01T00:00:00"), (None, "1972-12-02T00:00:00")), OTHER])) == ["2026-11-01", "2026-12-02"]
+    assert seen(pl.concat([table((None, "1972-11-01T00:00:00"), (None, "1972-12-02T00:00:00")), OTHER])) == [
+        "2026-11-01",
+        "2026-12-02",
+    ]
 
 
 def test_new_year():
     rows = [(None, f"1972-{d}T00:00:00") for d in ("12-30", "12-31", "01-01", "12-31", "01-01", "01-02")]
-    assert seen(pl.concat([table(*rows), OTHER])) == ["2026-12-30", "2026-12-31", "2027-01-01", "2026-12-31", "2027-01-01", "2027-01-02"]
+    assert seen(pl.concat([table(*rows), OTHER])) == [
+        "2026-12-30",
+        "2026-12-31",
+        "2027-01-01",
+        "2026-12-31",
+        "2027-01-01",
+        "2027-01-02",
+    ]
 
 
 def test_two_new_years():
     rows = [(None, f"1972-{d}T00:00:00") for d in ("11-01", "03-01", "08-15", "12-01", "01-01")]
-    assert seen(pl.concat([table(*rows), OTHER])) == ["2025-11-01", "2026-03-01", "2026-08-15", "2026-12-01", "2027-01-01"]
+    assert seen(pl.concat([table(*rows), OTHER])) == [
+        "2025-11-01",
+        "2026-03-01",
+        "2026-08-15",
+        "2026-12-01",
+        "2027-01-01",
+    ]
 
 
 def test_leap_day_needs_a_leap_year():
-    assert seen(pl.concat([table((None, "1972-02-28T00:00:00"), (None, "1972-02-29T00:00:00")), OTHER])) == ["2024-02-28", "2024-02-29"]
+    assert seen(pl.concat([table((None, "1972-02-28T00:00:00"), (None, "1972-02-29T00:00:00")), OTHER])) == [
+        "2024-02-28",
+        "2024-02-29",
+    ]
 
 
 def test_a_second_stamp_in_the_line_decides():
-    assert seen(pl.concat([table(("2025-12-31T23:59:59", "1972-01-01T00:59:59"), ("2020-05-05T00:00:00", "1972-05-05T00:00:00")), OTHER])) == ["2026-01-01", "2020-05-05"]
+    assert seen(
+        pl.concat(
+            [
+                table(("2025-12-31T23:59:59", "1972-01-01T00:59:59"), ("2020-05-05T00:00:00", "1972-05-05T00:00:00")),
+                OTHER,
+            ]
+        )
+    ) == ["2026-01-01", "2020-05-05"]
 
 
 def test_no_other_stamp_at_all():
@@ -230,7 +345,12 @@ def test_no_other_stamp_at_all():
 # ---------------------------------------------------------------- zones
 def utc(local: str, zone: str) -> tuple[str, int]:
     first, slack = zones._in_utc(pl.col("t"), zone, None)
-    frame = pl.DataFrame({"t": [local]}).with_columns(pl.col("t").str.strptime(pl.Datetime("us"), "%Y-%m-%dT%H:%M:%S").cast(pl.Datetime("ns")).dt.replace_time_zone("UTC"))
+    frame = pl.DataFrame({"t": [local]}).with_columns(
+        pl.col("t")
+        .str.strptime(pl.Datetime("us"), "%Y-%m-%dT%H:%M:%S")
+        .cast(pl.Datetime("ns"))
+        .dt.replace_time_zone("UTC")
+    )
     row = frame.select(first.dt.to_string("%Y-%m-%dT%H:%M:%S"), slack.alias("s")).row(0)
     return row[0], row[1] // 10**9
 
@@ -251,7 +371,11 @@ def test_beginning_and_end_of_summer(local, zone, want, slack):
 
 
 def parsed(text: str, form: str = "%Y-%m-%dT%H:%M:%S", zone: str = "inline") -> str | None:
-    return pl.DataFrame({"t": [text]}).select(times.parse(pl.col("t"), form, zone)[0].dt.to_string("%Y-%m-%dT%H:%M:%S%.f")).item()
+    return (
+        pl.DataFrame({"t": [text]})
+        .select(times.parse(pl.col("t"), form, zone)[0].dt.to_string("%Y-%m-%dT%H:%M:%S%.f"))
+        .item()
+    )
 
 
 def test_leap_seconds_and_days():
@@ -306,9 +430,14 @@ def test_dry_run_tells_the_zone(tmp_path, capsys):
 
 
 def test_syslog_in_local_time_around_stamps_with_their_zone(tmp_path):
-    lines = [f"Nov 21 06:44:{s:02d} claw node[812]: 2026-11-21T05:44:{s:02d}.001+00:00 [gateway] ready\n" for s in range(5)]
+    lines = [
+        f"Nov 21 06:44:{s:02d} claw node[812]: 2026-11-21T05:44:{s:02d}.001+00:00 [gateway] ready\n" for s in range(5)
+    ]
     (tmp_path / "journal.txt").write_text("".join(lines) + "Nov 21 06:44:30 claw node[812]: [gateway] starting...\n")
     result = occorr.analyze(tmp_path, all_lines=True)
     last = result.timeline.sort("log_line").row(-1, named=True)
     assert (last["clock_id"], last["timestamp_raw"]) == ("host", datetime(2026, 11, 21, 5, 44, 30, tzinfo=UTC))
-    assert dict(last["attributes"][i].values() for i in range(len(last["attributes"])))["year_origin"] == "the other sources"
+    assert (
+        dict(last["attributes"][i].values() for i in range(len(last["attributes"])))["year_origin"]
+        == "the other sources"
+    )

@@ -16,6 +16,7 @@ from occorr.evaluate.baseline import baseline
 from occorr.evaluate.scoring import lessened
 from occorr.report import scores as shown
 
+
 @pytest.fixture(scope="module", autouse=True)
 def few_resamples():
     """Intervals are not what most tests here are about, and cost the most."""
@@ -42,7 +43,13 @@ def table(rows):
 
 @st.composite
 def some_answers(draw):
-    rows = draw(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(CAUSES[:4]), st.sampled_from(CAUSES), st.integers(0, 100)), min_size=4, max_size=60))
+    rows = draw(
+        st.lists(
+            st.tuples(st.integers(0, 4), st.sampled_from(CAUSES[:4]), st.sampled_from(CAUSES), st.integers(0, 100)),
+            min_size=4,
+            max_size=60,
+        )
+    )
     return table([answer(f"i{i}", t, s, p=p / 100) for i, t, s, p in rows])
 
 
@@ -55,13 +62,19 @@ def test_scores_are_those_of_scikit_learn(rows):
     assert got["accuracy"] == pytest.approx(metrics.accuracy_score(truth, said), abs=1e-4)
     names = [r["cause"] for r in got["causes"] if r["scored"]]
     if names:
-        assert got["macro_f1"] == pytest.approx(metrics.f1_score(truth, said, labels=names, average="macro", zero_division=0), abs=1e-4)
+        assert got["macro_f1"] == pytest.approx(
+            metrics.f1_score(truth, said, labels=names, average="macro", zero_division=0), abs=1e-4
+        )
     cells = {(c["truth"], c["said"]): c["closes"] for c in got["confusion"]}
     matrix = metrics.confusion_matrix(truth, said, labels=CAUSES)
     assert cells == {(CAUSES[i], CAUSES[j]): n for (i, j), n in np.ndenumerate(matrix) if n}
-    assert got["calibration"]["brier_of_right"] == pytest.approx(metrics.brier_score_loss(right, rows["probability"], pos_label=True), abs=1e-4)
+    assert got["calibration"]["brier_of_right"] == pytest.approx(
+        metrics.brier_score_loss(right, rows["probability"], pos_label=True), abs=1e-4
+    )
     weights = [1 / sum(a == (i, t) for a in zip(rows["incident"], truth)) for i, t in zip(rows["incident"], truth)]
-    assert got["accuracy_by_incident"] == pytest.approx(metrics.accuracy_score(truth, said, sample_weight=weights), abs=1e-4)
+    assert got["accuracy_by_incident"] == pytest.approx(
+        metrics.accuracy_score(truth, said, sample_weight=weights), abs=1e-4
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -71,46 +84,76 @@ def test_calibration_error_and_risk_by_their_definitions(rows):
     p, right = rows["probability"].to_numpy(), rows["right"].to_numpy()
     want = 0.0
     for k in range(10):
-        inside = (np.floor(p * 10).clip(0, 9) == k)
+        inside = np.floor(p * 10).clip(0, 9) == k
         if inside.any():
             want += inside.mean() * abs(p[inside].mean() - right[inside].mean())
     assert got["calibration"]["ece"] == pytest.approx(want, abs=2e-4)
     # with all covered, the risk is the share of wrong answers
-    assert got["risk_coverage"]["curve"][-1] == {"coverage": 1.0, "risk": pytest.approx(1 - right.mean(), abs=1e-5), "probability": p.min()}
+    assert got["risk_coverage"]["curve"][-1] == {
+        "coverage": 1.0,
+        "risk": pytest.approx(1 - right.mean(), abs=1e-5),
+        "probability": p.min(),
+    }
 
 
 def test_sure_answers_that_are_right_carry_no_risk_at_80_percent():
-    rows = [answer("a", "restart.oom", "restart.oom", p=0.99)] * 80 + [answer("b", "restart.oom", "client.normal", p=0.3)] * 20
+    rows = [answer("a", "restart.oom", "restart.oom", p=0.99)] * 80 + [
+        answer("b", "restart.oom", "client.normal", p=0.3)
+    ] * 20
     assert figures.figures(table(rows))["risk_coverage"]["risk_at_80"] == 0
-    rows = [answer("a", "restart.oom", "restart.oom", p=0.9)] * 50 + [answer("b", "restart.oom", "client.normal", p=0.9)] * 50
+    rows = [answer("a", "restart.oom", "restart.oom", p=0.9)] * 50 + [
+        answer("b", "restart.oom", "client.normal", p=0.9)
+    ] * 50
     assert figures.figures(table(rows))["risk_coverage"]["risk_at_80"] == 0.5  # nothing tells them apart
 
 
 def test_a_perfect_and_a_useless_set_of_probabilities():
-    perfect = table([answer("a", "restart.oom", "restart.oom", p=1.0), answer("b", "client.normal", "client.normal", p=1.0)])
-    assert figures.figures(perfect)["calibration"] == {"brier": 0.0, "brier_skill": 1.0, "brier_of_right": 0.0, "brier_of_right_skill": None, "ece": 0.0, "bins": [{"from": 0.9, "until": 1.0, "closes": 2, "probability": 1.0, "right": 1.0}]}
-    wrong = table([answer("a", "restart.oom", "client.normal", p=1.0), answer("b", "client.normal", "restart.oom", p=1.0)])
+    perfect = table(
+        [answer("a", "restart.oom", "restart.oom", p=1.0), answer("b", "client.normal", "client.normal", p=1.0)]
+    )
+    assert figures.figures(perfect)["calibration"] == {
+        "brier": 0.0,
+        "brier_skill": 1.0,
+        "brier_of_right": 0.0,
+        "brier_of_right_skill": None,
+        "ece": 0.0,
+        "bins": [{"from": 0.9, "until": 1.0, "closes": 2, "probability": 1.0, "right": 1.0}],
+    }
+    wrong = table(
+        [answer("a", "restart.oom", "client.normal", p=1.0), answer("b", "client.normal", "restart.oom", p=1.0)]
+    )
     assert figures.figures(wrong)["calibration"]["brier"] == 2.0  # as far as probabilities can be
     assert figures.figures(wrong)["calibration"]["ece"] == 1.0
 
 
 def test_unknowable_closes_count_as_unknown_where_the_answer_is_humble():
-    rows = [answer(f"i{i}", "client.abort", "client.normal", p=0.55, knowable=False, verdict="circumstantial") for i in range(3)]
+    rows = [
+        answer(f"i{i}", "client.abort", "client.normal", p=0.55, knowable=False, verdict="circumstantial")
+        for i in range(3)
+    ]
     rows += [answer("i9", "client.abort", "client.normal", p=0.9, knowable=False, verdict="supported")]
     got = figures.figures(table(rows))
     assert got["humble"] == 0.75
-    assert {(c["truth"], c["said"]): c["closes"] for c in got["confusion"]} == {("unknown.unknown", "unknown.unknown"): 3, ("unknown.unknown", "client.normal"): 1}
+    assert {(c["truth"], c["said"]): c["closes"] for c in got["confusion"]} == {
+        ("unknown.unknown", "unknown.unknown"): 3,
+        ("unknown.unknown", "client.normal"): 1,
+    }
 
 
 def test_a_cause_in_two_incidents_is_listed_and_not_scored():
-    rows = [answer(f"i{i}", "restart.oom", "restart.oom") for i in range(3)] + [answer(f"i{i}", "auth.origin", "restart.oom") for i in range(2)]
+    rows = [answer(f"i{i}", "restart.oom", "restart.oom") for i in range(3)] + [
+        answer(f"i{i}", "auth.origin", "restart.oom") for i in range(2)
+    ]
     got = figures.figures(table(rows))
     assert {r["cause"]: r["scored"] for r in got["causes"]} == {"restart.oom": True, "auth.origin": False}
     assert got["macro_f1"] == pytest.approx(6 / 8, abs=1e-4)  # three right, two said of it wrongly
 
 
 def test_one_burst_does_not_outweigh_the_other_incidents():
-    rows = [answer("burst", "auth.origin", "auth.origin")] * 98 + [answer("x", "restart.oom", "client.normal"), answer("y", "restart.oom", "client.normal")]
+    rows = [answer("burst", "auth.origin", "auth.origin")] * 98 + [
+        answer("x", "restart.oom", "client.normal"),
+        answer("y", "restart.oom", "client.normal"),
+    ]
     got = figures.figures(table(rows))
     assert got["accuracy"] == 0.98
     assert got["accuracy_by_incident"] == pytest.approx(1 / 3, abs=1e-4)
@@ -130,7 +173,13 @@ def test_no_wrong_decisive_verdict_in_n_incidents_bounds_their_share_by_the_rule
 
 
 def test_the_baseline_learns_from_the_other_incidents_only():
-    rows = [answer("a", "restart.oom", "restart.oom", code=1006), answer("b", "restart.oom", "restart.oom", code=1006), answer("c", "client.normal", "client.normal", code=1000), answer("d", "client.normal", "client.normal", code=1000), answer("d", "client.normal", "client.normal", code=1000)]
+    rows = [
+        answer("a", "restart.oom", "restart.oom", code=1006),
+        answer("b", "restart.oom", "restart.oom", code=1006),
+        answer("c", "client.normal", "client.normal", code=1000),
+        answer("d", "client.normal", "client.normal", code=1000),
+        answer("d", "client.normal", "client.normal", code=1000),
+    ]
     got = baseline(table(rows)).sort("incident")
     assert got["said"].to_list() == ["restart.oom", "restart.oom", "client.normal", "client.normal", "client.normal"]
     alone = baseline(table([answer("a", "auth.origin", "auth.origin", code=1008), *rows[2:]])).sort("incident")
@@ -139,7 +188,14 @@ def test_the_baseline_learns_from_the_other_incidents_only():
 
 
 def test_labels_lose_what_only_the_missing_files_show(tmp_path):
-    frame = pl.DataFrame({"observable": [True, True, True], "knowable": [True, True, True], "visible_in": [["a.log"], ["a.log", "b.log"], []], "decisive_evidence_in": [["a.log"], ["a.log", "b.log"], ["a.log"]]})
+    frame = pl.DataFrame(
+        {
+            "observable": [True, True, True],
+            "knowable": [True, True, True],
+            "visible_in": [["a.log"], ["a.log", "b.log"], []],
+            "decisive_evidence_in": [["a.log"], ["a.log", "b.log"], ["a.log"]],
+        }
+    )
     got = lessened(frame, [tmp_path / "b.log"])
     assert got["observable"].to_list() == [False, True, True]
     assert got["knowable"].to_list() == [False, True, False]
@@ -148,8 +204,27 @@ def test_labels_lose_what_only_the_missing_files_show(tmp_path):
 def summary_of(rows):
     made = figures.figures(table(rows))
     shares = {"incidents": 1, "labels": len(rows), "recall": 1.0, "missed": 0, "invented": 0.0, "split": 0, "merged": 0}
-    return {"all": shares, "occorr": made, "baseline": figures.figures(baseline(table(rows))), "incidents": [], "clocks": [], "ablation": [], "without": ["<b>.log"], "wrong_decisive": [
-        {"incident": "<script>", "label": "c1", "close_id": "x|y`z", "cause": "restart.oom", "said": "client.normal", "runner_up": None, "probability": 0.9, "timestamp": "t"}]}
+    return {
+        "all": shares,
+        "occorr": made,
+        "baseline": figures.figures(baseline(table(rows))),
+        "incidents": [],
+        "clocks": [],
+        "ablation": [],
+        "without": ["<b>.log"],
+        "wrong_decisive": [
+            {
+                "incident": "<script>",
+                "label": "c1",
+                "close_id": "x|y`z",
+                "cause": "restart.oom",
+                "said": "client.normal",
+                "runner_up": None,
+                "probability": 0.9,
+                "timestamp": "t",
+            }
+        ],
+    }
 
 
 def test_page_and_markdown_hold_the_figures_and_escape_names():
@@ -158,7 +233,9 @@ def test_page_and_markdown_hold_the_figures_and_escape_names():
     assert "<script>alert" not in page and "<td>&lt;script&gt;</td>" in page and "&lt;b&gt;.log" in page
     assert "75.0 %" in page and "75.0 %" in text
     assert "`` x¦y`z ``" in text
-    assert "http://" not in page.split('id="plotly-source"')[0] and "https://" not in page.split('id="plotly-source"')[0]
+    assert (
+        "http://" not in page.split('id="plotly-source"')[0] and "https://" not in page.split('id="plotly-source"')[0]
+    )
     assert page == shown.html(summary)
     json.dumps(summary, allow_nan=False)
 
@@ -178,8 +255,34 @@ def test_samples_are_scored_end_to_end(tmp_path):
     bundles.mkdir()
     truth.mkdir()
     (bundles / "one").symlink_to(sample, target_is_directory=True)
-    label = {"close_id": "c1", "client": "x", "mode": "cli", "via": "direct", "src_ip": "192.0.2.113", "client_local_port": 54167, "conn_id": "e90e0a9f-73e6-42ce-a48f-a2d37f50ee5e", "t_open_ms": 1795240426500, "t_close_ms": 1795240426574, "code": 1008, "cause": "auth.token_mismatch", "observable": True, "knowable": True, "visible_in": ["gateway.file.log", "gateway.docker.log"], "decisive_evidence_in": ["gateway.file.log", "gateway.docker.log"], "established": False}
-    other = label | {"close_id": "c2", "conn_id": "00000000-0000-0000-0000-000000000000", "src_ip": "192.0.2.9", "client_local_port": 1, "t_close_ms": 1795239000000, "t_open_ms": 1795239000000, "visible_in": ["gateway.file.log"], "decisive_evidence_in": ["gateway.file.log"]}
+    label = {
+        "close_id": "c1",
+        "client": "x",
+        "mode": "cli",
+        "via": "direct",
+        "src_ip": "192.0.2.113",
+        "client_local_port": 54167,
+        "conn_id": "e90e0a9f-73e6-42ce-a48f-a2d37f50ee5e",
+        "t_open_ms": 1795240426500,
+        "t_close_ms": 1795240426574,
+        "code": 1008,
+        "cause": "auth.token_mismatch",
+        "observable": True,
+        "knowable": True,
+        "visible_in": ["gateway.file.log", "gateway.docker.log"],
+        "decisive_evidence_in": ["gateway.file.log", "gateway.docker.log"],
+        "established": False,
+    }
+    other = label | {
+        "close_id": "c2",
+        "conn_id": "00000000-0000-0000-0000-000000000000",
+        "src_ip": "192.0.2.9",
+        "client_local_port": 1,
+        "t_close_ms": 1795239000000,
+        "t_open_ms": 1795239000000,
+        "visible_in": ["gateway.file.log"],
+        "decisive_evidence_in": ["gateway.file.log"],
+    }
     (truth / "one.jsonl").write_text(json.dumps(label) + "\n" + json.dumps(other) + "\n", encoding="utf-8")
     (score,) = evaluate.score_all(bundles, truth)
     assert (score.found, score.missed, score.cause_right, score.decided, len(score.wrong)) == (1, 1, 1, 1, 0)

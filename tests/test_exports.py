@@ -66,7 +66,9 @@ def test_parquet_for_spark_has_its_types_and_the_same_moments(place, tmp_path):
 
 def test_coarser_bounds_still_hold_the_moment():
     ns = 1_795_240_038_616_123_456
-    frame = pl.DataFrame({name: pl.Series([ns]).cast(schema.TS) for name in ("time_earliest", "timestamp", "time_latest")})
+    frame = pl.DataFrame(
+        {name: pl.Series([ns]).cast(schema.TS) for name in ("time_earliest", "timestamp", "time_latest")}
+    )
     back = pl.read_parquet(tabular.parquet(frame, "us")).row(0)
     micros = [int(t.timestamp()) * 10**6 + t.microsecond for t in back]
     assert micros == [1_795_240_038_616_123, 1_795_240_038_616_123, 1_795_240_038_616_124]
@@ -75,11 +77,27 @@ def test_coarser_bounds_still_hold_the_moment():
 def test_csv_is_read_back_by_duckdb_row_by_row(place, tmp_path):
     assert export(place, "--to", "csv", "-o", tmp_path / "sheets").exit_code == 0
     assert {p.name for p in (tmp_path / "sheets").iterdir()} == {f"{name}.csv" for name in schema.TABLES}
-    read = sql(f"SELECT cause, sum(count::INT) FROM read_csv('{tmp_path}/sheets/closes.csv', all_varchar=true) GROUP BY cause ORDER BY cause")
+    read = sql(
+        f"SELECT cause, sum(count::INT) FROM read_csv('{tmp_path}/sheets/closes.csv', all_varchar=true) GROUP BY cause ORDER BY cause"
+    )
     assert read == sql(f"SELECT cause::VARCHAR, sum(count) FROM '{place}/closes.parquet' GROUP BY cause ORDER BY cause")
 
 
-FORMULAS = ["=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "  =1", "|calc", "%0", "＝1+1", "\u200b=1", "\ufeff=1", "\n=1"]
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "  =1",
+    "|calc",
+    "%0",
+    "＝1+1",
+    "\u200b=1",
+    "\ufeff=1",
+    "\n=1",
+]
 
 
 @pytest.mark.parametrize("text", FORMULAS)
@@ -115,7 +133,13 @@ def test_opentelemetry_reads_every_line_and_close(tables):
     assert len(read) == tables.timeline.height + tables.closes.height
     times = sorted(record.time_unix_nano for _, scope, record in read if scope == "occorr")
     assert times == sorted(tables.timeline["timestamp"].dt.epoch("ns").to_list())
-    closes = {a.value.string_value: record for _, scope, record in read if scope == "occorr.closes" for a in record.attributes if a.key == "occorr.close_id"}
+    closes = {
+        a.value.string_value: record
+        for _, scope, record in read
+        if scope == "occorr.closes"
+        for a in record.attributes
+        if a.key == "occorr.close_id"
+    }
     assert set(closes) == set(tables.closes["close_id"])
     assert closes["oom-0"].body.string_value == "restart.oom: decisive"
     assert next(a.value.int_value for a in closes["oom-0"].attributes if a.key == "occorr.websocket_close_code") == 1006
@@ -134,7 +158,10 @@ def test_what_opentelemetry_names_has_its_name():
 def test_ids_are_hex_and_wide_numbers_are_strings():
     known = uuid.UUID("21222482-3c2b-438a-80eb-4098ae14e94e")
     tables = made(lines=1, ordinary=1, hostile=False)
-    tables = type(tables)(**{name: getattr(tables, name) for name in schema.TABLES} | {"closes": tables.closes.with_columns(conn_id=pl.lit(str(known)))})
+    tables = type(tables)(
+        **{name: getattr(tables, name) for name in schema.TABLES}
+        | {"closes": tables.closes.with_columns(conn_id=pl.lit(str(known)))}
+    )
     record = json.loads(otlp.jsonl(tables).splitlines()[-1])["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]
     assert record["traceId"] == known.hex
     assert isinstance(record["timeUnixNano"], str)
@@ -150,11 +177,19 @@ def test_ids_are_hex_and_wide_numbers_are_strings():
 def test_timesketch_has_its_three_columns_and_the_moment_twice(tables, place, tmp_path):
     for name in ("t.jsonl", "t.csv"):
         assert export(place, "--to", "timesketch", "-o", tmp_path / name).exit_code == 0
-        file = f"read_json('{tmp_path}/{name}', format='newline_delimited')" if name.endswith("jsonl") else f"read_csv('{tmp_path}/{name}', all_varchar=true)"
-        rows, wrong = sql(f"SELECT count(*), count(*) FILTER (message IS NULL OR timestamp_desc IS NULL OR epoch_us(datetime::TIMESTAMPTZ) <> timestamp::BIGINT) FROM {file}")[0]
+        file = (
+            f"read_json('{tmp_path}/{name}', format='newline_delimited')"
+            if name.endswith("jsonl")
+            else f"read_csv('{tmp_path}/{name}', all_varchar=true)"
+        )
+        rows, wrong = sql(
+            f"SELECT count(*), count(*) FILTER (message IS NULL OR timestamp_desc IS NULL OR epoch_us(datetime::TIMESTAMPTZ) <> timestamp::BIGINT) FROM {file}"
+        )[0]
         timed = tables.timeline["timestamp"].count() + tables.closes["timestamp"].count() + 2 * tables.incidents.height
         assert (rows, wrong) == (timed, 0)
-        assert sql(f"SELECT count(*) FROM {file} WHERE data_type = 'occorr:close' AND message = 'WebSocket close 1008: auth.token_mismatch (decisive, 99 %)'") == [(14,)]
+        assert sql(
+            f"SELECT count(*) FROM {file} WHERE data_type = 'occorr:close' AND message = 'WebSocket close 1008: auth.token_mismatch (decisive, 99 %)'"
+        ) == [(14,)]
         order = [t for (t,) in sql(f"SELECT timestamp::BIGINT FROM {file}")]
         assert order == sorted(order)
     told = export(place, "--to", "timesketch")
@@ -164,7 +199,18 @@ def test_timesketch_has_its_three_columns_and_the_moment_twice(tables, place, tm
 # all of them
 
 
-@pytest.mark.parametrize("make", [timesketch.jsonl, timesketch.csv, otlp.jsonl, perfetto.trace, lambda t: tabular.csv(t.closes), lambda t: tabular.ndjson(t.closes), lambda t: tabular.json_text(t.closes)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        timesketch.jsonl,
+        timesketch.csv,
+        otlp.jsonl,
+        perfetto.trace,
+        lambda t: tabular.csv(t.closes),
+        lambda t: tabular.ndjson(t.closes),
+        lambda t: tabular.json_text(t.closes),
+    ],
+)
 def test_nothing_that_moves_or_hides_leaves_in_any_text(make, tables):
     text = make(tables)
     assert not [c for c in set(text) if c != "\n" and (not c.isprintable() or c in "\u202e\u2066\u200b")]
@@ -197,5 +243,7 @@ def test_mistakes_on_the_command_line(place, tmp_path):
         (("--to", "otlp", "-o", tmp_path / "no" / "x.jsonl"), "cannot be written"),
     ]:
         code = "import sys; from occorr.cli import main; sys.argv = ['occorr', 'export', *sys.argv[1:]]; main()"
-        done = subprocess.run([sys.executable, "-c", code, str(place), *map(str, arguments)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(place), *map(str, arguments)], capture_output=True, text=True, check=False
+        )
         assert (done.returncode, told in done.stderr) == (2, True), done.stderr

@@ -30,7 +30,12 @@ with peer:
 def test_offset_and_drift_of_a_moved_clock():
     environment = {**os.environ, "DONT_FAKE_MONOTONIC": "1"}
     started = time.time_ns()
-    with subprocess.Popen(["faketime", "-f", "+37.25s x1.0002", sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        ["faketime", "-f", "+37.25s x1.0002", sys.executable, "-c", SERVER],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
         asked, answered = [], []
         try:
             with socket.create_connection(("127.0.0.1", int(process.stdout.readline()))) as client:

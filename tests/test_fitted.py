@@ -11,7 +11,17 @@ RULES = {r.id for c in rules.builtin() for r in (*c.rules, *c.episodes)}
 
 
 def answers(*rows):
-    return pl.DataFrame([dict(zip(("incident", "rule", "verdict", "right", "runner_up", "runner_up_right"), r)) for r in rows], schema={"incident": pl.String, "rule": pl.String, "verdict": pl.String, "right": pl.Boolean, "runner_up": pl.String, "runner_up_right": pl.Boolean})
+    return pl.DataFrame(
+        [dict(zip(("incident", "rule", "verdict", "right", "runner_up", "runner_up_right"), r)) for r in rows],
+        schema={
+            "incident": pl.String,
+            "rule": pl.String,
+            "verdict": pl.String,
+            "right": pl.Boolean,
+            "runner_up": pl.String,
+            "runner_up_right": pl.Boolean,
+        },
+    )
 
 
 def of(table, rule, verdict):
@@ -19,7 +29,11 @@ def of(table, rule, verdict):
 
 
 def test_an_incident_counts_once_and_few_lie_near_the_average():
-    rows = [("a", "r/one", "supported", True, None, None)] * 50 + [("b", "r/one", "supported", False, None, None)] + [("c", "r/two", "supported", True, None, None)]
+    rows = (
+        [("a", "r/one", "supported", True, None, None)] * 50
+        + [("b", "r/one", "supported", False, None, None)]
+        + [("c", "r/two", "supported", True, None, None)]
+    )
     table = fitted.fit(answers(*rows), shrink=2.0)
     average = (2 + 1) / (3 + 2)  # two of three are right, and one of each is taken as seen
     assert of(table, fitted.ANY, "supported")["probability"] == pytest.approx(average, abs=1e-4)
@@ -39,8 +53,17 @@ def test_a_guess_ends_at_the_most_of_a_guess():
 
 
 def test_a_rule_that_was_never_seen_gets_the_average_of_its_strength():
-    table = fitted.fit(answers(("a", "r/one", "decisive", True, None, None), ("b", "r/one", "supported", False, "x.y", True)))
-    got = fitted.apply(answers(("q", "r/new", "decisive", None, None, None), ("q", "r/new", "supported", None, "x.y", None), ("q", None, "unknown", None, None, None)), table)
+    table = fitted.fit(
+        answers(("a", "r/one", "decisive", True, None, None), ("b", "r/one", "supported", False, "x.y", True))
+    )
+    got = fitted.apply(
+        answers(
+            ("q", "r/new", "decisive", None, None, None),
+            ("q", "r/new", "supported", None, "x.y", None),
+            ("q", None, "unknown", None, None, None),
+        ),
+        table,
+    )
     assert got["probability"].to_list() == [pytest.approx(2 / 3, abs=1e-3), pytest.approx(1 / 3, abs=1e-3), 0.0]
     assert got["runner_up_probability"].to_list() == [None, pytest.approx((1 - 1 / 3) * 2 / 3, abs=2e-3), None]
 

@@ -55,16 +55,27 @@ def test_forged_text_decides_nothing(name):
     assert decided(name) & GATEWAY[name] == set()
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in FOLDER.iterdir() if p.name.split("_")[0] in ("ua", "old", "reason", "webchat", "forwarded.log")))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        p.name for p in FOLDER.iterdir() if p.name.split("_")[0] in ("ua", "old", "reason", "webchat", "forwarded.log")
+    ),
+)
 def test_forged_repeats_do_not_count(name):
     lines = (FOLDER / name).read_text(encoding="utf-8").splitlines()
-    written = sum("closed before connect conn=" in line.split(" ua=")[0] or "webchat disconnected" in line for line in lines)
+    written = sum(
+        "closed before connect conn=" in line.split(" ua=")[0] or "webchat disconnected" in line for line in lines
+    )
     assert sum(r["count"] for r in closes(name)) == written
 
 
 def test_only_the_gateways_own_repeats_count(tmp_path):
     """A real suppressed= stands between phase= and the tail."""
-    line = (FOLDER / "reason_suppressed.log").read_text(encoding="utf-8").replace("bye suppressed=900 phase=ws_upgrade_started", "bye phase=ws_upgrade_started suppressed=4")
+    line = (
+        (FOLDER / "reason_suppressed.log")
+        .read_text(encoding="utf-8")
+        .replace("bye suppressed=900 phase=ws_upgrade_started", "bye phase=ws_upgrade_started suppressed=4")
+    )
     assert "reason=bye phase=ws_upgrade_started suppressed=4 " in line
     (tmp_path / "gateway.log").write_text(line, encoding="utf-8")
     assert occorr.analyze(tmp_path).closes.get_column("count").to_list() == [5]
@@ -86,7 +97,10 @@ def test_a_user_agent_makes_no_second_connection():
 def test_the_structured_twin_wins():
     (row,) = closes("twin_cause")
     assert (row["cause"], row["verdict"], row["count"]) == ("timeout.handshake", "decisive", 1)
-    assert row["websocket_close_code"] in (1000, None)  # not the forged 1008; the code stands in free text even in the file log
+    assert row["websocket_close_code"] in (
+        1000,
+        None,
+    )  # not the forged 1008; the code stands in free text even in the file log
 
 
 def test_a_structured_twin_without_a_cause_leaves_none():
@@ -99,12 +113,27 @@ def test_a_structured_twin_without_a_cause_leaves_none():
 def test_an_honest_refusal_is_decisive(tmp_path, agent):
     line = (FOLDER / "ua_suppressed.log").read_text(encoding="utf-8").splitlines()[1]
     quoted = json.dumps(agent) if " " in agent else agent
-    (tmp_path / "g.log").write_text(line.replace(" ua=x suppressed=900 ", f" ua={agent} ").replace('userAgent="x suppressed=900"', f"userAgent={quoted}") + "\n", encoding="utf-8")
+    (tmp_path / "g.log").write_text(
+        line.replace(" ua=x suppressed=900 ", f" ua={agent} ").replace(
+            'userAgent="x suppressed=900"', f"userAgent={quoted}"
+        )
+        + "\n",
+        encoding="utf-8",
+    )
     (row,) = occorr.analyze(tmp_path).closes.to_dicts()
     assert (row["cause"], row["verdict"]) == ("auth.origin", "decisive")
 
 
-PROXY = ["nginx_combined.log", "nginx_upstreaminfo.log", "nginx_json.log", "nginx_json_badescape.log", "traefik_clf.log", "traefik_clf_path.log", "traefik_clf_agent.log", "apache_combined.log"]
+PROXY = [
+    "nginx_combined.log",
+    "nginx_upstreaminfo.log",
+    "nginx_json.log",
+    "nginx_json_badescape.log",
+    "traefik_clf.log",
+    "traefik_clf_path.log",
+    "traefik_clf_agent.log",
+    "apache_combined.log",
+]
 
 
 @pytest.mark.parametrize("name", PROXY)

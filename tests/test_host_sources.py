@@ -25,23 +25,48 @@ def test_a_mixed_journal(tmp_path):
     (tmp_path / "journal.txt").write_text(JOURNAL)
     result = occorr.analyze(tmp_path)
     rows = {(r["log_line"], r["event_name"]): r for r in result.timeline.to_dicts()}
-    assert sorted(name for _, name in rows) == sorted(["engine.ready", "kernel.oom", "kernel.oom", "kernel.oom_invoked", "kernel.segfault", "unit.exited", "unit.failed", "gateway.start"])
+    assert sorted(name for _, name in rows) == sorted(
+        [
+            "engine.ready",
+            "kernel.oom",
+            "kernel.oom",
+            "kernel.oom_invoked",
+            "kernel.segfault",
+            "unit.exited",
+            "unit.failed",
+            "gateway.start",
+        ]
+    )
     oom = rows[3, "kernel.oom"]
-    assert (oom["process_pid"], oom["container_id"], oom["clock_id"], oom["timestamp_raw"]) == (812, ID, "host", datetime(2026, 11, 21, 5, 43, 45, tzinfo=UTC))
+    assert (oom["process_pid"], oom["container_id"], oom["clock_id"], oom["timestamp_raw"]) == (
+        812,
+        ID,
+        "host",
+        datetime(2026, 11, 21, 5, 43, 45, tzinfo=UTC),
+    )
     assert rows[1, "engine.ready"]["clock_id"] == "engine"
     assert result.sources.item(0, "lines_unparsed") == 0
 
 
 def test_rare_kernel_lines_in_a_long_journal_are_kept(tmp_path):
-    chatter = "".join(f"Nov 21 05:{m:02d}:{s:02d} claw node[900]: 2026-11-21T05:{m:02d}:{s:02d}.413+00:00 [gateway] tick\n" for m in range(40) for s in range(60))
+    chatter = "".join(
+        f"Nov 21 05:{m:02d}:{s:02d} claw node[900]: 2026-11-21T05:{m:02d}:{s:02d}.413+00:00 [gateway] tick\n"
+        for m in range(40)
+        for s in range(60)
+    )
     lines = chatter.splitlines(keepends=True)
-    lines.insert(1501, 'Nov 21 05:25:00 claw dockerd[700]: time="2026-11-21T05:25:00.123456789Z" level=info msg="Processing signal \'terminated\'"\n')
+    lines.insert(
+        1501,
+        'Nov 21 05:25:00 claw dockerd[700]: time="2026-11-21T05:25:00.123456789Z" level=info msg="Processing signal \'terminated\'"\n',
+    )
     (tmp_path / "journal.txt").write_text("".join(lines))
     assert "engine.signal" in occorr.analyze(tmp_path).timeline.get_column("event_name").to_list()
 
 
 def test_probes_stand_in_the_timeline(tmp_path):
-    (tmp_path / "probe.txt").write_text("Nov 21 05:43:45 nc: connect to 192.0.2.2 port 18789 (tcp) failed: Connection refused\nNov 21 05:43:46 curl: (28) Operation timed out after 5001 milliseconds with 0 bytes received\n")
+    (tmp_path / "probe.txt").write_text(
+        "Nov 21 05:43:45 nc: connect to 192.0.2.2 port 18789 (tcp) failed: Connection refused\nNov 21 05:43:46 curl: (28) Operation timed out after 5001 milliseconds with 0 bytes received\n"
+    )
     (tmp_path / "gateway.log").write_text("2026-11-21T05:43:47.413+00:00 [gateway] loading configuration…\n")
     rows = occorr.analyze(tmp_path).timeline.filter(pl.col("event_name") == "probe.result")
     assert rows.height == 2 and rows.get_column("timestamp").dt.year().to_list() == [2026, 2026]

@@ -30,9 +30,22 @@ def corpus(tmp_path_factory):
     reasons = closes.get_column("websocket_close_reason").drop_nulls()
     records = "\n".join(loaded.timeline.get_column("log_record_original").to_list())
     # An output that never gets to see them would pass without having been tried.
-    assert reasons.str.contains("fired").any() and reasons.str.contains("\u202e").any() and reasons.n_unique() > len(hostile.PAYLOADS) / 2
-    assert [name for name, text in hostile.PAYLOADS.items() if text.splitlines()[0][:12] not in records and name not in ("nul", "formula-tab", "csv")] == []
-    return {"logs": str(logs), "result": str(place / "result"), "close": closes.item(0, "close_id"), "out": str(place / "out")}
+    assert (
+        reasons.str.contains("fired").any()
+        and reasons.str.contains("\u202e").any()
+        and reasons.n_unique() > len(hostile.PAYLOADS) / 2
+    )
+    assert [
+        name
+        for name, text in hostile.PAYLOADS.items()
+        if text.splitlines()[0][:12] not in records and name not in ("nul", "formula-tab", "csv")
+    ] == []
+    return {
+        "logs": str(logs),
+        "result": str(place / "result"),
+        "close": closes.item(0, "close_id"),
+        "out": str(place / "out"),
+    }
 
 
 @pytest.mark.parametrize("name", hostile.OUTPUTS)
@@ -48,14 +61,23 @@ def test_output(name, corpus):
 def test_every_form_of_every_report_is_attacked():
     from occorr.report import library
 
-    assert {f"report {r.name}.{f}" for r in library.reports().values() for f in r.makers if f != "parquet"} <= set(hostile.OUTPUTS)
+    assert {f"report {r.name}.{f}" for r in library.reports().values() for f in r.makers if f != "parquet"} <= set(
+        hostile.OUTPUTS
+    )
 
 
 def test_a_terminal_gets_colours_of_ours_only(corpus):
     """On a real terminal colours are written: bold and dim, and nothing that a log asked for."""
     parent, child = pty.openpty()
     command = [sys.executable, "-c", "from occorr.cli import main; main()", "analyze", corpus["logs"]]
-    process = subprocess.Popen(command, stdout=child, stderr=child, stdin=subprocess.DEVNULL, env=os.environ | {"TERM": "xterm-256color"}, close_fds=True)
+    process = subprocess.Popen(
+        command,
+        stdout=child,
+        stderr=child,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | {"TERM": "xterm-256color"},
+        close_fds=True,
+    )
     os.close(child)
     told = b""
     while select.select([parent], [], [], 60)[0]:

@@ -42,8 +42,20 @@ def test_page(name, result, browser, tmp_path):
     assert page.execute_script(USE) > 50
     time.sleep(1)
     # What was put into attributes and text may not have become markup: no element that the page's own code does not make.
-    assert page.execute_script("return [...document.querySelectorAll('iframe, object, embed, base, img, form[action], a[href^=http], a[href^=javascript], [onerror], [onload], [onfocus], [onclick]')].map((n) => n.outerHTML.slice(0, 100))") == []
-    assert page.execute_script(r"return /[\\u202a-\\u202e\\u2066-\\u2069\\u200b\\u001b\\u009b]/.test(document.body.innerText)".replace("\\\\", "\\")) is False
+    assert (
+        page.execute_script(
+            "return [...document.querySelectorAll('iframe, object, embed, base, img, form[action], a[href^=http], a[href^=javascript], [onerror], [onload], [onfocus], [onclick]')].map((n) => n.outerHTML.slice(0, 100))"
+        )
+        == []
+    )
+    assert (
+        page.execute_script(
+            r"return /[\\u202a-\\u202e\\u2066-\\u2069\\u200b\\u001b\\u009b]/.test(document.body.innerText)".replace(
+                "\\\\", "\\"
+            )
+        )
+        is False
+    )
     assert misdeeds(page, address) == []
     page.execute_cdp_cmd("Page.printToPDF", {})
     assert misdeeds(page, address) == []
@@ -53,7 +65,10 @@ def test_the_witness_sees(browser, tmp_path):
     """A page that does what none may do, so that silence means something."""
     file = Path(tmp_path / "bad.html")
     policy = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'\">"
-    file.write_text(f"<html>{policy}<body><script>document.title='fired'</script><img src='http://127.0.0.1:9/x.png'></body></html>", encoding="utf-8")
+    file.write_text(
+        f"<html>{policy}<body><script>document.title='fired'</script><img src='http://127.0.0.1:9/x.png'></body></html>",
+        encoding="utf-8",
+    )
     browser.get("about:blank")
     browser.get_log("browser"), browser.get_log("performance")
     browser.get(file.as_uri())
@@ -62,7 +77,9 @@ def test_the_witness_sees(browser, tmp_path):
     assert [s for s in seen if "script-src" in s] and [s for s in seen if "img-src" in s]
 
 
-@pytest.mark.parametrize("name", [n for n in PAGES if "timeline" not in n])  # the timeline is judged in test_timeline_browser.py
+@pytest.mark.parametrize(
+    "name", [n for n in PAGES if "timeline" not in n]
+)  # the timeline is judged in test_timeline_browser.py
 def test_no_barrier_that_axe_calls_serious(name, result, browser, tmp_path):
     command, _ = hostile.OUTPUTS[name]
     assert CliRunner().invoke(app, [w.format(result=result, out=tmp_path / "page") for w in command]).exit_code == 0

@@ -18,8 +18,31 @@ def at(seconds):
 def downs(*rows):
     """Episodes: (name, cause, cut_low, up)."""
     return pl.DataFrame(
-        [{"episode": n, "kind": "gateway", "cause": c, "cut_low": at(low), "up": at(up), "cut_high": at(low), "ready": None, "instance": "", "told": "Gateway crashed"} for n, c, low, up in rows],
-        schema={"episode": pl.String, "kind": pl.String, "cause": pl.String, "cut_low": pl.Int64, "up": pl.Int64, "cut_high": pl.Int64, "ready": pl.Int64, "instance": pl.String, "told": pl.String},
+        [
+            {
+                "episode": n,
+                "kind": "gateway",
+                "cause": c,
+                "cut_low": at(low),
+                "up": at(up),
+                "cut_high": at(low),
+                "ready": None,
+                "instance": "",
+                "told": "Gateway crashed",
+            }
+            for n, c, low, up in rows
+        ],
+        schema={
+            "episode": pl.String,
+            "kind": pl.String,
+            "cause": pl.String,
+            "cut_low": pl.Int64,
+            "up": pl.Int64,
+            "cut_high": pl.Int64,
+            "ready": pl.Int64,
+            "instance": pl.String,
+            "told": pl.String,
+        },
     )
 
 
@@ -47,12 +70,22 @@ def test_a_storm_is_one_incident_with_its_period():
 
 def test_two_downtimes_are_no_storm_and_other_causes_are_other_incidents():
     assert incidents.storms(downs(("a", "restart.crash", 0, 9), ("b", "restart.crash", 15, 24))) == {}
-    assert incidents.storms(downs(("a", "restart.crash", 0, 9), ("b", "restart.manual", 15, 24), ("c", "restart.crash", 30, 39))) == {}
-    assert incidents.storms(downs(*[(f"e{i}", "restart.crash", 900 * i, 900 * i + 9) for i in range(5)])) == {}, "a quarter of an hour apart is no storm"
+    assert (
+        incidents.storms(
+            downs(("a", "restart.crash", 0, 9), ("b", "restart.manual", 15, 24), ("c", "restart.crash", 30, 39))
+        )
+        == {}
+    )
+    assert incidents.storms(downs(*[(f"e{i}", "restart.crash", 900 * i, 900 * i + 9) for i in range(5)])) == {}, (
+        "a quarter of an hour apart is no storm"
+    )
 
 
 def test_a_heading_says_for_how_many_closes_it_is_decisive():
-    of, found = told(closes(("c1", "restart.crash", 1, "e0", "decisive"), ("c2", "restart.crash", 2, "e0", "circumstantial")), downs(("e0", "restart.crash", 0, 9)))
+    of, found = told(
+        closes(("c1", "restart.crash", 1, "e0", "decisive"), ("c2", "restart.crash", 2, "e0", "circumstantial")),
+        downs(("e0", "restart.crash", 0, 9)),
+    )
     assert len(set(of.values())) == 1
     assert found["i001"]["probability"] == 0.99
     assert found["i001"]["title"].endswith("Decisive for 1 of 2, circumstantial for 1.")
@@ -68,33 +101,86 @@ INSPECTED = [("container:a", "role", "gateway"), ("container:a", "state.status",
 def test_pairing_after_a_deploy_without_a_persistent_mount_is_one_story():
     lives = downs(("e0", "restart.deploy", 0, 9))
     rows = closes(("c1", "restart.deploy", 1, "e0", "decisive"), ("c2", "auth.pairing_required", 60, None, "decisive"))
-    of, found = told(rows, lives, facts(*INSPECTED, ("container:a", "mount./tmp/logs", "bind"), ("container:a", "env.OPENCLAW_STATE_DIR", "/home/node/.openclaw")))
+    of, found = told(
+        rows,
+        lives,
+        facts(
+            *INSPECTED,
+            ("container:a", "mount./tmp/logs", "bind"),
+            ("container:a", "env.OPENCLAW_STATE_DIR", "/home/node/.openclaw"),
+        ),
+    )
     assert of["c1"] == of["c2"]
-    assert found[of["c1"]]["cause"] == "restart.deploy" and "paired again, since /home/node/.openclaw is on no persistent mount" in found[of["c1"]]["title"]
-    kept, _ = told(rows, lives, facts(*INSPECTED, ("container:a", "mount./home/node", "volume"), ("container:a", "env.OPENCLAW_STATE_DIR", "/home/node/.openclaw")))
+    assert (
+        found[of["c1"]]["cause"] == "restart.deploy"
+        and "paired again, since /home/node/.openclaw is on no persistent mount" in found[of["c1"]]["title"]
+    )
+    kept, _ = told(
+        rows,
+        lives,
+        facts(
+            *INSPECTED,
+            ("container:a", "mount./home/node", "volume"),
+            ("container:a", "env.OPENCLAW_STATE_DIR", "/home/node/.openclaw"),
+        ),
+    )
     assert kept["c1"] != kept["c2"], "its state is on a volume: the pairing has another reason"
-    earlier = closes(("c0", "auth.pairing_required", -60, None, "decisive"), *[tuple(r) for r in (("c1", "restart.deploy", 1, "e0", "decisive"), ("c2", "auth.pairing_required", 60, None, "decisive"))])
+    earlier = closes(
+        ("c0", "auth.pairing_required", -60, None, "decisive"),
+        *[
+            tuple(r)
+            for r in (
+                ("c1", "restart.deploy", 1, "e0", "decisive"),
+                ("c2", "auth.pairing_required", 60, None, "decisive"),
+            )
+        ],
+    )
     before, _ = told(earlier, lives, facts(*INSPECTED, ("container:a", "env.OPENCLAW_STATE_DIR", "/state")))
     assert before["c1"] != before["c2"], "devices had to be paired before it, too"
 
 
 def engine(*rows):
     """Engine events: (second, name, container, image, more)."""
-    return [{"source_kind": "docker", "event_name": n, "container_id": c.ljust(64, "0"), "container_name": c, "container_image_name": image, "timestamp": at(s), "timestamp_raw": at(s), **more} for s, n, c, image, more in rows]
+    return [
+        {
+            "source_kind": "docker",
+            "event_name": n,
+            "container_id": c.ljust(64, "0"),
+            "container_name": c,
+            "container_image_name": image,
+            "timestamp": at(s),
+            "timestamp_raw": at(s),
+            **more,
+        }
+        for s, n, c, image, more in rows
+    ]
 
 
 def lines(*rows):
     """Gateway lines: (second, name, more)."""
-    return [{"source_kind": "gateway", "event_name": n, "timestamp": at(s), "timestamp_raw": at(s), **more} for s, n, more in rows]
+    return [
+        {"source_kind": "gateway", "event_name": n, "timestamp": at(s), "timestamp_raw": at(s), **more}
+        for s, n, more in rows
+    ]
 
 
 COLUMNS = {c: (schema.EVENTS | schema.ATTRIBUTES)[c].dtype for c in (*schema.EVENTS, *schema.ATTRIBUTES)}
 
 
 def events(*rows):
-    plain = {c: pl.String if isinstance(t, pl.Categorical | pl.Enum) else t for c, t in COLUMNS.items()} | {"timestamp": pl.Int64, "timestamp_raw": pl.Int64, "instance": pl.String}
-    made = pl.DataFrame([{"instance": ""} | r for r in rows], schema=plain).with_columns(pl.col("timestamp", "timestamp_raw").cast(schema.TS))
-    return made.with_columns(pl.format("v{}", pl.int_range(pl.len())).alias("event_id"), pl.lit("").alias("part"), pl.lit(0, pl.Int64).alias("clock_error_ns")).sort("timestamp")
+    plain = {c: pl.String if isinstance(t, pl.Categorical | pl.Enum) else t for c, t in COLUMNS.items()} | {
+        "timestamp": pl.Int64,
+        "timestamp_raw": pl.Int64,
+        "instance": pl.String,
+    }
+    made = pl.DataFrame([{"instance": ""} | r for r in rows], schema=plain).with_columns(
+        pl.col("timestamp", "timestamp_raw").cast(schema.TS)
+    )
+    return made.with_columns(
+        pl.format("v{}", pl.int_range(pl.len())).alias("event_id"),
+        pl.lit("").alias("part"),
+        pl.lit(0, pl.Int64).alias("clock_error_ns"),
+    ).sort("timestamp")
 
 
 GW, PG = "openclaw/gateway:2026.9.6", "postgres:17"
@@ -103,17 +189,34 @@ GW, PG = "openclaw/gateway:2026.9.6", "postgres:17"
 def test_a_database_that_restarts_beside_the_gateway_is_not_the_gateway():
     """Its restart is followed by the gateway's start within seconds; the image tells who is who."""
     rows = events(
-        *engine((0, "container.start", "db", PG, {}), (0.5, "container.start", "claw", GW, {}), (100, "container.die", "db", PG, {}), (101, "container.start", "db", PG, {}), (103, "container.die", "claw", GW, {}), (118, "container.start", "claw", GW, {})),
+        *engine(
+            (0, "container.start", "db", PG, {}),
+            (0.5, "container.start", "claw", GW, {}),
+            (100, "container.die", "db", PG, {}),
+            (101, "container.start", "db", PG, {}),
+            (103, "container.die", "claw", GW, {}),
+            (118, "container.start", "claw", GW, {}),
+        ),
         *lines((5, "gateway.start", {}), (120, "gateway.start", {})),
     )
-    named = scope.roles(rows, NOTHING).filter(pl.col("role") == "gateway").get_column("container_name").unique().to_list()
+    named = (
+        scope.roles(rows, NOTHING).filter(pl.col("role") == "gateway").get_column("container_name").unique().to_list()
+    )
     assert named == ["claw"]
 
 
 def test_a_one_off_container_of_the_service_is_not_the_gateway():
     run = "claw-gateway-run-d4d517b2e222"
-    rows = events(*engine((0, "container.start", "claw", GW, {"compose_project": "p", "compose_service": "gateway"}), (50, "container.start", run, GW, {"compose_project": "p", "compose_service": "gateway"})), *lines((1, "gateway.start", {})))
-    assert scope.roles(rows, NOTHING).filter(pl.col("role") == "gateway").get_column("container_name").unique().to_list() == ["claw"]
+    rows = events(
+        *engine(
+            (0, "container.start", "claw", GW, {"compose_project": "p", "compose_service": "gateway"}),
+            (50, "container.start", run, GW, {"compose_project": "p", "compose_service": "gateway"}),
+        ),
+        *lines((1, "gateway.start", {})),
+    )
+    assert scope.roles(rows, NOTHING).filter(pl.col("role") == "gateway").get_column(
+        "container_name"
+    ).unique().to_list() == ["claw"]
 
 
 def life(*rows):
@@ -122,16 +225,37 @@ def life(*rows):
 
 
 def test_a_process_that_dies_before_it_listens_is_no_plain_crash():
-    boot = engine((0, "container.start", "claw", GW, {}), (11, "container.die", "claw", GW, {"container_exit_code": 1}), (13, "container.start", "claw", GW, {}))
-    (failed,) = life(*boot, *lines((2, "gateway.start", {}), (10, "other", {}), (15, "gateway.start", {}), (25, "gateway.listening", {})))
+    boot = engine(
+        (0, "container.start", "claw", GW, {}),
+        (11, "container.die", "claw", GW, {"container_exit_code": 1}),
+        (13, "container.start", "claw", GW, {}),
+    )
+    (failed,) = life(
+        *boot,
+        *lines((2, "gateway.start", {}), (10, "other", {}), (15, "gateway.start", {}), (25, "gateway.listening", {})),
+    )
     assert failed["listened"] is False
-    (up,) = life(*boot, *lines((2, "gateway.start", {}), (8, "gateway.listening", {}), (15, "gateway.start", {}), (25, "gateway.listening", {})))
+    (up,) = life(
+        *boot,
+        *lines(
+            (2, "gateway.start", {}),
+            (8, "gateway.listening", {}),
+            (15, "gateway.start", {}),
+            (25, "gateway.listening", {}),
+        ),
+    )
     assert up["listened"] is True
 
 
 def test_unhealthy_counts_only_until_it_is_healthy_again():
     def stopped(*health):
-        rows = engine((0, "container.start", "claw", GW, {}), *[(s, "container.health_status", "claw", GW, {"health_status": h}) for s, h in health], (200, "container.kill", "claw", GW, {"signal": "15"}), (200.3, "container.die", "claw", GW, {"container_exit_code": 0}), (202, "container.start", "claw", GW, {}))
+        rows = engine(
+            (0, "container.start", "claw", GW, {}),
+            *[(s, "container.health_status", "claw", GW, {"health_status": h}) for s, h in health],
+            (200, "container.kill", "claw", GW, {"signal": "15"}),
+            (200.3, "container.die", "claw", GW, {"container_exit_code": 0}),
+            (202, "container.start", "claw", GW, {}),
+        )
         (one,) = life(*rows, *lines((2, "gateway.start", {}), (8, "gateway.listening", {}), (205, "gateway.start", {})))
         return one["unhealthy"]
 
@@ -141,8 +265,22 @@ def test_unhealthy_counts_only_until_it_is_healthy_again():
 
 
 def test_two_gateways_that_write_one_log_by_turns_are_no_deploy():
-    rows = [*engine((0, "container.start", "claw", GW, {}), (100, "container.kill", "claw", GW, {"signal": "15"}), (101, "container.die", "claw", GW, {"container_exit_code": 0}), (103, "container.start", "claw", GW, {}))]
-    own = lines((2, "gateway.start", {"host_name": "aaaaaaaaaaaa"}), (8, "gateway.listening", {"host_name": "aaaaaaaaaaaa"}), (50, "other", {"host_name": "bbbbbbbbbbbb"}), (60, "other", {"host_name": "aaaaaaaaaaaa"}), (99, "other", {"host_name": "bbbbbbbbbbbb"}), (105, "gateway.start", {"host_name": "aaaaaaaaaaaa"}))
+    rows = [
+        *engine(
+            (0, "container.start", "claw", GW, {}),
+            (100, "container.kill", "claw", GW, {"signal": "15"}),
+            (101, "container.die", "claw", GW, {"container_exit_code": 0}),
+            (103, "container.start", "claw", GW, {}),
+        )
+    ]
+    own = lines(
+        (2, "gateway.start", {"host_name": "aaaaaaaaaaaa"}),
+        (8, "gateway.listening", {"host_name": "aaaaaaaaaaaa"}),
+        (50, "other", {"host_name": "bbbbbbbbbbbb"}),
+        (60, "other", {"host_name": "aaaaaaaaaaaa"}),
+        (99, "other", {"host_name": "bbbbbbbbbbbb"}),
+        (105, "gateway.start", {"host_name": "aaaaaaaaaaaa"}),
+    )
     assert [e["moved"] for e in life(*rows, *own)] == [False]
 
 
@@ -150,7 +288,10 @@ def test_the_missing_subnet_of_an_untrusted_proxy_is_printed():
     known = facts(("network:default", "subnet", "192.0.2.0/26"), ("network:other", "subnet", "198.51.100.0/24"))
     assert advice._subnet(known, "192.0.2.17") == "192.0.2.0/26"
     assert advice._subnet(known, "203.0.113.5") == "203.0.113.5/32"
-    assert advice.filled("add <subnet> to gateway.trustedProxies", {"subnet": "192.0.2.0/26"}) == "add 192.0.2.0/26 to gateway.trustedProxies"
+    assert (
+        advice.filled("add <subnet> to gateway.trustedProxies", {"subnet": "192.0.2.0/26"})
+        == "add 192.0.2.0/26 to gateway.trustedProxies"
+    )
     assert advice.filled("docker logs <gateway>", {}) == "docker logs <gateway>"
 
 

@@ -12,27 +12,66 @@ T0 = datetime(2026, 11, 21, 6, tzinfo=UTC)
 BASE = int(T0.timestamp()) * SECOND
 
 
-def close(at, *, cause="client.normal", verdict="decisive", code=1000, opened=-60.0, heard=None, proxy=None, inferred=False):
+def close(
+    at, *, cause="client.normal", verdict="decisive", code=1000, opened=-60.0, heard=None, proxy=None, inferred=False
+):
     """One close whose gateway line stands `at` seconds after T0, known to 10 ms."""
     moment = pl.lit(BASE + round(at * SECOND), pl.Int64)
     row = pl.select(
-        close_id=pl.lit("c1"), instance=pl.lit(""), code_gateway=pl.lit(code, pl.Int64), p_established=pl.lit(None, pl.Boolean), inferred=pl.lit(inferred),
-        p_t=pl.lit(proxy, pl.Int64), g_heard=pl.lit(None if heard is None else BASE + round(heard * SECOND), pl.Int64), opened=pl.lit(BASE + round(opened * SECOND), pl.Int64).cast(schema.TS),
-        timestamp=moment.cast(schema.TS), time_earliest=(moment - 10 * MS).cast(schema.TS), time_latest=moment.cast(schema.TS),
+        close_id=pl.lit("c1"),
+        instance=pl.lit(""),
+        code_gateway=pl.lit(code, pl.Int64),
+        p_established=pl.lit(None, pl.Boolean),
+        inferred=pl.lit(inferred),
+        p_t=pl.lit(proxy, pl.Int64),
+        g_heard=pl.lit(None if heard is None else BASE + round(heard * SECOND), pl.Int64),
+        opened=pl.lit(BASE + round(opened * SECOND), pl.Int64).cast(schema.TS),
+        timestamp=moment.cast(schema.TS),
+        time_earliest=(moment - 10 * MS).cast(schema.TS),
+        time_latest=moment.cast(schema.TS),
     )
     return row, pl.DataFrame({"close_id": ["c1"], "cause": [cause], "verdict": [verdict]})
 
 
 def lifes(*spans):
     """Freezes and partitions: (kind, from, to) in seconds after T0."""
-    rows = [{"kind": kind, "cut_low": BASE + round(low * SECOND), "cut_high": BASE + round(high * SECOND), "abrupt": kind == "gateway", "silent_s": high - low if kind == "gateway" else None} for kind, low, high in spans]
-    return pl.DataFrame(rows, schema={k: v for k, v in episodes._SCHEMA.items() if k in ("kind", "cut_low", "cut_high", "abrupt", "silent_s", "instance")})
+    rows = [
+        {
+            "kind": kind,
+            "cut_low": BASE + round(low * SECOND),
+            "cut_high": BASE + round(high * SECOND),
+            "abrupt": kind == "gateway",
+            "silent_s": high - low if kind == "gateway" else None,
+        }
+        for kind, low, high in spans
+    ]
+    return pl.DataFrame(
+        rows,
+        schema={
+            k: v
+            for k, v in episodes._SCHEMA.items()
+            if k in ("kind", "cut_low", "cut_high", "abrupt", "silent_s", "instance")
+        },
+    )
 
 
 def lines(*pairs):
     """Gateway lines with two stamps: (seconds after T0, by how many ms the engine's stamp lags)."""
-    frame = pl.DataFrame({"t": [T0 + timedelta(seconds=s) for s, _ in pairs], "o": [T0 + timedelta(seconds=s, milliseconds=lag) for s, lag in pairs]}, schema={"t": schema.TS, "o": schema.TS})
-    return frame.select(source_kind=pl.lit("gateway"), timestamp="t", timestamp_raw="t", observed_timestamp="o", clock_id=pl.lit("gateway"), observed_clock_id=pl.lit("engine"))
+    frame = pl.DataFrame(
+        {
+            "t": [T0 + timedelta(seconds=s) for s, _ in pairs],
+            "o": [T0 + timedelta(seconds=s, milliseconds=lag) for s, lag in pairs],
+        },
+        schema={"t": schema.TS, "o": schema.TS},
+    )
+    return frame.select(
+        source_kind=pl.lit("gateway"),
+        timestamp="t",
+        timestamp_raw="t",
+        observed_timestamp="o",
+        clock_id=pl.lit("gateway"),
+        observed_clock_id=pl.lit("engine"),
+    )
 
 
 def settled(made, spans=(), pairs=()):
@@ -72,7 +111,9 @@ def test_a_peer_that_vanished_may_be_gone_since_it_was_last_heard():
     assert settled(close(20, **told, verdict="circumstantial", heard=8)) == (8, 20)
     assert settled(close(90, **told, verdict="circumstantial", heard=8))[0] == 29.99  # a minute at most: pings end it
     assert settled(close(20, **told, verdict="decisive", heard=8))[0] == 19.965
-    assert settled(close(20, **told, verdict="circumstantial", heard=8, proxy=BASE))[0] == 19.965  # the proxy saw the end
+    assert (
+        settled(close(20, **told, verdict="circumstantial", heard=8, proxy=BASE))[0] == 19.965
+    )  # the proxy saw the end
 
 
 def test_a_client_sees_a_cut_later_than_who_cut():

@@ -44,7 +44,9 @@ def test_every_label_is_of_the_vocabulary_and_shown_by_a_file(made):
         name = path.name.removesuffix(".meta.json")
         meta = json.loads(path.read_text())
         assert meta["problems"] == []
-        files = {str(p.relative_to(made / "bundles" / name)) for p in (made / "bundles" / name).rglob("*") if p.is_file()}
+        files = {
+            str(p.relative_to(made / "bundles" / name)) for p in (made / "bundles" / name).rglob("*") if p.is_file()
+        }
         for line in (made / f"truth/{name}.jsonl").read_text().splitlines():
             row = json.loads(line)
             assert row["cause"] in schema.CAUSE_NAMES
@@ -65,7 +67,15 @@ def test_routes_that_go_wrong_give_each_its_cause(made):
     _, routes = rows(made)
     causes = {r["cause"] for r in routes if r["path"] != "/"}
     assert len(causes) >= 4
-    assert causes <= {"auth.proxy_denied", "unreachable.refused", "unreachable.loopback", "unreachable.dns", "unreachable.socket", "timeout.upstream", "protocol.upgrade_missing"}
+    assert causes <= {
+        "auth.proxy_denied",
+        "unreachable.refused",
+        "unreachable.loopback",
+        "unreachable.dns",
+        "unreachable.socket",
+        "timeout.upstream",
+        "protocol.upgrade_missing",
+    }
 
 
 def test_no_secret_and_no_path_of_this_machine_gets_into_a_bundle(made):

@@ -27,26 +27,92 @@ def fault(cause, reach, start=9_000, end=20_000, name="f1", **more):
 
 
 CASES = {
-    "cut off by a restart": (record("close_frame", code=1012, reason="service restart", established=True), [fault("restart.manual", "gateway")], "restart.manual"),
+    "cut off by a restart": (
+        record("close_frame", code=1012, reason="service restart", established=True),
+        [fault("restart.manual", "gateway")],
+        "restart.manual",
+    ),
     "refused while it is down": (record("http", http_status=502), [fault("restart.oom", "gateway")], "restart.oom"),
     "too early for the restart": (record("http", http_status=502, at=5_000), [fault("restart.oom", "gateway")], None),
     "a restarted bystander": (record("http", http_status=502), [fault("none.unrelated", "none")], None),
-    "still starting": (record("close_frame", code=1013, reason="gateway starting"), [fault("restart.deploy", "gateway")], "restart.startup"),
-    "a wrong token while nothing is down": (record("close_frame", code=1008, reason="unauthorized: gateway token mismatch (…)", kind="wrong_token", fault="f1"), [fault("auth.token_mismatch", "client")], "auth.token_mismatch"),
-    "a wrong token that met a restart": (record("refused", via="direct", kind="wrong_token", fault="f1"), [fault("auth.token_mismatch", "client"), fault("restart.crash", "gateway", name="f2")], "restart.crash"),
-    "the client's own goodbye": (record("close_frame", code=1000, reason="bye", ended_by="self", established=True), [fault("restart.manual", "gateway")], "client.normal"),
+    "still starting": (
+        record("close_frame", code=1013, reason="gateway starting"),
+        [fault("restart.deploy", "gateway")],
+        "restart.startup",
+    ),
+    "a wrong token while nothing is down": (
+        record(
+            "close_frame", code=1008, reason="unauthorized: gateway token mismatch (…)", kind="wrong_token", fault="f1"
+        ),
+        [fault("auth.token_mismatch", "client")],
+        "auth.token_mismatch",
+    ),
+    "a wrong token that met a restart": (
+        record("refused", via="direct", kind="wrong_token", fault="f1"),
+        [fault("auth.token_mismatch", "client"), fault("restart.crash", "gateway", name="f2")],
+        "restart.crash",
+    ),
+    "the client's own goodbye": (
+        record("close_frame", code=1000, reason="bye", ended_by="self", established=True),
+        [fault("restart.manual", "gateway")],
+        "client.normal",
+    ),
     "the client's own reset": (record("rst", code=1006, ended_by="self", established=True), [], "client.abort"),
-    "no tick came": (record("close_frame", code=4000, reason="tick timeout", ended_by="self", established=True), [], "timeout.heartbeat"),
-    "denied at the proxy": (record("http", http_status=401, path="/ops/ws", fault="f1"), [fault("auth.proxy_denied", "client")], "auth.proxy_denied"),
-    "an unknown name": (record("http", http_status=503, path="/eu/ws", fault="f1"), [fault("unreachable.dns", "client")], "unreachable.dns"),
-    "never said connect": (record("close_frame", code=1000, reason="", kind="silent", lasted=15_100, fault="f1"), [fault("timeout.handshake", "client")], "timeout.handshake"),
-    "the reload of a proxy does not touch a direct client": (record("eof", code=1006, via="direct", established=True), [fault("restart.proxy", "proxy")], None),
-    "a reload of the proxy": (record("eof", code=1006, established=True), [fault("restart.proxy", "proxy")], "restart.proxy"),
-    "a refusal while proxy and gateway restart is the proxy's": (record("refused"), [fault("restart.proxy", "proxy"), fault("restart.manual", "gateway", name="f2")], "restart.proxy"),
-    "a 502 while proxy and gateway restart is the gateway's": (record("http", http_status=502), [fault("restart.proxy", "proxy"), fault("restart.manual", "gateway", name="f2")], "restart.manual"),
-    "the token changed": (record("close_frame", code=4001, reason="gateway auth changed", established=True), [fault("auth.rotated", "rotation")], "auth.rotated"),
-    "patience that ended after the freeze": (record("no_answer", at=25_000, lasted=20_000, ended_by="local"), [fault("timeout.upstream", "freeze")], "timeout.client"),
-    "no answer from a frozen gateway": (record("http", http_status=504), [fault("timeout.upstream", "freeze")], "timeout.upstream"),
+    "no tick came": (
+        record("close_frame", code=4000, reason="tick timeout", ended_by="self", established=True),
+        [],
+        "timeout.heartbeat",
+    ),
+    "denied at the proxy": (
+        record("http", http_status=401, path="/ops/ws", fault="f1"),
+        [fault("auth.proxy_denied", "client")],
+        "auth.proxy_denied",
+    ),
+    "an unknown name": (
+        record("http", http_status=503, path="/eu/ws", fault="f1"),
+        [fault("unreachable.dns", "client")],
+        "unreachable.dns",
+    ),
+    "never said connect": (
+        record("close_frame", code=1000, reason="", kind="silent", lasted=15_100, fault="f1"),
+        [fault("timeout.handshake", "client")],
+        "timeout.handshake",
+    ),
+    "the reload of a proxy does not touch a direct client": (
+        record("eof", code=1006, via="direct", established=True),
+        [fault("restart.proxy", "proxy")],
+        None,
+    ),
+    "a reload of the proxy": (
+        record("eof", code=1006, established=True),
+        [fault("restart.proxy", "proxy")],
+        "restart.proxy",
+    ),
+    "a refusal while proxy and gateway restart is the proxy's": (
+        record("refused"),
+        [fault("restart.proxy", "proxy"), fault("restart.manual", "gateway", name="f2")],
+        "restart.proxy",
+    ),
+    "a 502 while proxy and gateway restart is the gateway's": (
+        record("http", http_status=502),
+        [fault("restart.proxy", "proxy"), fault("restart.manual", "gateway", name="f2")],
+        "restart.manual",
+    ),
+    "the token changed": (
+        record("close_frame", code=4001, reason="gateway auth changed", established=True),
+        [fault("auth.rotated", "rotation")],
+        "auth.rotated",
+    ),
+    "patience that ended after the freeze": (
+        record("no_answer", at=25_000, lasted=20_000, ended_by="local"),
+        [fault("timeout.upstream", "freeze")],
+        "timeout.client",
+    ),
+    "no answer from a frozen gateway": (
+        record("http", http_status=504),
+        [fault("timeout.upstream", "freeze")],
+        "timeout.upstream",
+    ),
 }
 
 

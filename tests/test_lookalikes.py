@@ -15,13 +15,17 @@ OPEN = '192.0.2.7 - - [21/Nov/2026:05:{:02d}:10 +0000] "GET / HTTP/1.1" 101 590 
 LINES = "".join(OPEN.format(m) for m in range(10, 18))
 NGINX_ERROR = '2026/11/21 05:12:10 [error] 31#31: *5 connect() failed (111: Connection refused) while connecting to upstream, client: 192.0.2.7, server: gw, request: "GET / HTTP/1.1", upstream: "http://192.0.2.2:18789/", host: "gw.example.com"\n'
 APACHE_ERROR = "[Sat Nov 21 05:12:10.264082 2026] [mpm_event:notice] [pid 14556:tid 14556] AH00489: Apache/2.4.71 (Debian) configured -- resuming normal operations\n"
-NGINX_CONF = "events {}\nhttp { server { listen 80; location / { proxy_pass http://gw:18789; proxy_read_timeout 60s; } } }\n"
+NGINX_CONF = (
+    "events {}\nhttp { server { listen 80; location / { proxy_pass http://gw:18789; proxy_read_timeout 60s; } } }\n"
+)
 APACHE_CONF = "Listen 80\nProxyTimeout 30\n<VirtualHost *:80>\n  ProxyPass / ws://gw:18789/\n</VirtualHost>\n"
 
 
 def meaning(folder: Path, name: str = "proxy.log") -> set[tuple[str, str]]:
     result = occorr.analyze(folder)
-    rows = result.timeline.filter((pl.col("event_name") == "http.access") & pl.col("log_file_path").cast(pl.String).str.ends_with(name))
+    rows = result.timeline.filter(
+        (pl.col("event_name") == "http.access") & pl.col("log_file_path").cast(pl.String).str.ends_with(name)
+    )
     return set(rows.select("parser", "time_semantics").rows())
 
 
@@ -65,7 +69,11 @@ def test_nothing_tells(tmp_path):
         ("nginx.conf", NGINX_CONF, NGINX),
         ("site.conf", APACHE_CONF, APACHE),
         ("elsewhere/error.log", APACHE_ERROR, APACHE),
-        ("ps.txt", "CONTAINER ID   IMAGE         COMMAND              CREATED       STATUS       PORTS     NAMES\n4f1c0d6b2a91   httpd:2.4     \"httpd-foreground\"   2 hours ago   Up 2 hours   80/tcp    edge\n", APACHE),
+        (
+            "ps.txt",
+            'CONTAINER ID   IMAGE         COMMAND              CREATED       STATUS       PORTS     NAMES\n4f1c0d6b2a91   httpd:2.4     "httpd-foreground"   2 hours ago   Up 2 hours   80/tcp    edge\n',
+            APACHE,
+        ),
         ("compose.yml", "services:\n  edge:\n    image: nginx:1.29\n", NGINX),
     ],
 )
@@ -92,13 +100,22 @@ def test_witnesses_for_both_are_none(tmp_path):
 
 @pytest.mark.parametrize(("tag", "want"), [("nginx", NGINX), ("apache2", APACHE)])
 def test_the_program_that_syslog_names(tmp_path, tag, want):
-    (tmp_path / "proxy.log").write_text("".join(f"Nov 21 05:10:10 edge {tag}: {line}" for line in LINES.splitlines(keepends=True)))
+    (tmp_path / "proxy.log").write_text(
+        "".join(f"Nov 21 05:10:10 edge {tag}: {line}" for line in LINES.splitlines(keepends=True))
+    )
     assert meaning(tmp_path) == want
 
 
 def test_two_programs_in_one_compose_log(tmp_path):
     rows = LINES.splitlines(keepends=True)
-    text = "".join(f"web-1    | {r}" for r in rows) + "web-1    | " + NGINX_ERROR + "".join(f"edge-1   | {r}" for r in rows) + "edge-1   | " + APACHE_ERROR
+    text = (
+        "".join(f"web-1    | {r}" for r in rows)
+        + "web-1    | "
+        + NGINX_ERROR
+        + "".join(f"edge-1   | {r}" for r in rows)
+        + "edge-1   | "
+        + APACHE_ERROR
+    )
     (tmp_path / "compose.log").write_text(text)
     assert meaning(tmp_path, "compose.log") == NGINX | APACHE
 
@@ -108,8 +125,27 @@ def gateway(shift: int) -> str:
     out = []
     for m in range(10, 18):
         end = f"2026-11-21T05:{m:02d}:{10 + shift:02d}.400"
-        meta = {"conn": f"a1ade6e8-2878-459a-87da-a809afb581{m}", "cause": "client-closed", "durationMs": 30_000, "code": 1005, "handshake": "connected"}
-        out.append(json.dumps({"0": '{"subsystem":"gateway/ws"}', "1": meta, "2": f"webchat disconnected code=1005 reason=n/a conn={meta['conn']}", "_meta": {"date": f"{end}Z", "logLevelName": "INFO", "name": '{"subsystem":"gateway/ws"}'}, "time": f"{end}+00:00", "hostname": "gw", "message": f"webchat disconnected code=1005 reason=n/a conn={meta['conn']}"}, separators=(",", ":")))
+        meta = {
+            "conn": f"a1ade6e8-2878-459a-87da-a809afb581{m}",
+            "cause": "client-closed",
+            "durationMs": 30_000,
+            "code": 1005,
+            "handshake": "connected",
+        }
+        out.append(
+            json.dumps(
+                {
+                    "0": '{"subsystem":"gateway/ws"}',
+                    "1": meta,
+                    "2": f"webchat disconnected code=1005 reason=n/a conn={meta['conn']}",
+                    "_meta": {"date": f"{end}Z", "logLevelName": "INFO", "name": '{"subsystem":"gateway/ws"}'},
+                    "time": f"{end}+00:00",
+                    "hostname": "gw",
+                    "message": f"webchat disconnected code=1005 reason=n/a conn={meta['conn']}",
+                },
+                separators=(",", ":"),
+            )
+        )
     return "\n".join(out) + "\n"
 
 

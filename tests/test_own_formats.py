@@ -57,12 +57,57 @@ def access(folder) -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("config", "name", "line", "parser", "at", "marks", "fields"),
     [
-        (NGINX, "access.log", TIMED, "nginx_own/timed", "05:10:10.000", "at_end", {"duration_ns": 4_743_000_000, "client_address": "192.0.2.7"}),
-        (NGINX, "gw.log", KV, "nginx_own/kv", "04:50:51.082", "at_end", {"duration_ns": 3_210_000_000, "client_port": 43210, "url_path": "/ws", "http_request_method": "GET"}),
+        (
+            NGINX,
+            "access.log",
+            TIMED,
+            "nginx_own/timed",
+            "05:10:10.000",
+            "at_end",
+            {"duration_ns": 4_743_000_000, "client_address": "192.0.2.7"},
+        ),
+        (
+            NGINX,
+            "gw.log",
+            KV,
+            "nginx_own/kv",
+            "04:50:51.082",
+            "at_end",
+            {"duration_ns": 3_210_000_000, "client_port": 43210, "url_path": "/ws", "http_request_method": "GET"},
+        ),
         (NGINX, "collected.txt", KV, "nginx_own/kv", "04:50:51.082", "at_end", {"duration_ns": 3_210_000_000}),
-        (HAPROXY, "haproxy.log", PIPES, "haproxy_own/frontend_web", "04:50:47.872", "at_start", {"duration_ns": 3_210_000_000, "client_port": 43210, "proxy_termination": "cD--", "http_response_status_code": 101}),
-        (APACHE, "gw.2026", SLOW, "apache_own/slow", "05:10:10.000", "at_start", {"duration_ns": 3_210_000_000, "client_port": 43210, "user_agent_original": "cli"}),
-        (APACHE, "other.log", OTHER, "apache_own/line8", "04:50:51.082", "at_end", {"duration_ns": 3_210_000_000, "client_address": "192.0.2.7"}),
+        (
+            HAPROXY,
+            "haproxy.log",
+            PIPES,
+            "haproxy_own/frontend_web",
+            "04:50:47.872",
+            "at_start",
+            {
+                "duration_ns": 3_210_000_000,
+                "client_port": 43210,
+                "proxy_termination": "cD--",
+                "http_response_status_code": 101,
+            },
+        ),
+        (
+            APACHE,
+            "gw.2026",
+            SLOW,
+            "apache_own/slow",
+            "05:10:10.000",
+            "at_start",
+            {"duration_ns": 3_210_000_000, "client_port": 43210, "user_agent_original": "cli"},
+        ),
+        (
+            APACHE,
+            "other.log",
+            OTHER,
+            "apache_own/line8",
+            "04:50:51.082",
+            "at_end",
+            {"duration_ns": 3_210_000_000, "client_address": "192.0.2.7"},
+        ),
     ],
 )
 def test_the_log_is_read_as_the_configuration_says(tmp_path, config, name, line, parser, at, marks, fields):
@@ -76,35 +121,82 @@ def test_the_log_is_read_as_the_configuration_says(tmp_path, config, name, line,
 
 
 def test_what_is_built_in_stays_where_it_tells_as_much(tmp_path):
-    (tmp_path / "nginx.conf").write_text("""http { log_format mine '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" "$http_x_forwarded_for"'; access_log /var/log/nginx/access.log mine; }""")
+    (tmp_path / "nginx.conf").write_text(
+        """http { log_format mine '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" "$http_x_forwarded_for"'; access_log /var/log/nginx/access.log mine; }"""
+    )
     (tmp_path / "access.log").write_text(TIMED.replace("4.743", "192.0.2.9") * 3)
     assert set(access(tmp_path).get_column("parser")) == {"nginx_access/main"}
 
 
 def test_formats_and_their_use_may_stand_in_two_files(tmp_path):
-    (tmp_path / "nginx.conf").write_text("log_format kv 'ts=$msec rt=$request_time ip=$remote_addr:$remote_port st=$status';\n")
-    (tmp_path / "site.conf").write_text("server { listen 80; access_log /var/log/nginx/gw.log kv; location / { proxy_pass http://gw:18789; } }\n")
+    (tmp_path / "nginx.conf").write_text(
+        "log_format kv 'ts=$msec rt=$request_time ip=$remote_addr:$remote_port st=$status';\n"
+    )
+    (tmp_path / "site.conf").write_text(
+        "server { listen 80; access_log /var/log/nginx/gw.log kv; location / { proxy_pass http://gw:18789; } }\n"
+    )
     (tmp_path / "gw.log").write_text("ts=1795236651.082 rt=3.210 ip=192.0.2.7:43210 st=101\n" * 3)
     assert set(access(tmp_path).get_column("parser")) == {"nginx_own/kv"}
 
 
 def test_two_proxies_whose_logs_are_alike_and_named(tmp_path):
-    (tmp_path / "nginx.conf").write_text("http { access_log /var/log/edge.log combined; server { listen 80; location / { proxy_pass http://gw; } } }")
-    (tmp_path / "httpd.conf").write_text('Listen 81\nLogFormat "%h %l %u %t \\"%r\\" %>s %b \\"%{Referer}i\\" \\"%{User-Agent}i\\"" combined\nCustomLog logs/inner.log combined\nProxyPass / ws://gw/\n')
+    (tmp_path / "nginx.conf").write_text(
+        "http { access_log /var/log/edge.log combined; server { listen 80; location / { proxy_pass http://gw; } } }"
+    )
+    (tmp_path / "httpd.conf").write_text(
+        'Listen 81\nLogFormat "%h %l %u %t \\"%r\\" %>s %b \\"%{Referer}i\\" \\"%{User-Agent}i\\"" combined\nCustomLog logs/inner.log combined\nProxyPass / ws://gw/\n'
+    )
     for name, end in (("edge", 7), ("inner", 8)):
-        (tmp_path / f"{name}.log").write_text(f'192.0.2.{end} - - [21/Nov/2026:05:10:10 +0000] "GET / HTTP/1.1" 101 590 "-" "cli"\n')
-    assert access(tmp_path).select("parser", "time_semantics").rows() == [("nginx_access/combined", "at_end"), ("apache/combined", "at_start")]
+        (tmp_path / f"{name}.log").write_text(
+            f'192.0.2.{end} - - [21/Nov/2026:05:10:10 +0000] "GET / HTTP/1.1" 101 590 "-" "cli"\n'
+        )
+    assert access(tmp_path).select("parser", "time_semantics").rows() == [
+        ("nginx_access/combined", "at_end"),
+        ("apache/combined", "at_start"),
+    ]
 
 
 GAPS = [
-    ("http { access_log off; server { listen 80; location / { proxy_pass http://gw; } } }", "logging.access", "access_log off"),
-    ("server { listen 80; location /ws {\n proxy_pass http://gw;\n access_log off;\n } access_log /var/log/a.log; }", "logging.access", "passes on"),
-    ("http { access_log /a.log combined if=$loggable; server { listen 80; location / { proxy_pass http://gw; } } }", "logging.access", "if=$loggable"),
-    ("error_log /var/log/e.log warn;\nhttp { server { listen 80; location / { proxy_pass http://gw; } } }", "logging.errors", "begins at warn"),
-    ("http { access_log /a.log combined; server { listen 80; location / { proxy_pass http://gw; } } }", "logging.duration", "$request_time"),
-    ("global\n  maxconn 10\ndefaults\n  mode http\nlisten gw\n  bind :80\n  server gw gw:18789\n", "logging.access", "no log target"),
-    ("global\n  log /dev/log local0 notice\ndefaults\n  log global\n  option httplog\nlisten gw\n  bind :80\n", "logging.access", "keeps notice"),
-    ("global\n  log /dev/log local0\ndefaults\n  log global\n  option httplog\n  option dontlog-normal\nlisten gw\n  bind :80\n", "logging.access", "dontlog-normal"),
+    (
+        "http { access_log off; server { listen 80; location / { proxy_pass http://gw; } } }",
+        "logging.access",
+        "access_log off",
+    ),
+    (
+        "server { listen 80; location /ws {\n proxy_pass http://gw;\n access_log off;\n } access_log /var/log/a.log; }",
+        "logging.access",
+        "passes on",
+    ),
+    (
+        "http { access_log /a.log combined if=$loggable; server { listen 80; location / { proxy_pass http://gw; } } }",
+        "logging.access",
+        "if=$loggable",
+    ),
+    (
+        "error_log /var/log/e.log warn;\nhttp { server { listen 80; location / { proxy_pass http://gw; } } }",
+        "logging.errors",
+        "begins at warn",
+    ),
+    (
+        "http { access_log /a.log combined; server { listen 80; location / { proxy_pass http://gw; } } }",
+        "logging.duration",
+        "$request_time",
+    ),
+    (
+        "global\n  maxconn 10\ndefaults\n  mode http\nlisten gw\n  bind :80\n  server gw gw:18789\n",
+        "logging.access",
+        "no log target",
+    ),
+    (
+        "global\n  log /dev/log local0 notice\ndefaults\n  log global\n  option httplog\nlisten gw\n  bind :80\n",
+        "logging.access",
+        "keeps notice",
+    ),
+    (
+        "global\n  log /dev/log local0\ndefaults\n  log global\n  option httplog\n  option dontlog-normal\nlisten gw\n  bind :80\n",
+        "logging.access",
+        "dontlog-normal",
+    ),
     ("global\n  log /dev/log local0\nlisten gw\n  log global\n  bind :80\n", "logging.duration", "option httplog"),
     (":80 {\n  reverse_proxy gw:18789\n}\n", "logging.access", "no access log"),
     ("{\n  log {\n    level DEBUG\n  }\n}\n:80 {\n  reverse_proxy gw:18789\n}\n", "logging.access", "no access log"),
@@ -113,9 +205,21 @@ GAPS = [
     ("Listen 80\nProxyPass / ws://gw/\nCustomLog a.log combined env=!quiet\n", "logging.access", "env=!quiet"),
     ("Listen 80\nProxyPass / ws://gw/\nCustomLog a.log combined\n", "logging.duration", "%D"),
     ("entryPoints:\n  web:\n    address: ':80'\n", "logging.access", "no access log"),
-    ("entryPoints:\n  web:\n    address: ':80'\naccessLog:\n  filters:\n    statusCodes: ['400-599']\n", "logging.access", "leaves WebSockets out"),
-    ("[entryPoints.web]\naddress = ':80'\n[accessLog.filters]\nminDuration = '10s'\n", "logging.access", "less than 10s"),
-    ("entryPoints:\n  web:\n    address: ':80'\naccessLog: {}\nlog:\n  level: ERROR\n", "logging.errors", "begins at ERROR"),
+    (
+        "entryPoints:\n  web:\n    address: ':80'\naccessLog:\n  filters:\n    statusCodes: ['400-599']\n",
+        "logging.access",
+        "leaves WebSockets out",
+    ),
+    (
+        "[entryPoints.web]\naddress = ':80'\n[accessLog.filters]\nminDuration = '10s'\n",
+        "logging.access",
+        "less than 10s",
+    ),
+    (
+        "entryPoints:\n  web:\n    address: ':80'\naccessLog: {}\nlog:\n  level: ERROR\n",
+        "logging.errors",
+        "begins at ERROR",
+    ),
 ]
 
 
@@ -123,7 +227,9 @@ GAPS = [
 def test_what_the_logs_will_not_show(text, key, says):
     kind = configs.kind(text)
     assert kind is not None
-    assert [f.value for f in configs.findings(kind, text) if f.key == key and says in f.value], configs.findings(kind, text)
+    assert [f.value for f in configs.findings(kind, text) if f.key == key and says in f.value], configs.findings(
+        kind, text
+    )
 
 
 SOUND = [
@@ -144,9 +250,13 @@ def test_a_sound_configuration_has_no_gap(text):
 
 
 def test_the_gap_is_named_where_a_close_stays_open(tmp_path):
-    (tmp_path / "nginx.conf").write_text("error_log /var/log/e.log crit;\nhttp { access_log /a.log combined; server { listen 80; location / { proxy_pass http://gw; } } }")
+    (tmp_path / "nginx.conf").write_text(
+        "error_log /var/log/e.log crit;\nhttp { access_log /a.log combined; server { listen 80; location / { proxy_pass http://gw; } } }"
+    )
     (tmp_path / "a.log").write_text('192.0.2.7 - - [21/Nov/2026:05:10:10 +0000] "GET / HTTP/1.1" 101 0 "-" "cli"\n')
     result = occorr.analyze(tmp_path)
     asked = " ".join(result.closes.item(0, "missing"))
     assert "begins at crit" in asked and "$request_time" in asked
-    assert result.facts.filter(pl.col("key") == "logging.errors").select("subject", "log_line").rows() == [("proxy:nginx", 1)]
+    assert result.facts.filter(pl.col("key") == "logging.errors").select("subject", "log_line").rows() == [
+        ("proxy:nginx", 1)
+    ]

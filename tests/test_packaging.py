@@ -16,10 +16,32 @@ import occorr
 from occorr import definitions, resources, rules
 
 ROOT = Path(__file__).resolve().parent.parent
-BACKUPS = ("parsers/openclaw.toml~", "parsers/.openclaw.toml.swp", "parsers/#openclaw.toml#", "parsers/.#openclaw.toml", "reports/timeline/main.js.orig", "occorr/rules/unknown.toml.bak", "occorr/cli/analyze.py.rej")
+BACKUPS = (
+    "parsers/openclaw.toml~",
+    "parsers/.openclaw.toml.swp",
+    "parsers/#openclaw.toml#",
+    "parsers/.#openclaw.toml",
+    "reports/timeline/main.js.orig",
+    "occorr/rules/unknown.toml.bak",
+    "occorr/cli/analyze.py.rej",
+)
 MOVED = {"parsers/": "occorr/_builtin/parsers/", "reports/": "occorr/_builtin/reports/"}
 SHIPPED = ("occorr/", *MOVED)
-SDIST = (*SHIPPED, "sample_logs/", "tests/", ".ci/", "Makefile", "constraints.txt", "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", ".gitignore")
+SDIST = (
+    *SHIPPED,
+    "sample_logs/",
+    "tests/",
+    ".ci/",
+    "Makefile",
+    "constraints.txt",
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "pyproject.toml",
+    ".gitignore",
+)
 
 
 def tracked() -> list[str]:
@@ -30,7 +52,9 @@ def tracked() -> list[str]:
 
 
 def moved(name: str) -> str:
-    return next((inside + name.removeprefix(outside) for outside, inside in MOVED.items() if name.startswith(outside)), name)
+    return next(
+        (inside + name.removeprefix(outside) for outside, inside in MOVED.items() if name.startswith(outside)), name
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +73,13 @@ def checkout(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def built(checkout) -> Path:
     """A folder with the sdist, and the wheel that was built from it."""
-    done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", "."], cwd=checkout, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", "."],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return checkout / "dist"
 
@@ -83,8 +113,17 @@ def test_an_editable_install_reads_the_checkout_and_keeps_no_copies(checkout, tm
 def test_git_ignores_nothing_that_is_shipped():
     """A pattern such as `*.log` or `reports/` would take sample logs or reports out of git and the sdist without a word."""
     tracked()
-    names = ["sample_logs/x/gateway.log", "sample_logs/x/out/log.json", "reports/weekly/build.js", "parsers/x.toml", "occorr/rules/dist.toml", "tests/lab/build/x.log"]
-    found = subprocess.run(["git", "check-ignore", "--no-index", *names], cwd=ROOT, check=False, capture_output=True, text=True)
+    names = [
+        "sample_logs/x/gateway.log",
+        "sample_logs/x/out/log.json",
+        "reports/weekly/build.js",
+        "parsers/x.toml",
+        "occorr/rules/dist.toml",
+        "tests/lab/build/x.log",
+    ]
+    found = subprocess.run(
+        ["git", "check-ignore", "--no-index", *names], cwd=ROOT, check=False, capture_output=True, text=True
+    )
     assert not found.stdout
 
 
@@ -103,7 +142,9 @@ def test_the_installed_package_holds_its_definitions():
 
 def run(*arguments: str, text: str = "", cwd: Path) -> subprocess.CompletedProcess[str]:
     command = Path(sys.executable).with_name("occorr")
-    return subprocess.run([str(command), *arguments], input=text, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [str(command), *arguments], input=text, cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 @pytest.mark.smoke
@@ -126,7 +167,9 @@ def test_the_installed_command_reads_a_pasted_line(tmp_path):
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("formats", "list"), ("rules", "list")], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [("--version",), ("--help",), ("formats", "list"), ("rules", "list")], ids=" ".join
+)
 def test_the_installed_command_tells_what_it_knows(arguments, tmp_path):
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

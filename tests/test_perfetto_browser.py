@@ -18,7 +18,15 @@ from occorr.export import perfetto
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
-SWITCHES = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+SWITCHES = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +49,9 @@ def ask(tables, tmp_path_factory):
         def log_message(self, *_):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=Path(found.origin).parent / "web_dist"))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=Path(found.origin).parent / "web_dist")
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
@@ -76,7 +86,13 @@ def test_perfetto_finds_no_fault_in_the_trace(ask):
 
 
 def test_every_line_and_close_is_a_slice_on_its_track(ask, tables):
-    held = dict(ask("SELECT thread.name AS name, count(*) AS n FROM slice JOIN thread_track t ON slice.track_id = t.id JOIN thread USING (utid) GROUP BY thread.name", name="str", n=0))
+    held = dict(
+        ask(
+            "SELECT thread.name AS name, count(*) AS n FROM slice JOIN thread_track t ON slice.track_id = t.id JOIN thread USING (utid) GROUP BY thread.name",
+            name="str",
+            n=0,
+        )
+    )
     closes = tables.closes.filter(tables.closes["timestamp"].is_not_null())
     for (family,), rows in closes.group_by("family"):
         assert held[f"closes: {family}"] == rows.height
@@ -86,7 +102,12 @@ def test_every_line_and_close_is_a_slice_on_its_track(ask, tables):
 
 
 def test_connections_and_incidents_stand_in_their_project_with_their_length(ask, tables):
-    rows = ask("SELECT s.name AS name, s.dur AS dur, p.name AS process FROM slice s JOIN process_track t ON s.track_id = t.id JOIN process p USING (upid) WHERE s.name LIKE 'connection, restart.oom'", name="str", dur=0, process="str")
+    rows = ask(
+        "SELECT s.name AS name, s.dur AS dur, p.name AS process FROM slice s JOIN process_track t ON s.track_id = t.id JOIN process p USING (upid) WHERE s.name LIKE 'connection, restart.oom'",
+        name="str",
+        dur=0,
+        process="str",
+    )
     # report_tables: nine connections, opened at −20 + i s, cut at 12.41 + i / 40 s
     assert sorted(round(dur / 1e6) for _, dur, _ in rows) == sorted(round(32410 + i * 25 - i * 1000) for i in range(9))
     assert {process for _, _, process in rows} == {"claw"}

@@ -14,8 +14,22 @@ DAY, HOUR = 86_400.0, 3_600.0
     ("moments", "seconds", "at", "visits", "beats"),
     [
         pytest.param(np.arange(14) * DAY + 3 * HOUR, DAY, 3 * HOUR, 14, 14, id="nightly"),
-        pytest.param((np.arange(14)[:, None] * DAY + 3 * HOUR + np.arange(4) * 60).ravel(), DAY, 3 * HOUR, 14, 14, id="nightly, with retries"),
-        pytest.param(np.delete(np.arange(14) * DAY + 3 * HOUR, [3, 7, 8]), DAY, 3 * HOUR, 11, 14, id="nightly, some nights without"),
+        pytest.param(
+            (np.arange(14)[:, None] * DAY + 3 * HOUR + np.arange(4) * 60).ravel(),
+            DAY,
+            3 * HOUR,
+            14,
+            14,
+            id="nightly, with retries",
+        ),
+        pytest.param(
+            np.delete(np.arange(14) * DAY + 3 * HOUR, [3, 7, 8]),
+            DAY,
+            3 * HOUR,
+            11,
+            14,
+            id="nightly, some nights without",
+        ),
         pytest.param(np.arange(100) * HOUR + 600, HOUR, 600, 100, 100, id="hourly"),
         pytest.param(np.arange(5) * 7 * DAY + 9 * HOUR, 7 * DAY, 9 * HOUR, 5, 5, id="weekly"),
         pytest.param(np.arange(30) * DAY / 2 + 5 * HOUR, DAY / 2, 5 * HOUR, 30, 30, id="twice a day"),
@@ -28,7 +42,9 @@ def test_a_beat_is_found_with_its_hour(moments, seconds, at, visits, beats):
 
 def test_a_beat_is_found_among_strays():
     random = np.random.default_rng(1)
-    found = period(np.concatenate([np.arange(28) * DAY + 3 * HOUR + random.normal(0, 60, 28), random.uniform(0, 28 * DAY, 5)]))
+    found = period(
+        np.concatenate([np.arange(28) * DAY + 3 * HOUR + random.normal(0, 60, 28), random.uniform(0, 28 * DAY, 5)])
+    )
     assert found.seconds == pytest.approx(DAY, abs=60)
     assert found.visits == 28
 

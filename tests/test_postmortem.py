@@ -22,12 +22,46 @@ from occorr.report import postmortem
 
 FOLDER = Path(__file__).parent.parent / "sample_logs"
 SAMPLES = sorted(p.name for p in FOLDER.iterdir() if p.is_dir())
-SECTIONS = ["Next actions, in order", "Incidents, worst first", "The five questions of the review", "Figures", "Health checks", "Ports", "Deploys", "Versions", "Layers", "Clocks", "Sources", "Hand-off", "What to collect next time"]
-QUESTIONS = ["Which namespace started the CLI?", "Which file or variable held the token in the end?", "Was pairing tried before the token was edited?", "Was a proxy on the path?", "Which image digest was live?"]
-DOWN = {"restart.manual", "restart.crash", "restart.oom", "restart.killed", "restart.in_process", "restart.deploy", "restart.unhealthy"}
+SECTIONS = [
+    "Next actions, in order",
+    "Incidents, worst first",
+    "The five questions of the review",
+    "Figures",
+    "Health checks",
+    "Ports",
+    "Deploys",
+    "Versions",
+    "Layers",
+    "Clocks",
+    "Sources",
+    "Hand-off",
+    "What to collect next time",
+]
+QUESTIONS = [
+    "Which namespace started the CLI?",
+    "Which file or variable held the token in the end?",
+    "Was pairing tried before the token was edited?",
+    "Was a proxy on the path?",
+    "Which image digest was live?",
+]
+DOWN = {
+    "restart.manual",
+    "restart.crash",
+    "restart.oom",
+    "restart.killed",
+    "restart.in_process",
+    "restart.deploy",
+    "restart.unhealthy",
+}
 # its README: a SIGUSR1 that cut nobody whose close is labelled
-QUIET = {"old-release-2026.3": [(datetime(2026, 11, 21, 4, 53, 21, 320000, UTC), datetime(2026, 11, 21, 4, 53, 21, 500000, UTC))]}
-TASK = re.compile(r"  [A-Za-z0-9 ,./_-]+ :(?:crit|active|milestone), \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}, (?:0d|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3})")
+QUIET = {
+    "old-release-2026.3": [
+        (datetime(2026, 11, 21, 4, 53, 21, 320000, UTC), datetime(2026, 11, 21, 4, 53, 21, 500000, UTC))
+    ]
+}
+TASK = re.compile(
+    r"  [A-Za-z0-9 ,./_-]+ :(?:crit|active|milestone), \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}, (?:0d|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3})"
+)
 
 
 @pytest.fixture(scope="module", params=SAMPLES)
@@ -71,7 +105,13 @@ def test_incidents_are_what_was_done(sample):
     told = rows_of(text, "Incidents, worst first")
     for want in expected(sample)["incident"]:
         around = timedelta(seconds=5)
-        own = [i for i in document["incidents"] if i["cause"] == want["cause"] and moment(i["start"]) <= want["until"] + around and moment(i["end"]) >= want["from"] - around]
+        own = [
+            i
+            for i in document["incidents"]
+            if i["cause"] == want["cause"]
+            and moment(i["start"]) <= want["until"] + around
+            and moment(i["end"]) >= want["from"] - around
+        ]
         assert 1 <= len(own) <= want["most"]
         assert abs(sum(i["closes"] for i in own) - want["closes"]) <= want["give"]
         rows = [row for row in told if row[0] in {str(i["number"]) for i in own}]
@@ -80,13 +120,18 @@ def test_incidents_are_what_was_done(sample):
     for cause, want in expected(sample)["causes"].items():
         if not cause.startswith("client."):
             give = sum(i["give"] for i in expected(sample)["incident"] if i["cause"] == cause)
-            assert sum(c["closes"] for i in document["incidents"] for c in i["causes"] if c["cause"] == cause) >= want["count"] - give, cause
+            assert (
+                sum(c["closes"] for i in document["incidents"] for c in i["causes"] if c["cause"] == cause)
+                >= want["count"] - give
+            ), cause
     assert document["blast_radius"]["closes"] <= expected(sample)["closes"]["happened"]
 
 
 def test_the_gateway_was_down_when_it_was_taken_down(sample):
     _, document, _ = written(sample)
-    windows = sorted([(i["from"], i["until"]) for i in expected(sample)["incident"] if i["cause"] in DOWN] + QUIET.get(sample, []))
+    windows = sorted(
+        [(i["from"], i["until"]) for i in expected(sample)["incident"] if i["cause"] in DOWN] + QUIET.get(sample, [])
+    )
     outages = [o for o in document["outages"] if o["kind"] != "freeze"]
     if not windows:
         assert outages == [] and figure(document, "restarts")["value"] in (0, None)
@@ -125,10 +170,19 @@ def test_images_ports_and_versions_are_the_inspected_ones(sample):
         owner = f"{item['Config']['Labels']['com.docker.compose.project']}/{service}"
         if service != "worker":  # a container on no path is nobody's deploy
             row = next(d for d in document["deploys"] if item["Id"].startswith(d["container"]))
-            assert (row["owner"], row["image"], row["digest"], row["config_hash"]) == (owner, item["Config"]["Image"], item["Image"], item["Config"]["Labels"]["com.docker.compose.config-hash"])
+            assert (row["owner"], row["image"], row["digest"], row["config_hash"]) == (
+                owner,
+                item["Config"]["Image"],
+                item["Image"],
+                item["Config"]["Labels"]["com.docker.compose.config-hash"],
+            )
         for port, bindings in item["NetworkSettings"]["Ports"].items():
             for binding in bindings or ():
-                assert {"owner": owner, "port": port.removesuffix("/tcp"), "published": f"{binding['HostIp']}:{binding['HostPort']}"}.items() <= next(p for p in document["ports"] if p["owner"] == owner).items()
+                assert {
+                    "owner": owner,
+                    "port": port.removesuffix("/tcp"),
+                    "published": f"{binding['HostIp']}:{binding['HostPort']}",
+                }.items() <= next(p for p in document["ports"] if p["owner"] == owner).items()
         if service == "gateway":
             version = item["Config"]["Image"].rpartition(":")[2]
             assert ("gateway", version) in {(v["who"], v["version"]) for v in document["versions"]}
@@ -145,11 +199,20 @@ def test_the_five_questions_are_answered_or_say_what_is_missing(sample):
     files = {p.name for p in (FOLDER / sample).iterdir()}
     if "proxy.access.log" in files:
         assert answers[QUESTIONS[3]].startswith(("Yes", "A proxy"))
-        image = next((i["Config"]["Image"].partition(":")[0] for i in inspected(sample) if i["Config"]["Labels"]["com.docker.compose.service"] == "proxy"), "")
+        image = next(
+            (
+                i["Config"]["Image"].partition(":")[0]
+                for i in inspected(sample)
+                if i["Config"]["Labels"]["com.docker.compose.service"] == "proxy"
+            ),
+            "",
+        )
         assert image in answers[QUESTIONS[3]]
     else:
         seen = any(i["Config"]["Labels"]["com.docker.compose.service"] == "proxy" for i in inspected(sample))
-        assert seen or not answers[QUESTIONS[3]].startswith("Yes")  # a forwarded address alone proves no proxy: whoever connects can write it
+        assert seen or not answers[QUESTIONS[3]].startswith(
+            "Yes"
+        )  # a forwarded address alone proves no proxy: whoever connects can write it
     if not inspected(sample):
         assert next(q for q in document["questions"] if q["question"] == QUESTIONS[4])["missing"]
 
@@ -160,7 +223,9 @@ def test_ticket_is_whole(sample):
     heads = re.findall(r"^## (.*)$", text, re.M)
     assert [h for h in heads if h != "Timeline"] == SECTIONS
     chart = re.search(r"```mermaid\n(.*?)\n```", text, re.S)[1].splitlines()
-    assert chart[0] == "gantt" and all(TASK.fullmatch(line) or re.match(r"  (?:title|dateFormat|axisFormat|section) ", line) for line in chart[1:])
+    assert chart[0] == "gantt" and all(
+        TASK.fullmatch(line) or re.match(r"  (?:title|dateFormat|axisFormat|section) ", line) for line in chart[1:]
+    )
     assert len(document["hand_off"]["lines"]) <= 20 and "/srv" not in str(document["sources"])
     for row in re.findall(r"^\|.*$", text, re.M):
         assert row.endswith("|")
@@ -212,16 +277,45 @@ def everywhere(text: str) -> Made:
     for name, columns in free.items():
         frame = getattr(base, name)
         tables[name] = frame.with_columns(pl.lit(text).cast(frame.schema[c]).alias(c) for c in columns)
-    tables["incidents"] = tables["incidents"].with_columns(services=pl.lit([text], pl.List(pl.String)), projects=pl.lit([text], pl.List(pl.String)))
+    tables["incidents"] = tables["incidents"].with_columns(
+        services=pl.lit([text], pl.List(pl.String)), projects=pl.lit([text], pl.List(pl.String))
+    )
     tables["closes"] = tables["closes"].with_columns(missing=pl.lit([text], pl.List(pl.String)))
-    keys = ["image", "env.OPENCLAW_GATEWAY_TOKEN", "port.80/tcp", "healthcheck.test", "compose.project", "role", "network.x.address", "meta.lastTouchedVersion"]
-    extra = pl.DataFrame([{"subject": "container:" + text, "key": k, "value": "gateway" if k == "role" else text, "log_file_path": text, "log_line": 3} for k in keys])
+    keys = [
+        "image",
+        "env.OPENCLAW_GATEWAY_TOKEN",
+        "port.80/tcp",
+        "healthcheck.test",
+        "compose.project",
+        "role",
+        "network.x.address",
+        "meta.lastTouchedVersion",
+    ]
+    extra = pl.DataFrame(
+        [
+            {
+                "subject": "container:" + text,
+                "key": k,
+                "value": "gateway" if k == "role" else text,
+                "log_file_path": text,
+                "log_line": 3,
+            }
+            for k in keys
+        ]
+    )
     types = schema.TABLES["facts"]
     tables["facts"] = pl.concat([tables["facts"], schema.conform(extra, types, final=True)])
     return Made(**tables)
 
 
-MORE = ["```\n# x", "| a | b |", "@everyone [x](javascript:alert(1)) ![y](https://203.0.113.9/z.png) <https://203.0.113.9>", "{{ 7 * 7 }}{% raw %}", ":crit, 2026-01-01, 1d\n  click x href", "#123 !4 GH-5"]
+MORE = [
+    "```\n# x",
+    "| a | b |",
+    "@everyone [x](javascript:alert(1)) ![y](https://203.0.113.9/z.png) <https://203.0.113.9>",
+    "{{ 7 * 7 }}{% raw %}",
+    ":crit, 2026-01-01, 1d\n  click x href",
+    "#123 !4 GH-5",
+]
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, *MORE])
@@ -235,7 +329,9 @@ def test_hostile_text_stays_text(text):
     assert all(link.startswith(("#", "data:,")) for link in seen.links)
     told = postmortem.md(tables)
     assert len(told) <= 65_000
-    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u200b\u202a-\u202e\u2066-\u2069\u2028]", told + postmortem.json_text(tables))
+    assert not re.search(
+        "[\x00-\x08\x0b-\x1f\x7f\u200b\u202a-\u202e\u2066-\u2069\u2028]", told + postmortem.json_text(tables)
+    )
     fences = re.findall(r"^(`{3,})(\w*)$", told, re.M)
     assert len(fences) % 2 == 0
     bare = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", re.sub(r"^(`{3,})\w+\n.*?^\1$", "", told, flags=re.M | re.S))
@@ -248,8 +344,24 @@ def test_hostile_text_stays_text(text):
 
 def test_a_ticket_of_hundreds_of_incidents_fits():
     base = made(hostile=True)
-    many = pl.concat([base.incidents.with_columns(incident_id=pl.col("incident_id").cast(pl.String) + f"-{n}", title=pl.lit("x" * 5000)) for n in range(300)])
-    closes = pl.concat([base.closes.with_columns(close_id=pl.col("close_id") + f"-{n}", incident_id=pl.col("incident_id") + f"-{n}", client_address=pl.lit("y" * 3000).cast(base.closes.schema["client_address"])) for n in range(40)])
+    many = pl.concat(
+        [
+            base.incidents.with_columns(
+                incident_id=pl.col("incident_id").cast(pl.String) + f"-{n}", title=pl.lit("x" * 5000)
+            )
+            for n in range(300)
+        ]
+    )
+    closes = pl.concat(
+        [
+            base.closes.with_columns(
+                close_id=pl.col("close_id") + f"-{n}",
+                incident_id=pl.col("incident_id") + f"-{n}",
+                client_address=pl.lit("y" * 3000).cast(base.closes.schema["client_address"]),
+            )
+            for n in range(40)
+        ]
+    )
     text = postmortem.md(Made(**{n: getattr(base, n) for n in schema.TABLES} | {"incidents": many, "closes": closes}))
     assert len(text) <= 65_000
     assert "more incidents in the page and the JSON" in text
@@ -258,10 +370,19 @@ def test_a_ticket_of_hundreds_of_incidents_fits():
 
 def test_aggressive_health_checks_are_named_and_come_first(tmp_path):
     log = [*logs.ready("10:00:00.000"), *logs.refused(1, "10:00:10.000")]
-    folder = logs.write(tmp_path / "in", gateway__log=log, inspect__json=logs.inspect(token="first-secret-1", health={"Test": ["CMD", "true"], "Interval": 10**10, "Retries": 3}))
+    folder = logs.write(
+        tmp_path / "in",
+        gateway__log=log,
+        inspect__json=logs.inspect(
+            token="first-secret-1", health={"Test": ["CMD", "true"], "Interval": 10**10, "Retries": 3}
+        ),
+    )
     result = occorr.analyze(folder)
     document, text = json.loads(postmortem.json_text(result)), postmortem.md(result)
-    assert document["health_checks"][0]["judged"] == "aggressive: start period 0 is below 45, interval 10 is below 30, retries 3 is below 5"
+    assert (
+        document["health_checks"][0]["judged"]
+        == "aggressive: start period 0 is below 45, interval 10 is below 30, retries 3 is below 5"
+    )
     assert document["actions"][0].startswith("Health check: start period")
     assert "first-secret" not in text + postmortem.html(result)
     held = next(q for q in document["questions"] if q["question"] == QUESTIONS[1])
@@ -270,7 +391,10 @@ def test_aggressive_health_checks_are_named_and_come_first(tmp_path):
 
 def test_pairing_before_the_edit(tmp_path):
     rotated = f"{logs.stamp('10:05:00.000')} [gateway] gateway auth changed; closing clients"
-    folder = logs.write(tmp_path / "in", gateway__log=[*logs.ready("09:59:00.000"), *logs.refused(1, "10:00:00.000", "pairing"), rotated])
+    folder = logs.write(
+        tmp_path / "in",
+        gateway__log=[*logs.ready("09:59:00.000"), *logs.refused(1, "10:00:00.000", "pairing"), rotated],
+    )
     answer = postmortem.gather(occorr.analyze(folder))["questions"][2]
     assert str(answer.answer).startswith("Yes: the first pairing attempt was at 10:00:00.") and not answer.missing
 
@@ -278,7 +402,11 @@ def test_pairing_before_the_edit(tmp_path):
 def test_the_cli_is_placed_by_its_address(tmp_path):
     log = [*logs.ready("10:00:00.000"), *logs.refused(1, "10:00:10.000")]
     cli = {**json.loads(logs.inspect())[0], "Id": "cc" * 32, "Name": "/demo-cli-1", "Path": "sleep", "Args": []}
-    cli["Config"] = {"Image": "openclaw/cli:2026.9.6", "Labels": {"com.docker.compose.project": "demo", "com.docker.compose.service": "cli"}, "Env": []}
+    cli["Config"] = {
+        "Image": "openclaw/cli:2026.9.6",
+        "Labels": {"com.docker.compose.project": "demo", "com.docker.compose.service": "cli"},
+        "Env": [],
+    }
     cli["NetworkSettings"] = {"Networks": {"demo_default": {"IPAddress": "198.51.100.7", "Gateway": "198.51.100.1"}}}
     folder = logs.write(tmp_path / "in", gateway__log=log, a__json=logs.inspect(), b__json=json.dumps([cli]))
     answer = postmortem.gather(occorr.analyze(folder))["questions"][0]

@@ -38,7 +38,12 @@ def test_silent_from_disk_and_whole(browser, tmp_path, real):
     assert browsing.misdeeds(browser, address) == []
     assert "out of memory" in browser.find_element(By.TAG_NAME, "h1").text
     heads = [h.text for h in browser.find_elements(By.TAG_NAME, "h2")]
-    assert heads[:4] == ["Next actions, in order", "Incidents, worst first", "Timeline", "The five questions of the review"]
+    assert heads[:4] == [
+        "Next actions, in order",
+        "Incidents, worst first",
+        "Timeline",
+        "The five questions of the review",
+    ]
     for link in browser.find_elements(By.CSS_SELECTOR, "nav a"):
         assert browser.find_elements(By.CSS_SELECTOR, link.get_dom_attribute("href"))
     picture = browser.find_element(By.CSS_SELECTOR, "svg.picture")
@@ -47,7 +52,12 @@ def test_silent_from_disk_and_whole(browser, tmp_path, real):
     box = picture.rect
     for mark in picture.find_elements(By.CSS_SELECTOR, "path[class^='s-'], .count, .badge, .lane"):
         r = mark.rect
-        assert box["x"] - 1 <= r["x"] and r["x"] + r["width"] <= box["x"] + box["width"] + 1 and box["y"] - 1 <= r["y"] and r["y"] + r["height"] <= box["y"] + box["height"] + 1
+        assert (
+            box["x"] - 1 <= r["x"]
+            and r["x"] + r["width"] <= box["x"] + box["width"] + 1
+            and box["y"] - 1 <= r["y"]
+            and r["y"] + r["height"] <= box["y"] + box["height"] + 1
+        )
 
 
 def test_narrow_scrolls_inside_its_tables_only(browser, tmp_path, real):
@@ -62,7 +72,9 @@ def test_dark_and_light_keep_contrast(browser, tmp_path, real):
     opened(browser, tmp_path, real)
     shades = {}
     for scheme in ("light", "dark"):
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        )
         shades[scheme] = browser.execute_script(
             "const l = c => { const [r, g, b] = c.match(/[\\d.]+/g).map(v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 }); return .2126 * r + .7152 * g + .0722 * b };"
             "const ground = l(getComputedStyle(document.body).backgroundColor);"
@@ -94,7 +106,9 @@ def test_hostile_text_fires_nothing(browser, tmp_path, text):
     address = opened(browser, tmp_path, postmortem.html(everywhere(text)))
     # the page's own title quotes the text; what fired would have replaced it
     assert [m for m in browsing.misdeeds(browser, address) if not m.startswith("title: Post-mortem: ")] == []
-    assert browser.execute_script("return [window.pwned, document.querySelectorAll('script, img, iframe, object, style:not(head style), [onload], [onerror]').length]") == [None, 0]
+    assert browser.execute_script(
+        "return [window.pwned, document.querySelectorAll('script, img, iframe, object, style:not(head style), [onload], [onerror]').length]"
+    ) == [None, 0]
     assert browser.find_elements(By.CSS_SELECTOR, "main section h2")
 
 

@@ -60,7 +60,9 @@ def speaking(answer, pause=0.0):
 
 
 def tried(url, count=2, timeout=5.0, **options):
-    return list(probe.attempts(probe.target(url), count=count, interval=0.05, timeout=timeout, vantage="here", **options))
+    return list(
+        probe.attempts(probe.target(url), count=count, interval=0.05, timeout=timeout, vantage="here", **options)
+    )
 
 
 def test_a_handshake_is_timed_step_by_step():
@@ -103,7 +105,14 @@ def test_what_goes_wrong_is_told_apart():
     (dns,) = tried("ws://no-such-host.invalid/", count=1)
     with gateway(greet=False) as port:
         (mute,) = tried(f"ws://127.0.0.1:{port}/", count=1, timeout=0.3)
-    assert [r["result"] for r in (refused, closed, silent, tls, dns, mute)] == ["refused", "closed", "silent", "tls", "dns", "connected"]
+    assert [r["result"] for r in (refused, closed, silent, tls, dns, mute)] == [
+        "refused",
+        "closed",
+        "silent",
+        "tls",
+        "dns",
+        "connected",
+    ]
     assert "connect_ms" not in refused and "connect_ms" in closed and "connect_ms" in tls
     assert "first_frame_ms" not in mute
 
@@ -131,7 +140,23 @@ def test_the_probe_is_bounded(options):
 def test_check_compares_the_vantages(tmp_path):
     """100 probes inside, all fine; 10 of 100 outside refused: 90 %, below the 97 % of the runbook."""
     with gateway() as port:
-        done = subprocess.run([*OCCORR, "probe", f"ws://127.0.0.1:{port}/", "--count", "100", "--interval", "0.05", "--vantage", "inside", "-o", tmp_path / "inside.jsonl"], capture_output=True, timeout=120)
+        done = subprocess.run(
+            [
+                *OCCORR,
+                "probe",
+                f"ws://127.0.0.1:{port}/",
+                "--count",
+                "100",
+                "--interval",
+                "0.05",
+                "--vantage",
+                "inside",
+                "-o",
+                tmp_path / "inside.jsonl",
+            ],
+            capture_output=True,
+            timeout=120,
+        )
     assert done.returncode == 0
     assert b"TCP connect: 100 of 100 (100 %)" in done.stderr
     rows = [json.loads(line) for line in (tmp_path / "inside.jsonl").read_text().splitlines()]

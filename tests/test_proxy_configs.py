@@ -60,8 +60,27 @@ serversTransport:
     ("text", "kind", "want"),
     [
         (NGINX, "nginx", [("timeout.idle", "5400", 6), ("timeout.connect", "2", 6)]),
-        (HAPROXY, "haproxy", [("timeout.idle.client", "10", 4), ("timeout.idle.server", "10", 5), ("timeout.connect", "2", 6), ("timeout.handshake", "0.5", 10)]),
-        (HAPROXY.replace("  mode http", "  timeout tunnel 1h\n  mode http"), "haproxy", [("timeout.idle", "3600", 8), ("timeout.client", "10", 4), ("timeout.server", "10", 5), ("timeout.connect", "2", 6), ("timeout.handshake", "0.5", 11)]),
+        (
+            HAPROXY,
+            "haproxy",
+            [
+                ("timeout.idle.client", "10", 4),
+                ("timeout.idle.server", "10", 5),
+                ("timeout.connect", "2", 6),
+                ("timeout.handshake", "0.5", 10),
+            ],
+        ),
+        (
+            HAPROXY.replace("  mode http", "  timeout tunnel 1h\n  mode http"),
+            "haproxy",
+            [
+                ("timeout.idle", "3600", 8),
+                ("timeout.client", "10", 4),
+                ("timeout.server", "10", 5),
+                ("timeout.connect", "2", 6),
+                ("timeout.handshake", "0.5", 11),
+            ],
+        ),
         (CADDY, "caddy", [("timeout.life", "86400", 3), ("timeout.connect", "2", 5), ("timeout.handshake", "3", 6)]),
         (APACHE, "apache", [("timeout.idle", "3", 2), ("timeout.idle", "30", 4), ("timeout.connect", "0.5", 4)]),
         (TRAEFIK, "traefik", [("timeout.connect", "2", 6), ("timeout.handshake", "3", 7)]),

@@ -39,7 +39,9 @@ def test_the_interval_is_clopper_and_pearsons(a, s, b, t):
     if b:
         assert float(found.high) == pytest.approx(share.high / (1 - share.high) * t / s, rel=1e-6)
     even = s / (s + t)
-    assert float(found.p) == pytest.approx(min(1, 2 * min(stats.binom.sf(a - 1, a + b, even), stats.binom.cdf(a, a + b, even))), abs=1e-9)
+    assert float(found.p) == pytest.approx(
+        min(1, 2 * min(stats.binom.sf(a - 1, a + b, even), stats.binom.cdf(a, a + b, even))), abs=1e-9
+    )
 
 
 @settings(deadline=None)

@@ -25,13 +25,18 @@ def record(tmp_path, *command, **options):
 
 
 def test_output_passes_untouched_and_each_line_has_its_time(tmp_path):
-    script = r'''printf 'one\r\ntwo\377\n'; sleep 0.4; printf 'err \033[31mred\n' >&2; printf 'no end'; exit 7'''
+    script = r"""printf 'one\r\ntwo\377\n'; sleep 0.4; printf 'err \033[31mred\n' >&2; printf 'no end'; exit 7"""
     before = time.time_ns()
     done, rows = record(tmp_path, "sh", "-c", script)
     after = time.time_ns()
     assert (done.returncode, done.stdout, done.stderr) == (7, b"one\r\ntwo\xff\nno end", b"err \x1b[31mred\n")
     said = [(r["stream"], r["record"]) for r in rows if r["stream"] != "recorder"]
-    assert sorted(said) == [("stderr", "err \x1b[31mred\n"), ("stdout", "no end\n"), ("stdout", "one\n"), ("stdout", "two\\xff\n")]
+    assert sorted(said) == [
+        ("stderr", "err \x1b[31mred\n"),
+        ("stdout", "no end\n"),
+        ("stdout", "one\n"),
+        ("stdout", "two\\xff\n"),
+    ]
     own = [r["record"] for r in rows if r["stream"] == "recorder"]
     assert own[0].startswith("$ sh -c ")
     begun, ended, code = map(int, re.fullmatch(r"# start_ms=(\d+) end_ms=(\d+) rc=(-?\d+)\n", own[1]).groups())
@@ -52,14 +57,22 @@ def test_exit_codes(command, code, says, tmp_path):
 
 
 def test_a_file_that_cannot_be_written_runs_nothing(tmp_path):
-    done = subprocess.run([*OCCORR, "record", "-o", tmp_path / "none" / "x", "--", "touch", tmp_path / "ran"], capture_output=True, timeout=60)
+    done = subprocess.run(
+        [*OCCORR, "record", "-o", tmp_path / "none" / "x", "--", "touch", tmp_path / "ran"],
+        capture_output=True,
+        timeout=60,
+    )
     assert done.returncode == 125
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a device of Linux")
 def test_a_full_disk_ends_the_record_and_not_the_command():
-    done = subprocess.run([*OCCORR, "record", "-o", "/dev/full", "--", "sh", "-c", "echo a; echo b; exit 3"], capture_output=True, timeout=60)
+    done = subprocess.run(
+        [*OCCORR, "record", "-o", "/dev/full", "--", "sh", "-c", "echo a; echo b; exit 3"],
+        capture_output=True,
+        timeout=60,
+    )
     assert (done.returncode, done.stdout) == (3, b"a\nb\n")
     assert b"the record ends at" in done.stderr
 
@@ -82,7 +95,11 @@ def test_signals_reach_the_command(tmp_path):
 
 
 def test_a_reader_that_leaves_ends_the_command(tmp_path):
-    done = subprocess.run(["sh", "-c", '"$@" | head -n 1', "sh", *OCCORR, "record", "-o", tmp_path / "x", "--", "yes"], capture_output=True, timeout=60)
+    done = subprocess.run(
+        ["sh", "-c", '"$@" | head -n 1', "sh", *OCCORR, "record", "-o", tmp_path / "x", "--", "yes"],
+        capture_output=True,
+        timeout=60,
+    )
     assert done.stdout == b"y\n"
 
 
@@ -92,7 +109,9 @@ def test_a_terminal_stays_a_terminal(tmp_path):
     import termios
 
     termios.tcsetwinsize(theirs, (24, 97))
-    run = subprocess.Popen([*OCCORR, "record", "-o", tmp_path / "x", "--", sys.executable, "-c", asks], stdout=theirs, stderr=theirs)
+    run = subprocess.Popen(
+        [*OCCORR, "record", "-o", tmp_path / "x", "--", sys.executable, "-c", asks], stdout=theirs, stderr=theirs
+    )
     os.close(theirs)
     said = b""
     while b"\n" not in said:
@@ -103,8 +122,23 @@ def test_a_terminal_stays_a_terminal(tmp_path):
 
 
 def test_a_record_dates_what_the_cli_printed(tmp_path):
-    (tmp_path / "out.txt").write_text("gateway connect failed: Error: gateway closed (1008): pairing required\nGateway target: ws://127.0.0.1:18789\n")
-    subprocess.run([*OCCORR, "record", "-o", tmp_path / "run.jsonl", "--", "sh", "-c", f"sleep 0.3; cat {tmp_path}/out.txt >&2; exit 1"], capture_output=True, timeout=60)
+    (tmp_path / "out.txt").write_text(
+        "gateway connect failed: Error: gateway closed (1008): pairing required\nGateway target: ws://127.0.0.1:18789\n"
+    )
+    subprocess.run(
+        [
+            *OCCORR,
+            "record",
+            "-o",
+            tmp_path / "run.jsonl",
+            "--",
+            "sh",
+            "-c",
+            f"sleep 0.3; cat {tmp_path}/out.txt >&2; exit 1",
+        ],
+        capture_output=True,
+        timeout=60,
+    )
     rows = [json.loads(line) for line in (tmp_path / "run.jsonl").read_bytes().splitlines()]
     close = occorr.analyze(tmp_path / "run.jsonl").closes.row(0, named=True)
     assert (close["websocket_close_code"], close["code_observer"]) == (1008, "client")
@@ -117,9 +151,21 @@ def test_the_recorders_clock_is_tied_by_the_closes_that_both_saw(tmp_path):
     gateway, records = [], []
     for n in range(5):
         minute, reason = 10 + n * 3 + n * n, f"pairing required {n}"
-        gateway.append(f"2026-11-21T05:{minute:02d}:20.000200000Z 2026-11-21T05:{minute:02d}:20.000+00:00 [ws] webchat disconnected code=1008 reason={reason} conn=0000000{n}-0000-4000-8000-000000000000")
-        rows = [("recorder", "$ openclaw gateway call health", "27.100"), ("stderr", f"gateway connect failed: Error: gateway closed (1008): {reason}", "27.620"), ("recorder", "# start_ms=1795237827100 end_ms=1795237827700 rc=1", "27.700")]
-        records += [json.dumps({"record": text + "\n", "stream": stream, "time": f"2026-11-21T05:{minute:02d}:{at}000000Z", "mono": 1}, separators=(",", ":")) for stream, text, at in rows]
+        gateway.append(
+            f"2026-11-21T05:{minute:02d}:20.000200000Z 2026-11-21T05:{minute:02d}:20.000+00:00 [ws] webchat disconnected code=1008 reason={reason} conn=0000000{n}-0000-4000-8000-000000000000"
+        )
+        rows = [
+            ("recorder", "$ openclaw gateway call health", "27.100"),
+            ("stderr", f"gateway connect failed: Error: gateway closed (1008): {reason}", "27.620"),
+            ("recorder", "# start_ms=1795237827100 end_ms=1795237827700 rc=1", "27.700"),
+        ]
+        records += [
+            json.dumps(
+                {"record": text + "\n", "stream": stream, "time": f"2026-11-21T05:{minute:02d}:{at}000000Z", "mono": 1},
+                separators=(",", ":"),
+            )
+            for stream, text, at in rows
+        ]
     (tmp_path / "gateway.log").write_text("\n".join(gateway) + "\n")
     (tmp_path / "runs.jsonl").write_text("\n".join(records) + "\n")
     clock = {r["clock_id"]: r for r in occorr.analyze(tmp_path).clocks.to_dicts()}["recorder"]

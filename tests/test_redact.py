@@ -41,7 +41,7 @@ SHAPES = {
     "environment in a list": '["PATH=/bin","OPENCLAW_GATEWAY_PASSWORD={}"]',
     "compose mapping": "      OPENCLAW_GATEWAY_TOKEN: {}",
     "cookie": "Cookie: session={}",
-    "cookie in a line": '2026-11-21 upgrade headers cookie: session={}; other=1',
+    "cookie in a line": "2026-11-21 upgrade headers cookie: session={}; other=1",
     "set-cookie": "Set-Cookie: session={}; HttpOnly",
     "url": "ws://user:{}@gw.example.org:18789/",
     "url without user": "redis://:{}@gw.example.org:6379/",
@@ -58,7 +58,17 @@ def test_shape(shape):
     assert "fp:" in text
 
 
-@pytest.mark.parametrize("text", [JWT, f"token is {JWT} so", "use sk-abcdefghijklmnop now", "ghp_abcdefghijklmnopqrstuvwx", "xoxb-1234567890-abcdef", "glpat-abcdefghijklmno"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        JWT,
+        f"token is {JWT} so",
+        "use sk-abcdefghijklmnop now",
+        "ghp_abcdefghijklmnopqrstuvwx",
+        "xoxb-1234567890-abcdef",
+        "glpat-abcdefghijklmno",
+    ],
+)
 def test_what_looks_like_a_secret_is_one(text):
     told = redact.Redactor(KEY).text(text)
     assert not set(text.split()) & set(told.split()) - {"token", "is", "so", "use", "now"}
@@ -69,14 +79,31 @@ def test_basic_credentials():
     assert basic not in redact.Redactor(KEY).text(f"Authorization: Basic {basic}")
 
 
-@pytest.mark.parametrize("text", ['"token":"***"', '"token":null', '"authProvided":"token"', '"authMode":"token"', "reason=token_mismatch", "unauthorized: gateway token mismatch (set gateway.remote.token to match gateway.auth.token)", "auth=device-token device=yes", '"token":"[redacted]"', "--token <tok>", "basic health check passed"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"token":"***"',
+        '"token":null',
+        '"authProvided":"token"',
+        '"authMode":"token"',
+        "reason=token_mismatch",
+        "unauthorized: gateway token mismatch (set gateway.remote.token to match gateway.auth.token)",
+        "auth=device-token device=yes",
+        '"token":"[redacted]"',
+        "--token <tok>",
+        "basic health check passed",
+    ],
+)
 def test_words_about_secrets_stay(text):
     assert redact.Redactor(KEY).text(text) == text
 
 
 def test_equal_secrets_have_equal_fingerprints():
     redactor = redact.Redactor(KEY)
-    prints = {redactor.text(SHAPES[s].format(SECRET)).split("fp:")[1][:8] for s in ("bearer", "query", "option", "json", "environment", "url")}
+    prints = {
+        redactor.text(SHAPES[s].format(SECRET)).split("fp:")[1][:8]
+        for s in ("bearer", "query", "option", "json", "environment", "url")
+    }
     assert len(prints) == 1
     assert redactor.fingerprint(SECRET) != redactor.fingerprint(SECRET + "x")
     assert redactor.fingerprint(SECRET) != redact.Redactor(b"another key").fingerprint(SECRET)
@@ -93,11 +120,17 @@ def test_switched_off():
     assert redact.Redactor(KEY, enabled=False).text(SHAPES["bearer"].format(SECRET)) == SHAPES["bearer"].format(SECRET)
 
 
-SECRETS = st.text("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz0123456789-_", min_size=12, max_size=40).filter(lambda s: s[0].isalnum() and not redact._HARMLESS.match(s))
+SECRETS = st.text("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz0123456789-_", min_size=12, max_size=40).filter(
+    lambda s: s[0].isalnum() and not redact._HARMLESS.match(s)
+)
 
 
 @settings(max_examples=300, deadline=None)
-@given(secret=SECRETS, shape=st.sampled_from(sorted(SHAPES)), before=st.sampled_from(["", "2026-11-21T05:53:48.000Z [ws] ", "  "]))
+@given(
+    secret=SECRETS,
+    shape=st.sampled_from(sorted(SHAPES)),
+    before=st.sampled_from(["", "2026-11-21T05:53:48.000Z [ws] ", "  "]),
+)
 def test_no_secret_survives(secret, shape, before):
     told = redact.Redactor(KEY).text(before + SHAPES[shape].format(secret))
     assert secret not in told
@@ -117,25 +150,80 @@ def planted(folder: Path) -> None:
     """A real incident in which secrets of every shape were written into logs and documents."""
     console = (SAMPLE / "gateway.docker.log").read_text(encoding="utf-8").splitlines()
     stamp = "2026-11-21T05:53:49.000000001Z 2026-11-21T05:53:49.000+00:00 "
-    extra = [stamp + "[gateway] error: " + SHAPES[s].format(SECRET) for s in ("bearer", "query", "option", "json", "environment", "url", "cookie in a line")]
+    extra = [
+        stamp + "[gateway] error: " + SHAPES[s].format(SECRET)
+        for s in ("bearer", "query", "option", "json", "environment", "url", "cookie in a line")
+    ]
     close = next(line for line in console if "closed before connect" in line)
     assert " ua=" in close
     agent = close.split(" ua=")[1].split(" code=")[0]
     extra.append(close.replace(f" ua={agent} ", f" ua=Bearer {SECRET} "))
-    (folder / "gateway.log").write_text("\n".join([*console, *extra, stamp + "[gateway] error: " + JWT]) + "\n", encoding="utf-8")
-    access = {"ts": "2026-11-21T05:53:49+00:00", "msec": 1795240429.1, "client": "192.0.2.7", "port": 4711, "method": "GET", "uri": f"/?token={SECRET}", "status": 502, "rt": 0.1, "upgrade": "websocket", "upstream": "192.0.2.2:18789", "ustatus": "502", "urt": "0.1", "sent": 1, "conn": 1, "ua": f"x Bearer {SECRET}"}
+    (folder / "gateway.log").write_text(
+        "\n".join([*console, *extra, stamp + "[gateway] error: " + JWT]) + "\n", encoding="utf-8"
+    )
+    access = {
+        "ts": "2026-11-21T05:53:49+00:00",
+        "msec": 1795240429.1,
+        "client": "192.0.2.7",
+        "port": 4711,
+        "method": "GET",
+        "uri": f"/?token={SECRET}",
+        "status": 502,
+        "rt": 0.1,
+        "upgrade": "websocket",
+        "upstream": "192.0.2.2:18789",
+        "ustatus": "502",
+        "urt": "0.1",
+        "sent": 1,
+        "conn": 1,
+        "ua": f"x Bearer {SECRET}",
+    }
     (folder / "access.log").write_text(json.dumps(access) + "\n", encoding="utf-8")
-    (folder / "cli.out").write_text(f"$ openclaw gateway call health --url ws://user:{SECRET}@192.0.2.2:18789/?token={SECRET} --token {SECRET}\nGateway call failed: Error: gateway closed (1008): unauthorized: Bearer {SECRET}\nGateway target: ws://192.0.2.2:18789/?token={SECRET}\nSource: cli --url\n", encoding="utf-8")
+    (folder / "cli.out").write_text(
+        f"$ openclaw gateway call health --url ws://user:{SECRET}@192.0.2.2:18789/?token={SECRET} --token {SECRET}\nGateway call failed: Error: gateway closed (1008): unauthorized: Bearer {SECRET}\nGateway target: ws://192.0.2.2:18789/?token={SECRET}\nSource: cli --url\n",
+        encoding="utf-8",
+    )
     inspect = json.loads((SAMPLE / "docker.inspect.json").read_text(encoding="utf-8"))
     inspect[0]["Config"]["Env"] += [f"OPENCLAW_GATEWAY_TOKEN={SECRET}"]
     inspect[0]["Args"] = ["gateway", "run", "--token", SECRET]
     inspect[0]["Config"]["Cmd"] = ["openclaw", "gateway", "run", f"--password={SECRET}"]
     (folder / "docker.inspect.json").write_text(json.dumps(inspect, indent=1), encoding="utf-8")
-    compose = (SAMPLE / "compose.yml").read_text(encoding="utf-8").replace("      - NO_COLOR=1\n", f"      - NO_COLOR=1\n      - OPENCLAW_GATEWAY_TOKEN={SECRET}\n", 1)
+    compose = (
+        (SAMPLE / "compose.yml")
+        .read_text(encoding="utf-8")
+        .replace("      - NO_COLOR=1\n", f"      - NO_COLOR=1\n      - OPENCLAW_GATEWAY_TOKEN={SECRET}\n", 1)
+    )
     assert SECRET in compose
     (folder / "compose.yml").write_text(compose, encoding="utf-8")
-    (folder / "openclaw.json").write_text(json.dumps({"gateway": {"auth": {"mode": "token", "token": SECRET}, "remote": {"url": "ws://192.0.2.2:18789", "token": SECRET}}}), encoding="utf-8")
-    events = {"status": "exec_create: sh", "id": "7" * 64, "from": "openclaw/gateway:2026.9.6", "Type": "container", "Action": f"exec_create: openclaw health --token {SECRET}", "Actor": {"ID": "7" * 64, "Attributes": {"name": "claw_gateway_1", "OPENCLAW_GATEWAY_TOKEN": SECRET, "image": "openclaw/gateway:2026.9.6"}}, "scope": "local", "time": 1795240429, "timeNano": 1795240429000000000}
+    (folder / "openclaw.json").write_text(
+        json.dumps(
+            {
+                "gateway": {
+                    "auth": {"mode": "token", "token": SECRET},
+                    "remote": {"url": "ws://192.0.2.2:18789", "token": SECRET},
+                }
+            }
+        ),
+        encoding="utf-8",
+    )
+    events = {
+        "status": "exec_create: sh",
+        "id": "7" * 64,
+        "from": "openclaw/gateway:2026.9.6",
+        "Type": "container",
+        "Action": f"exec_create: openclaw health --token {SECRET}",
+        "Actor": {
+            "ID": "7" * 64,
+            "Attributes": {
+                "name": "claw_gateway_1",
+                "OPENCLAW_GATEWAY_TOKEN": SECRET,
+                "image": "openclaw/gateway:2026.9.6",
+            },
+        },
+        "scope": "local",
+        "time": 1795240429,
+        "timeNano": 1795240429000000000,
+    }
     (folder / "docker.events.jsonl").write_text(json.dumps(events) + "\n", encoding="utf-8")
 
 
@@ -150,8 +238,14 @@ def result(tmp_path_factory):
 def test_no_table_holds_a_secret(result, table):
     frame = getattr(result, table)
     text = frame.write_ndjson()
-    leaks = [c for c in frame.columns if SECRET in frame.select(c).write_ndjson() or JWT in frame.select(c).write_ndjson()]
-    assert leaks == [], frame.filter(pl.any_horizontal(pl.col(pl.String).str.contains(SECRET, literal=True).fill_null(value=False))).head(3).write_ndjson()
+    leaks = [
+        c for c in frame.columns if SECRET in frame.select(c).write_ndjson() or JWT in frame.select(c).write_ndjson()
+    ]
+    assert leaks == [], (
+        frame.filter(pl.any_horizontal(pl.col(pl.String).str.contains(SECRET, literal=True).fill_null(value=False)))
+        .head(3)
+        .write_ndjson()
+    )
     assert SECRET not in text
     assert SECRET[:10] not in text
 
@@ -161,7 +255,9 @@ def test_the_lines_with_secrets_were_read(result):
     marked = result.timeline.filter("redacted")
     assert marked.height >= 10
     assert marked.get_column("log_record_original").str.contains("fp:").all()
-    assert {"gateway.log", "access.log", "cli.out", "docker.events.jsonl"} == {Path(p).name for p in marked.get_column("log_file_path").unique()}
+    assert {"gateway.log", "access.log", "cli.out", "docker.events.jsonl"} == {
+        Path(p).name for p in marked.get_column("log_file_path").unique()
+    }
 
 
 def test_a_secret_has_one_fingerprint_in_one_result(result):
@@ -176,7 +272,10 @@ def test_fingerprints_compare_between_runs_with_a_key(tmp_path):
     for name in ("a", "b"):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "gateway.log").write_bytes((SAMPLE / "gateway.docker.log").read_bytes() + f"2026-11-21T05:53:49.000000001Z 2026-11-21T05:53:49.000+00:00 [gateway] error: {name} --token {SECRET}\n".encode())
+        (folder / "gateway.log").write_bytes(
+            (SAMPLE / "gateway.docker.log").read_bytes()
+            + f"2026-11-21T05:53:49.000000001Z 2026-11-21T05:53:49.000+00:00 [gateway] error: {name} --token {SECRET}\n".encode()
+        )
         for key in (b"the same", None):
             timeline = occorr.analyze(folder, redact_key=key).timeline.filter("redacted")
             prints.append(timeline.get_column("log_record_original").str.extract(r"(fp:\w{8})", 1).to_list()[0])
@@ -213,7 +312,19 @@ def test_query_values_and_mail_addresses_go(text, gone, stays):
     assert redact.Redactor(KEY).text(told) == told
 
 
-@pytest.mark.parametrize("text", ["openclaw@1.service: started", "getty@tty1.service", "openclaw/gateway@sha256:0123abcd", "npm openclaw@2026.9.6", "ws://ops@gw.example.org:18789/", "really?yes", "at run (file.js:3:10)", "WHERE a=b?"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "openclaw@1.service: started",
+        "getty@tty1.service",
+        "openclaw/gateway@sha256:0123abcd",
+        "npm openclaw@2026.9.6",
+        "ws://ops@gw.example.org:18789/",
+        "really?yes",
+        "at run (file.js:3:10)",
+        "WHERE a=b?",
+    ],
+)
 def test_what_is_no_query_and_no_mail_stays(text):
     assert redact.Redactor(KEY).text(text) == text
 
@@ -233,11 +344,20 @@ def test_without_redaction_every_output_says_so(tmp_path):
     silent = []
     for name, (command, form) in hostile.OUTPUTS.items():
         # Asking for tables, or whether a format fits, is no report, and a table has no place for a sentence; check and diff say figures and no line of a log.
-        if name.startswith(("query", "export", "check", "diff", "formats")) or form == "csv" or "--dry-run" in command or "--anonymize" in command:
+        if (
+            name.startswith(("query", "export", "check", "diff", "formats"))
+            or form == "csv"
+            or "--dry-run" in command
+            or "--anonymize" in command
+        ):
             continue
-        done = runner.invoke(app, [w.format(**places) for w in command] + (["--no-redact"] if command[0] == "analyze" else []))
+        done = runner.invoke(
+            app, [w.format(**places) for w in command] + (["--no-redact"] if command[0] == "analyze" else [])
+        )
         assert done.exit_code == 0, (name, done.output[-300:])
-        text = Path(f"{places['out']}.{form}").read_text(encoding="utf-8") if "{out}" in "".join(command) else done.stdout
+        text = (
+            Path(f"{places['out']}.{form}").read_text(encoding="utf-8") if "{out}" in "".join(command) else done.stdout
+        )
         if "ot redacted" not in " ".join(text.split()) and '"redacted": false' not in text:
             silent.append(name)
     assert silent == []

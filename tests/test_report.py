@@ -182,9 +182,21 @@ def test_reports_depend_on_their_tables_alone(tables, tmp_path):
     here = Path(__file__).parent
     code = "import sys; sys.path.insert(0, sys.argv[1]); from hashlib import sha256; from occorr.report import library; from report_tables import made; t = made()\n"
     code += "for r in (r for r in library.reports().values() if r.over != 'weeks'):\n    for f in r.makers:\n        d = library.pick(r.name, f)(t); print(r.name, f, sha256(d if isinstance(d, bytes) else d.encode()).hexdigest())"
-    base = {k: v for k, v in os.environ.items() if k not in {"SOURCE_DATE_EPOCH", "TZ", "LC_ALL", "PYTHONHASHSEED"}} | {"PYTHONPATH": os.pathsep.join([str(here.parent), os.environ.get("PYTHONPATH", "")])}
+    base = {k: v for k, v in os.environ.items() if k not in {"SOURCE_DATE_EPOCH", "TZ", "LC_ALL", "PYTHONHASHSEED"}} | {
+        "PYTHONPATH": os.pathsep.join([str(here.parent), os.environ.get("PYTHONPATH", "")])
+    }
     told = [
-        subprocess.run([sys.executable, "-c", code, str(here)], env=base | more, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-        for more in ({"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "0", "TZ": "Pacific/Kiritimati"}, {"PYTHONHASHSEED": "2", "SOURCE_DATE_EPOCH": "1700000000", "LC_ALL": "C", "POLARS_MAX_THREADS": "1"})
+        subprocess.run(
+            [sys.executable, "-c", code, str(here)],
+            env=base | more,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for more in (
+            {"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "0", "TZ": "Pacific/Kiritimati"},
+            {"PYTHONHASHSEED": "2", "SOURCE_DATE_EPOCH": "1700000000", "LC_ALL": "C", "POLARS_MAX_THREADS": "1"},
+        )
     ]
     assert told[0] == told[1] and told[0].count("\n") >= 5

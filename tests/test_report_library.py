@@ -28,7 +28,11 @@ def test_all_mistakes_of_a_folder_are_told_with_their_line(tmp_path):
     (folder / "report.toml").write_text('about = "x"\nmd = "pge.md.j2"\nhtml = "nowhere"\nhtlm = "page:html"\n')
     with pytest.raises(DefinitionError) as told:
         library.reports(tmp_path)
-    assert [(p.line, p.message.partition(";")[2].strip()) for p in told.value.problems] == [(2, "did you mean 'page.md.j2'?"), (3, ""), (4, "did you mean 'html'?")]
+    assert [(p.line, p.message.partition(";")[2].strip()) for p in told.value.problems] == [
+        (2, "did you mean 'page.md.j2'?"),
+        (3, ""),
+        (4, "did you mean 'html'?"),
+    ]
 
 
 def test_an_unknown_report_or_form_names_what_there_is():

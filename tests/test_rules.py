@@ -83,8 +83,15 @@ def test_episodes_of_equal_strength_exclude_each_other():
     for _, case in CASES:
         if case.about != "episode":
             continue
-        row = pl.DataFrame({n: [case.values.get(n)] for n in rules.EPISODE_FEATURES}, schema=dict(rules.EPISODE_FEATURES))
-        told = {(e.strength, c.cause) for c in CAUSES for e in c.episodes if row.select(pl.sql_expr(e.when).fill_null(value=False)).item()}
+        row = pl.DataFrame(
+            {n: [case.values.get(n)] for n in rules.EPISODE_FEATURES}, schema=dict(rules.EPISODE_FEATURES)
+        )
+        told = {
+            (e.strength, c.cause)
+            for c in CAUSES
+            for e in c.episodes
+            if row.select(pl.sql_expr(e.when).fill_null(value=False)).item()
+        }
         for strength in schema.STRENGTHS:
             names = sorted(cause for s, cause in told if s == strength)
             if len(names) > 1:
@@ -94,15 +101,45 @@ def test_episodes_of_equal_strength_exclude_each_other():
 
 def test_what_a_peer_may_write_never_decides_alone():
     """A console line whose text is ambiguous, or a reason without the gateway's own cause, decides no refusal."""
-    reasons = ["unauthorized: gateway token mismatch", "pairing required", "origin not allowed", "device identity required", "slow consumer", "invalid request frame"]
+    reasons = [
+        "unauthorized: gateway token mismatch",
+        "pairing required",
+        "origin not allowed",
+        "device identity required",
+        "slow consumer",
+        "invalid request frame",
+    ]
     for reason in reasons:
         for values in (
-            {"g_seen": True, "code_gateway": 1008, "code": 1008, "reason": reason, "ambiguous": False, "via": "direct", "c_seen": False, "p_seen": False, "established": False},
-            {"g_seen": True, "code_gateway": 1008, "code": 1008, "reason": reason, "ambiguous": True, "via": "direct", "c_seen": False, "p_seen": False, "g_cause": "unauthorized", "g_auth": "token_mismatch"},
+            {
+                "g_seen": True,
+                "code_gateway": 1008,
+                "code": 1008,
+                "reason": reason,
+                "ambiguous": False,
+                "via": "direct",
+                "c_seen": False,
+                "p_seen": False,
+                "established": False,
+            },
+            {
+                "g_seen": True,
+                "code_gateway": 1008,
+                "code": 1008,
+                "reason": reason,
+                "ambiguous": True,
+                "via": "direct",
+                "c_seen": False,
+                "p_seen": False,
+                "g_cause": "unauthorized",
+                "g_auth": "token_mismatch",
+            },
         ):
             case = rules.Case("", 0, "close", values, True)
             held = {i for c in CAUSES for i in fired(c, case)}
-            decisive = [r.id for c in CAUSES for r in c.rules if r.id in held and r.strength == "decisive" and not r.relation]
+            decisive = [
+                r.id for c in CAUSES for r in c.rules if r.id in held and r.strength == "decisive" and not r.relation
+            ]
             assert decisive == [], (reason, values["ambiguous"])
 
 
@@ -127,7 +164,9 @@ def test_mistakes_of_several_files_are_told_at_once(tmp_path):
 
 def test_toml_errors_keep_the_other_files(tmp_path):
     (tmp_path / "a.toml").write_text("cause = \n", encoding="utf-8")
-    (tmp_path / "b.toml").write_bytes((Path(__file__).parent / "bad_rules" / "unknown_cause" / "rule.toml").read_bytes())
+    (tmp_path / "b.toml").write_bytes(
+        (Path(__file__).parent / "bad_rules" / "unknown_cause" / "rule.toml").read_bytes()
+    )
     with pytest.raises(DefinitionError) as error:
         rules.load(tmp_path)
     assert [Path(p.path).name for p in error.value.problems] == ["a.toml", "b.toml"]

@@ -25,7 +25,14 @@ def pieces(text: str, size: int = 16384) -> list[str]:
 
 def json_file(text: str, stream: str = "stdout", end: str = "\n") -> list[str]:
     parts = pieces(text)
-    return [json.dumps({"log": p + (end if i == len(parts) - 1 else ""), "stream": stream, "time": "2026-11-21T05:43:45.5Z"}, separators=(",", ":")) + "\n" for i, p in enumerate(parts)]
+    return [
+        json.dumps(
+            {"log": p + (end if i == len(parts) - 1 else ""), "stream": stream, "time": "2026-11-21T05:43:45.5Z"},
+            separators=(",", ":"),
+        )
+        + "\n"
+        for i, p in enumerate(parts)
+    ]
 
 
 def cri(text: str, stream: str = "stdout") -> list[str]:
@@ -48,7 +55,9 @@ def test_pieces_of_16_kib_are_one_line_again(tmp_path, write, between):
 
 
 def test_a_last_line_without_its_break_is_no_piece(tmp_path):
-    (tmp_path / "a.log").write_text("".join([*json_file("2026-11-21T05:43:45.413+00:00 [gateway] cut by the kill", end=""), *json_file(AFTER)]))
+    (tmp_path / "a.log").write_text(
+        "".join([*json_file("2026-11-21T05:43:45.413+00:00 [gateway] cut by the kill", end=""), *json_file(AFTER)])
+    )
     assert occorr.analyze(tmp_path, all_lines=True).timeline.height == 2
 
 
@@ -85,19 +94,31 @@ def test_a_failure_that_a_chat_wrapped_at_spaces():
 
 def test_other_lines_stay_apart():
     row = paste(CLOSE + "\nthanks for looking at this!\n")
-    assert row["events"].filter(pl.col("event_name") == "websocket.close").row(0, named=True)["websocket_close_code"] is not None
+    assert (
+        row["events"].filter(pl.col("event_name") == "websocket.close").row(0, named=True)["websocket_close_code"]
+        is not None
+    )
     assert "thanks" not in str(row["events"].get_column("body").to_list())
 
 
 def test_sources_say_why_lines_were_not_understood(tmp_path):
-    (tmp_path / "a.log").write_text("".join(ACCESS) + "hello\n{\"a\n")
+    (tmp_path / "a.log").write_text("".join(ACCESS) + 'hello\n{"a\n')
     row = occorr.analyze(tmp_path).sources.row(0, named=True)
-    assert (row["lines_unparsed"], row["message"].split(";")[0]) == (2, "not understood: 1 JSON that is cut off, 1 no known format")
+    assert (row["lines_unparsed"], row["message"].split(";")[0]) == (
+        2,
+        "not understood: 1 JSON that is cut off, 1 no known format",
+    )
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
-    [('{"0":"{\\"subsystem', "JSON that is cut off"), ('{"a":1}', "JSON of no known format"), ("2026/11/21 hello", "a stamp, and nothing known behind it"), ("hello", "no known format"), ("hello \ufffd", "not UTF-8")],
+    [
+        ('{"0":"{\\"subsystem', "JSON that is cut off"),
+        ('{"a":1}', "JSON of no known format"),
+        ("2026/11/21 hello", "a stamp, and nothing known behind it"),
+        ("hello", "no known format"),
+        ("hello \ufffd", "not UTF-8"),
+    ],
 )
 def test_why_a_line_was_not_understood(line, reason):
     assert pl.DataFrame({"t": [line]}).select(ingest._reason(pl.col("t"))).item() == reason
@@ -122,7 +143,10 @@ def test_a_log_and_its_gz_count_once(tmp_path):
     assert result.timeline.height == PLAIN.timeline.height
 
 
-ACCESS = ['192.0.2.7 - - [21/Nov/2026:05:44:{:02d} +0000] "GET / HTTP/1.1" 101 590 "-" "openclaw-cli/2026.9.6"\n'.format(s) for s in range(0, 40, 2)]
+ACCESS = [
+    '192.0.2.7 - - [21/Nov/2026:05:44:{:02d} +0000] "GET / HTTP/1.1" 101 590 "-" "openclaw-cli/2026.9.6"\n'.format(s)
+    for s in range(0, 40, 2)
+]
 
 
 def test_overlapping_collections_count_once(tmp_path):
@@ -140,12 +164,25 @@ def test_the_same_line_twice_in_one_second_is_two_connections(tmp_path):
 
 def test_one_chance_twin_is_no_overlap(tmp_path):
     (tmp_path / "a.log").write_text("".join(ACCESS))
-    (tmp_path / "b.log").write_text("".join([line.replace("192.0.2.7", "192.0.2.8") for line in ACCESS[:-1]] + ACCESS[-1:]))
+    (tmp_path / "b.log").write_text(
+        "".join([line.replace("192.0.2.7", "192.0.2.8") for line in ACCESS[:-1]] + ACCESS[-1:])
+    )
     assert occorr.analyze(tmp_path).timeline.height == 2 * len(ACCESS)
 
 
 def test_order_of_rotated_sets(tmp_path):
-    names = ["a.log.10.gz", "a.log.2", "a.log.1", "a.log", "b.5.log", "b.1.log", "b.log", "c.log-20261119", "c.log-20261120.gz", "c.log"]
+    names = [
+        "a.log.10.gz",
+        "a.log.2",
+        "a.log.1",
+        "a.log",
+        "b.5.log",
+        "b.1.log",
+        "b.log",
+        "c.log-20261119",
+        "c.log-20261120.gz",
+        "c.log",
+    ]
     for name in names:
         (tmp_path / name).write_text("x")
     assert [p.name for p, _ in read.expand([tmp_path])] == names

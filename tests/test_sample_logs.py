@@ -30,7 +30,9 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.smoke if n in SMOKE else ()) for n in SAMPLES])
+@pytest.fixture(
+    scope="module", params=[pytest.param(n, marks=pytest.mark.smoke if n in SMOKE else ()) for n in SAMPLES]
+)
 def name(request):
     """Of the module's scope, so that all tests of one sample run together and share its analysis."""
     return request.param
@@ -63,14 +65,21 @@ def cost(row: dict, close: dict, shift: timedelta) -> float:
     other_port = row["client_port"] is not None and "port" in close and not same_port and not close.get("cli")
     status = row["http_status_proxy"]
     other_status = status is not None and (status if status not in (0, 101, 499) else None) != close.get("status")
-    if close.get("cli") != ("cli" in row["observers"] or None) or other_port or other_status or row["via"] not in ("unknown", close["via"]):
+    if (
+        close.get("cli") != ("cli" in row["observers"] or None)
+        or other_port
+        or other_status
+        or row["via"] not in ("unknown", close["via"])
+    ):
         return np.inf
     if beyond > (15.0 if same_port or close.get("cli") else SLACK):
         return np.inf
     return (0.1 if same_port else 1.0) + abs((row["timestamp"] - at).total_seconds()) / 10
 
 
-def pairs(result: occorr.Analysis, name: str, shift: timedelta = timedelta(0)) -> tuple[list[tuple[dict, dict]], list[dict], list[dict]]:
+def pairs(
+    result: occorr.Analysis, name: str, shift: timedelta = timedelta(0)
+) -> tuple[list[tuple[dict, dict]], list[dict], list[dict]]:
     """Rows with the closes that they are, rows that are none, closes that no row is."""
     rows, wanted = result.closes.to_dicts(), expected(name)["close"]
     table = np.array([[cost(r, c, shift) for c in wanted] for r in rows])
@@ -85,7 +94,10 @@ def pairs(result: occorr.Analysis, name: str, shift: timedelta = timedelta(0)) -
 
 
 def told(row: dict) -> tuple:
-    return tuple(str(row[c]) for c in ("timestamp", "cause", "verdict", "conn_id", "client_address", "client_port", "http_status_proxy"))
+    return tuple(
+        str(row[c])
+        for c in ("timestamp", "cause", "verdict", "conn_id", "client_address", "client_port", "http_status_proxy")
+    )
 
 
 def right(row: dict, close: dict) -> bool:
@@ -139,7 +151,10 @@ def test_causes_and_verdicts(name):
 
 def test_closes_by_cause(name):
     matched = [(r, c) for r, c in pairs(analyzed(name), name)[0] if "least" in c]
-    have = {cause: sum(c["cause"] == cause and right(r, c) and r["verdict"] in want["verdicts"] for r, c in matched) for cause, want in expected(name)["causes"].items()}
+    have = {
+        cause: sum(c["cause"] == cause and right(r, c) and r["verdict"] in want["verdicts"] for r, c in matched)
+        for cause, want in expected(name)["causes"].items()
+    }
     assert have == {cause: want["count"] for cause, want in expected(name)["causes"].items()}
 
 
@@ -155,7 +170,13 @@ def test_incidents(name):
     found = analyzed(name).incidents.to_dicts()
     for want in expected(name)["incident"]:
         around = timedelta(seconds=5)
-        mine = [i for i in found if i["cause"] == want["cause"] and i["start"] <= want["until"] + around and i["end"] >= want["from"] - around]
+        mine = [
+            i
+            for i in found
+            if i["cause"] == want["cause"]
+            and i["start"] <= want["until"] + around
+            and i["end"] >= want["from"] - around
+        ]
         titles = [i["title"] for i in found]
         assert 1 <= len(mine) <= want["most"], (want["cause"], titles)
         assert abs(sum(i["closes"] for i in mine) - want["closes"]) <= want["give"], (want["cause"], titles)
@@ -167,13 +188,17 @@ def test_clocks(name):
         row = found[want["id"]]
         beside = abs(row["offset_ns"] / 1e6 - want["offset_ms"])
         assert beside <= want["within_ms"]
-        assert beside <= row["error_ns"] / 1e6 or row["status"] == "reference", "the true offset lies outside the printed bound"
+        assert beside <= row["error_ns"] / 1e6 or row["status"] == "reference", (
+            "the true offset lies outside the printed bound"
+        )
 
 
 def test_evidence_names_lines_that_stand_there(name):
     result = analyzed(name)
     for row in result.evidence.sample(min(20, result.evidence.height), seed=1).to_dicts():
-        line = Path(row["log_file_path"]).read_text(encoding="utf-8", errors="replace").splitlines()[row["log_line"] - 1]
+        line = (
+            Path(row["log_file_path"]).read_text(encoding="utf-8", errors="replace").splitlines()[row["log_line"] - 1]
+        )
         assert row["quote"].splitlines()[0][:40] in line
 
 
@@ -189,7 +214,9 @@ def test_the_unrelated_restart_is_there_to_be_missed():
     confounded = [n for n in SAMPLES if n.endswith("beside-worker")]
     assert len(confounded) >= 2
     for name in confounded:
-        worker = analyzed(name).timeline.filter(pl.col("container_name").str.contains("worker") & (pl.col("container_action") == "restart"))
+        worker = analyzed(name).timeline.filter(
+            pl.col("container_name").str.contains("worker") & (pl.col("container_action") == "restart")
+        )
         assert worker.height == 1
 
 
@@ -208,7 +235,12 @@ def copied(name: str, folder: Path, without: list[str] = ()) -> Path:
 
 
 BUNDLES = [n for n in SAMPLES if (FOLDER / n / "docker.inspect.json").exists()]
-REDUCED = [pytest.param(n, k, id=f"{n}-{k.replace(' ', '_')}") for n in BUNDLES for k, files in KINDS.items() if any((FOLDER / n / f).exists() for f in files)]
+REDUCED = [
+    pytest.param(n, k, id=f"{n}-{k.replace(' ', '_')}")
+    for n in BUNDLES
+    for k, files in KINDS.items()
+    if any((FOLDER / n / f).exists() for f in files)
+]
 
 
 @pytest.mark.parametrize(("sample", "kind"), REDUCED)
@@ -242,7 +274,16 @@ FILES = {
 }  # fmt: skip
 
 
-RENAMED = ["crash-behind-traefik", "crash-then-sigterm", "in-process-restart", "lockout-beside-worker", "oom-then-deploy", "partition-behind-caddy", "paused-behind-haproxy", "proxy-reload-then-deploy"]
+RENAMED = [
+    "crash-behind-traefik",
+    "crash-then-sigterm",
+    "in-process-restart",
+    "lockout-beside-worker",
+    "oom-then-deploy",
+    "partition-behind-caddy",
+    "paused-behind-haproxy",
+    "proxy-reload-then-deploy",
+]
 
 
 @pytest.mark.parametrize("sample", RENAMED)
@@ -255,7 +296,17 @@ def test_names_decide_nothing(sample, tmp_path):
     after, before = occorr.analyze(target), analyzed(name)
     assert after.closes.get_column("client_address").drop_nulls().str.starts_with("192.0.2.").sum() == 0
     assert before.closes.get_column("client_address").drop_nulls().str.starts_with("192.0.2.").sum() > 0
-    columns = ["timestamp", "cause", "verdict", "probability", "websocket_close_code", "http_status_proxy", "via", "count", "established"]
+    columns = [
+        "timestamp",
+        "cause",
+        "verdict",
+        "probability",
+        "websocket_close_code",
+        "http_status_proxy",
+        "via",
+        "count",
+        "established",
+    ]
     assert_frame_equal(after.closes.select(columns).sort(columns), before.closes.select(columns).sort(columns))
     count = lambda a: sorted((i["cause"], i["closes"]) for i in a.incidents.to_dicts())  # noqa: E731
     assert count(after) == count(before)

@@ -31,7 +31,9 @@ def read(record):
 def lines(directory, path):
     (found,) = [s for s in segments.stored(directory) if s.source.path == path]
     frames = list(found.lines())
-    return pl.concat(frames) if frames else pl.DataFrame(schema={"line": pl.Int64, "offset": pl.Int64, "raw": pl.String})
+    return (
+        pl.concat(frames) if frames else pl.DataFrame(schema={"line": pl.Int64, "offset": pl.Int64, "raw": pl.String})
+    )
 
 
 def test_lines_come_back_numbered_as_in_a_file_of_docker_logs(tmp_path):
@@ -71,7 +73,9 @@ def test_journals_turn_and_become_segments_without_a_seam(tmp_path):
             record.seal()
     read(record)
     assert list((tmp_path / "r").glob("*.parquet")) and list((tmp_path / "r").glob("*.journal"))
-    assert lines(tmp_path / "r", "a.log").get_column("raw").to_list() == [f"{STAMP} line {i}" for i in range(500)]  # while it is being written
+    assert lines(tmp_path / "r", "a.log").get_column("raw").to_list() == [
+        f"{STAMP} line {i}" for i in range(500)
+    ]  # while it is being written
     record.close()
     assert not list((tmp_path / "r").glob("*.journal"))
     assert lines(tmp_path / "r", "a.log").get_column("raw").to_list() == [f"{STAMP} line {i}" for i in range(500)]
@@ -126,8 +130,15 @@ while True:
 
 def test_killed_while_it_writes(tmp_path):
     """SIGKILL at some moment: all lines that were handed over are there, and the record goes on."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(os.path.dirname(segments.__file__)), os.environ.get("PYTHONPATH", "")])}
-    with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "r"], env=environment, stdout=subprocess.PIPE) as child:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(
+            [os.path.dirname(os.path.dirname(segments.__file__)), os.environ.get("PYTHONPATH", "")]
+        ),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, tmp_path / "r"], env=environment, stdout=subprocess.PIPE
+    ) as child:
         for _ in range(3000):
             told = int(child.stdout.readline())
         child.send_signal(signal.SIGKILL)
@@ -199,6 +210,8 @@ def test_many_writers_and_one_reader(tmp_path):
         thread.join()
     rows = pl.concat(got)
     for number in numbers:
-        assert rows.filter(pl.col("number") == number).get_column("raw").to_list() == [f"{STAMP} {number} {i}" for i in range(3000)]
+        assert rows.filter(pl.col("number") == number).get_column("raw").to_list() == [
+            f"{STAMP} {number} {i}" for i in range(3000)
+        ]
     record.close()
     assert all(lines(tmp_path / "r", f"{i}.log").height == 3000 for i in range(4))

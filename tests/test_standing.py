@@ -6,7 +6,16 @@ from occorr.standing import PATIENCE_S, SETTLE_S, Standing
 
 
 def close(ident, cause="restart.manual", verdict="decisive", code=1012):
-    return {"close_id": ident, "timestamp": "2026-11-21T05:00:00Z", "cause": cause, "family": cause.partition(".")[0], "verdict": verdict, "probability": 0.98, "websocket_close_code": code, "http_status_proxy": None}
+    return {
+        "close_id": ident,
+        "timestamp": "2026-11-21T05:00:00Z",
+        "cause": cause,
+        "family": cause.partition(".")[0],
+        "verdict": verdict,
+        "probability": 0.98,
+        "websocket_close_code": code,
+        "http_status_proxy": None,
+    }
 
 
 def cites(ident, *events):
@@ -77,7 +86,15 @@ def test_a_close_that_is_gone_before_it_was_told_is_never_told():
     assert standing.due(99.0) == [] and standing.known() == []
 
 
-@given(st.lists(st.tuples(st.sampled_from(["restart.manual", "restart.oom", "auth.origin", "unknown.unknown"]), st.floats(0.01, 2.0)), min_size=1, max_size=20))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["restart.manual", "restart.oom", "auth.origin", "unknown.unknown"]), st.floats(0.01, 2.0)
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
 def test_whatever_the_verdicts_do_the_last_one_is_what_was_told_last(steps):
     standing, now, told = Standing(), 0.0, []
     for cause, pause in steps:

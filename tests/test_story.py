@@ -26,17 +26,24 @@ def result():
 def said(monkeypatch):
     out = io.StringIO()
     for module in (story, verdicts, shown_rules):
-        monkeypatch.setattr(module, "console", lambda: Console(file=out, width=100, force_terminal=False, highlight=False, markup=False))
+        monkeypatch.setattr(
+            module, "console", lambda: Console(file=out, width=100, force_terminal=False, highlight=False, markup=False)
+        )
     return out
 
 
 def test_the_story_of_a_refused_attempt(result, said):
     """At 05:47:45 the deploy had stopped the gateway (SIGTERM, exit 0) after an OOM kill at 05:47:18."""
-    close = result.closes.filter((occorr_col("cause") == "restart.deploy") & (occorr_col("http_status_proxy") == 502)).row(0, named=True)
+    close = result.closes.filter(
+        (occorr_col("cause") == "restart.deploy") & (occorr_col("http_status_proxy") == 502)
+    ).row(0, named=True)
     story.explain(result, close["close_id"][:12])
     text = " ".join(said.getvalue().split())
     assert "tried to connect through the proxy and was refused at 2026-11-21 05:47:4" in text
-    assert "The proxy logged HTTP 502. A source states the cause, and nothing as strong contradicts it (decisive, 99 %)." in text
+    assert (
+        "The proxy logged HTTP 502. A source states the cause, and nothing as strong contradicts it (decisive, 99 %)."
+        in text
+    )
     assert "docker.events.jsonl:28" in text and "container destroy" in text  # the line that the sample's README names
     assert "restart.oom (1 %). It lost because it is only supported, and restart.deploy is stated by a source." in text
     assert " before ± " in text and "Check first" in text and "docker inspect claw_gateway_1 --format" in text
@@ -51,7 +58,10 @@ def occorr_col(name):
 def test_the_table_tells_first_checks_in_the_order_of_layers_and_what_to_switch_on(result, said):
     verdicts.show(result)
     text = said.getvalue()
-    order = [text.index(f"{layer} {cause}:") for layer, cause in (("L1", "restart.oom"), ("L1", "restart.deploy"), ("L2", "auth.pairing_required"))]
+    order = [
+        text.index(f"{layer} {cause}:")
+        for layer, cause in (("L1", "restart.oom"), ("L1", "restart.deploy"), ("L2", "auth.pairing_required"))
+    ]
     assert order == sorted(order)
     assert "What would have settled most of what is open:" in text and "--verbose" in text
     assert "restart.oom  decisive, 99 %" in text
@@ -67,7 +77,10 @@ def test_markdown_and_json_hold_the_same_advice(result):
 
 
 def test_a_correction_is_told_with_the_original(result, said, tmp_path):
-    (tmp_path / "verdicts.toml").write_text('[[verdict]]\nfrom = 2026-11-21T05:47:10Z\nuntil = 2026-11-21T05:47:42Z\nwas = "restart.oom"\nnote = "load test | of the team"\n', encoding="utf-8")
+    (tmp_path / "verdicts.toml").write_text(
+        '[[verdict]]\nfrom = 2026-11-21T05:47:10Z\nuntil = 2026-11-21T05:47:42Z\nwas = "restart.oom"\nnote = "load test | of the team"\n',
+        encoding="utf-8",
+    )
     corrected = corrections.apply(result, corrections.load(tmp_path / "verdicts.toml"))
     verdicts.show(corrected)
     assert "Corrected by people: load test | of the team" in said.getvalue()

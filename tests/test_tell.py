@@ -70,7 +70,11 @@ def test_the_command_gets_values_and_no_shell_sees_them(tmp_path):
     hook.close(30)
     (got,) = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
     assert got["stdin"]["websocket_close_reason"] == EVIL
-    assert got["env"]["OCCORR_SERVICE"] == EVIL and got["env"]["OCCORR_CAUSE"] == "restart.oom" and got["env"]["OCCORR_CODE"] == "1006"
+    assert (
+        got["env"]["OCCORR_SERVICE"] == EVIL
+        and got["env"]["OCCORR_CAUSE"] == "restart.oom"
+        and got["env"]["OCCORR_CODE"] == "1006"
+    )
     assert got["argv"] == ["$HOME; id"]
     assert (hook.ran, hook.failed, hook.suppressed) == (1, 0, 0)
 
@@ -100,8 +104,27 @@ def test_prometheus_reads_the_counters():
     served = metrics.Metrics("127.0.0.1", 0, {"occorr_lag_seconds": ("lag", lambda: 1.5)})
     try:
         for given in (
-            row("a"), row("b", count=3), row("c", cause="auth.origin", websocket_close_code=None, http_status_proxy=403, service_name=EVIL), row("a", "revised", was={"cause": "restart.manual"}), {"type": "container", "action": "die", "container": "demo-gateway-1", "service": "gateway", "project": "demo", "exit_code": 137},
-            {"type": "container", "action": "start", "container": "demo-gateway-1", "service": "gateway", "project": "demo"}, {"type": "container", "action": "start", "container": "other", "service": "other", "project": "demo"}, {"type": "gap", "seconds": 2.5},
+            row("a"),
+            row("b", count=3),
+            row("c", cause="auth.origin", websocket_close_code=None, http_status_proxy=403, service_name=EVIL),
+            row("a", "revised", was={"cause": "restart.manual"}),
+            {
+                "type": "container",
+                "action": "die",
+                "container": "demo-gateway-1",
+                "service": "gateway",
+                "project": "demo",
+                "exit_code": 137,
+            },
+            {
+                "type": "container",
+                "action": "start",
+                "container": "demo-gateway-1",
+                "service": "gateway",
+                "project": "demo",
+            },
+            {"type": "container", "action": "start", "container": "other", "service": "other", "project": "demo"},
+            {"type": "gap", "seconds": 2.5},
         ):
             served.put(given)
         with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/metrics", timeout=10) as answer:
@@ -110,11 +133,51 @@ def test_prometheus_reads_the_counters():
             metrics.Metrics("127.0.0.1", served.port, {})
     finally:
         served.close()
-    samples = {(s.name, tuple(sorted(s.labels.items()))): s.value for family in text_string_to_metric_families(text) for s in family.samples}
-    assert samples["occorr_closes_total", tuple(sorted({"code": "1006", "family": "restart", "cause": "restart.oom", "verdict": "decisive", "service": "gateway", "project": "demo"}.items()))] == 4
-    assert samples["occorr_closes_total", tuple(sorted({"code": "http_403", "family": "auth", "cause": "auth.origin", "verdict": "decisive", "service": EVIL, "project": "demo"}.items()))] == 1
+    samples = {
+        (s.name, tuple(sorted(s.labels.items()))): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+    assert (
+        samples[
+            "occorr_closes_total",
+            tuple(
+                sorted(
+                    {
+                        "code": "1006",
+                        "family": "restart",
+                        "cause": "restart.oom",
+                        "verdict": "decisive",
+                        "service": "gateway",
+                        "project": "demo",
+                    }.items()
+                )
+            ),
+        ]
+        == 4
+    )
+    assert (
+        samples[
+            "occorr_closes_total",
+            tuple(
+                sorted(
+                    {
+                        "code": "http_403",
+                        "family": "auth",
+                        "cause": "auth.origin",
+                        "verdict": "decisive",
+                        "service": EVIL,
+                        "project": "demo",
+                    }.items()
+                )
+            ),
+        ]
+        == 1
+    )
     assert samples["occorr_revisions_total", (("cause", "restart.oom"), ("cause_before", "restart.manual"))] == 1
-    assert [(labels, v) for (name, labels), v in samples.items() if name == "occorr_restarts_total"] == [((("container", "demo-gateway-1"), ("project", "demo"), ("service", "gateway")), 1)]
+    assert [(labels, v) for (name, labels), v in samples.items() if name == "occorr_restarts_total"] == [
+        ((("container", "demo-gateway-1"), ("project", "demo"), ("service", "gateway")), 1)
+    ]
     assert samples["occorr_gap_seconds_total", ()] == 2.5 and samples["occorr_lag_seconds", ()] == 1.5
 
 
@@ -126,12 +189,34 @@ class _Followed:
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 12), (200, 60)])
 def test_the_table_fits_its_window_whatever_stands_in_it(width, height):
     board = live.Board()
-    board.put({"type": "watching", "containers": [{"container": f"demo-{EVIL}-{i}", "id": f"{i:012d}", "state": "running", "project": "demo", "service": "s"} for i in range(30)]})
+    board.put(
+        {
+            "type": "watching",
+            "containers": [
+                {
+                    "container": f"demo-{EVIL}-{i}",
+                    "id": f"{i:012d}",
+                    "state": "running",
+                    "project": "demo",
+                    "service": "s",
+                }
+                for i in range(30)
+            ],
+        }
+    )
     for i in range(100):
         board.put(row(f"c{i}", client_address="2001:db8::" + "f" * 30, cause="auth.token_mismatch"))
     board.put(row("c99", "revised", was={"cause": "restart.manual"}, service_name=EVIL))
     board.put({"type": "container", "action": "die", "container_id": "0" * 64, "container": EVIL, "exit_code": 137})
-    board.put({"type": "gap", "begin": "2026-11-21T05:00:00.1Z", "end": "2026-11-21T05:00:02.1Z", "seconds": 2.0, "reconciled": [EVIL * 20]})
+    board.put(
+        {
+            "type": "gap",
+            "begin": "2026-11-21T05:00:00.1Z",
+            "end": "2026-11-21T05:00:02.1Z",
+            "seconds": 2.0,
+            "reconciled": [EVIL * 20],
+        }
+    )
     out = io.StringIO()
     console = Console(file=out, width=width, height=height, force_terminal=False, highlight=False, markup=False)
     console.print(live.picture(board, _Followed(), _Followed()))

@@ -18,6 +18,8 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+
 @pytest.fixture(scope="module")
 def tables():
     return made(ordinary=260)
@@ -182,10 +184,14 @@ def look(page):
 
 def test_drag_zooms_and_double_click_goes_home(page):
     home = look(page)
-    box = page.execute_script("const r = document.querySelector('#plot .nsewdrag').getBoundingClientRect(); return [r.left, r.top, r.width, r.height]")
+    box = page.execute_script(
+        "const r = document.querySelector('#plot .nsewdrag').getBoundingClientRect(); return [r.left, r.top, r.width, r.height]"
+    )
     mouse = ActionBuilder(page)
     # Between two lanes, where no mark is hit.
-    mouse.pointer_action.move_to_location(int(box[0] + box[2] * 0.3), int(box[1] + 12)).pointer_down().pause(0.1).move_to_location(int(box[0] + box[2] * 0.5), int(box[1] + 14)).pause(0.1).pointer_up()
+    mouse.pointer_action.move_to_location(int(box[0] + box[2] * 0.3), int(box[1] + 12)).pointer_down().pause(
+        0.1
+    ).move_to_location(int(box[0] + box[2] * 0.5), int(box[1] + 14)).pause(0.1).pointer_up()
     mouse.perform()
     time.sleep(0.6)
     near = look(page)
@@ -221,7 +227,9 @@ def test_the_link_of_a_close_is_copied_and_shown(page):
     page.find_element(By.ID, "search").send_keys("docker.events.jsonl:3 refused")
     time.sleep(0.4)
     page.find_element(By.ID, "search").clear()
-    page.execute_script("window.copied = []; Object.defineProperty(navigator, 'clipboard', { value: { writeText: async (t) => copied.push(t) } })")
+    page.execute_script(
+        "window.copied = []; Object.defineProperty(navigator, 'clipboard', { value: { writeText: async (t) => copied.push(t) } })"
+    )
     button = page.find_element(By.CSS_SELECTOR, "#panel .copy")
     button.click()
     time.sleep(0.1)
@@ -252,13 +260,19 @@ def test_no_barrier_that_axe_calls_serious(browser, address, theme, width):
 
 
 def test_paper_holds_cards_picture_and_table(page):
-    pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})["data"])
+    pdf = base64.b64decode(
+        page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})["data"]
+    )
     assert pdf[:5] == b"%PDF-" and len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 3
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         assert page.execute_script("return getComputedStyle(document.querySelector('.bar')).display") == "none"
-        assert page.execute_script("return document.querySelector('#plot .main-svg').getBoundingClientRect().height") > 100
-        assert page.execute_script("return [...document.querySelectorAll('.card')].every((c) => c.getBoundingClientRect().height > 10)")
+        assert (
+            page.execute_script("return document.querySelector('#plot .main-svg').getBoundingClientRect().height") > 100
+        )
+        assert page.execute_script(
+            "return [...document.querySelectorAll('.card')].every((c) => c.getBoundingClientRect().height > 10)"
+        )
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
@@ -272,7 +286,14 @@ def test_many_lanes_are_drawn_by_webgl(browser, tmp_path):
     few = made(ordinary=20, lines=3000)
     names = [f"service-{n:02d}" for n in range(30)]
     lines = few.timeline.filter(pl.col("body").str.starts_with("info line"))
-    many = pl.concat([lines.with_columns(event_id=pl.col("event_id") + f"-{n}", compose_service=pl.lit(n), severity_number=pl.lit(9, pl.UInt8)).cast(lines.schema) for n in names])
+    many = pl.concat(
+        [
+            lines.with_columns(
+                event_id=pl.col("event_id") + f"-{n}", compose_service=pl.lit(n), severity_number=pl.lit(9, pl.UInt8)
+            ).cast(lines.schema)
+            for n in names
+        ]
+    )
     tables = Made(**{n: getattr(few, n) for n in schema.TABLES} | {"timeline": pl.concat([few.timeline, many])})
     file = tmp_path / "many.html"
     file.write_text(report.timeline_html(tables), encoding="utf-8")
@@ -280,11 +301,22 @@ def test_many_lanes_are_drawn_by_webgl(browser, tmp_path):
     labels = page.execute_script("return [...document.querySelectorAll('#lanes span')].map((s) => s.textContent)")
     assert {f"{n} lines" for n in names} <= set(labels)
     # As many lit pixels as strokes at least: the layer is drawn on, and plotly's own WebGL, which the policy stops, is not used.
-    lit = page.execute_script("const c = document.querySelector('#dense'), gl = c.getContext('webgl'), d = new Uint8Array(c.width * c.height * 4); gl.readPixels(0, 0, c.width, c.height, gl.RGBA, gl.UNSIGNED_BYTE, d); let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n")
-    assert lit > 4000 and page.execute_script("return document.querySelector('#plot').data.every((t) => t.type !== 'scattergl') && !document.querySelector('.gl-canvas')")
-    place = page.execute_script("const s = [...document.querySelectorAll('#lanes span')].find((n) => n.textContent === 'service-07 lines').getBoundingClientRect(), p = document.querySelector('#plot').getBoundingClientRect(); scrollTo(0, s.top - 300); return [p.left + p.width / 2, s.top + s.height / 2 - scrollY]")
+    lit = page.execute_script(
+        "const c = document.querySelector('#dense'), gl = c.getContext('webgl'), d = new Uint8Array(c.width * c.height * 4); gl.readPixels(0, 0, c.width, c.height, gl.RGBA, gl.UNSIGNED_BYTE, d); let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n"
+    )
+    assert lit > 4000 and page.execute_script(
+        "return document.querySelector('#plot').data.every((t) => t.type !== 'scattergl') && !document.querySelector('.gl-canvas')"
+    )
+    place = page.execute_script(
+        "const s = [...document.querySelectorAll('#lanes span')].find((n) => n.textContent === 'service-07 lines').getBoundingClientRect(), p = document.querySelector('#plot').getBoundingClientRect(); scrollTo(0, s.top - 300); return [p.left + p.width / 2, s.top + s.height / 2 - scrollY]"
+    )
     mouse = ActionBuilder(page)
-    mouse.pointer_action.move_to_location(int(place[0]) - 9, int(place[1])).pause(0.1).move_to_location(int(place[0]), int(place[1])).pause(0.2)
+    mouse.pointer_action.move_to_location(int(place[0]) - 9, int(place[1])).pause(0.1).move_to_location(
+        int(place[0]), int(place[1])
+    ).pause(0.2)
     mouse.perform()
-    assert "gateway.file.log:" in page.find_element(By.ID, "tip").text and "info line" in page.find_element(By.ID, "tip").text
+    assert (
+        "gateway.file.log:" in page.find_element(By.ID, "tip").text
+        and "info line" in page.find_element(By.ID, "tip").text
+    )
     assert [m for m in misdeeds(page, file.as_uri()) if "GL Driver" not in m and "WebGL" not in m] == []

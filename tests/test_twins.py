@@ -35,7 +35,14 @@ def test_a_skewed_twin_has_the_same_verdicts(name, source, skew, tmp_path):
     columns = ["cause", "verdict", "via", "websocket_close_code", "http_status_proxy"]
     one, two = (a.closes.select(columns).sort(columns, nulls_last=True) for a in (before, after))
     assert two.equals(one)
-    changed = [a.clocks.filter((pl.col("clock_id") == "gateway") if source == "gateway" else ~pl.col("clock_id").is_in(["gateway", "engine", "host", "other"])).to_dicts()[0] for a in (before, after)]
+    changed = [
+        a.clocks.filter(
+            (pl.col("clock_id") == "gateway")
+            if source == "gateway"
+            else ~pl.col("clock_id").is_in(["gateway", "engine", "host", "other"])
+        ).to_dicts()[0]
+        for a in (before, after)
+    ]
     assert [row["status"] for row in changed] == ["aligned", "aligned"]
     moved = changed[1]["offset_ns"] - changed[0]["offset_ns"]
     assert abs(moved - skew.offset * 1e9) <= changed[0]["error_ns"] + changed[1]["error_ns"]
@@ -45,7 +52,9 @@ def test_a_skewed_twin_has_the_same_verdicts(name, source, skew, tmp_path):
 def test_a_proxy_clock_that_was_set_is_two_segments(name, tmp_path):
     before = occorr.analyze(SAMPLES / name)
     stamps = before.timeline.get_column("timestamp").drop_nulls().cast(pl.Int64)
-    after = occorr.analyze(twin(SAMPLES / name, tmp_path / name, "proxy", Skew(at=(stamps.min() + stamps.max()) / 2e9, step=5.0)))
+    after = occorr.analyze(
+        twin(SAMPLES / name, tmp_path / name, "proxy", Skew(at=(stamps.min() + stamps.max()) / 2e9, step=5.0))
+    )
     proxy = ~pl.col("clock_id").is_in(["gateway", "engine", "host", "other"])
     first, gap, last = after.clocks.filter(proxy).sort("segment_start").to_dicts()
     true = before.clocks.filter(proxy).row(0, named=True)
@@ -53,14 +62,21 @@ def test_a_proxy_clock_that_was_set_is_two_segments(name, tmp_path):
         assert abs(row["offset_ns"] - step - true["offset_ns"]) <= row["error_ns"] + true["error_ns"]
         assert row["error_ns"] < 50e6
     assert "the clock was set in this time" in gap["method"]
-    assert gap["offset_ns"] - gap["error_ns"] <= first["offset_ns"] <= last["offset_ns"] <= gap["offset_ns"] + gap["error_ns"]
+    assert (
+        gap["offset_ns"] - gap["error_ns"]
+        <= first["offset_ns"]
+        <= last["offset_ns"]
+        <= gap["offset_ns"] + gap["error_ns"]
+    )
     assert after.closes.get_column("cause").sort().equals(before.closes.get_column("cause").sort())
 
 
 @pytest.mark.parametrize("source", ["gateway", "proxy"])
 def test_a_clock_that_ticks_in_seconds_is_noticed_although_it_writes_milliseconds(source, tmp_path):
     after = occorr.analyze(twin(SAMPLES / "partition-behind-caddy", tmp_path / "x", source, Skew(digits=0)))
-    own = after.timeline.filter((pl.col("source_kind") == source) & (pl.col("clock_id") != "engine") & pl.col("timestamp_raw").is_not_null())
+    own = after.timeline.filter(
+        (pl.col("source_kind") == source) & (pl.col("clock_id") != "engine") & pl.col("timestamp_raw").is_not_null()
+    )
     assert own.height > 20
     assert own.get_column("time_resolution_ns").min() == 10**9
     row = after.clocks.filter(pl.col("clock_id") == own.item(0, "clock_id")).row(0, named=True)

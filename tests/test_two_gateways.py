@@ -22,8 +22,14 @@ def other(source: Path, target: Path) -> None:
             continue
         text = file.read_text(encoding="utf-8").replace(*OTHER_NET)
         for project in ("openclaw", "claw", "homelab", "assistant"):
-            text = text.replace(f"{project}_gateway", "beta_gateway").replace(f"{project}_proxy", "beta_proxy").replace(f"{project}_default", "beta_default")
-            text = text.replace(f'"com.docker.compose.project":"{project}"', '"com.docker.compose.project":"beta"').replace(f'"com.docker.compose.project": "{project}"', '"com.docker.compose.project": "beta"')
+            text = (
+                text.replace(f"{project}_gateway", "beta_gateway")
+                .replace(f"{project}_proxy", "beta_proxy")
+                .replace(f"{project}_default", "beta_default")
+            )
+            text = text.replace(
+                f'"com.docker.compose.project":"{project}"', '"com.docker.compose.project":"beta"'
+            ).replace(f'"com.docker.compose.project": "{project}"', '"com.docker.compose.project": "beta"')
         place = target / file.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
@@ -31,10 +37,22 @@ def other(source: Path, target: Path) -> None:
 
 def causes(frame: pl.DataFrame, net: str) -> dict[tuple[object, ...], tuple[str, str]]:
     rows = frame.filter(pl.col("client_address").str.starts_with(net))
-    return {(r["client_address"].replace(net, ""), r["client_port"], r["conn_id"], r["http_status_proxy"], str(r["timestamp"])[:19]): (r["cause"], r["verdict"]) for r in rows.to_dicts()}
+    return {
+        (
+            r["client_address"].replace(net, ""),
+            r["client_port"],
+            r["conn_id"],
+            r["http_status_proxy"],
+            str(r["timestamp"])[:19],
+        ): (r["cause"], r["verdict"])
+        for r in rows.to_dicts()
+    }
 
 
-@pytest.mark.parametrize(("first", "second"), [("crash-then-sigterm", "proxy-reload-then-deploy"), ("partition-behind-caddy", "crash-then-sigterm")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("crash-then-sigterm", "proxy-reload-then-deploy"), ("partition-behind-caddy", "crash-then-sigterm")],
+)
 def test_no_decisive_verdict_crosses_over(tmp_path, first, second):
     shutil.copytree(SAMPLES / first, tmp_path / "a", ignore=shutil.ignore_patterns("*.md", "*.toml"))
     other(SAMPLES / second, tmp_path / "b")

@@ -32,7 +32,9 @@ def watch(engine):
 def project(engine):
     name = f"p{uuid.uuid4().hex[:6]}"
     yield name
-    for ident in engine.docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={name}").split():
+    for ident in engine.docker(
+        "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={name}"
+    ).split():
         engine.docker("rm", "--force", ident)
 
 
@@ -98,7 +100,17 @@ def test_out_of_memory(engine, watch, project, gateway):
 
 
 def test_unhealthy_and_then_restarted(engine, watch, project, gateway):
-    ident = gateways.run(engine, gateway, project, "--health-cmd", "test ! -e /ctl/sick", "--health-interval", "300ms", "--health-retries", "1")
+    ident = gateways.run(
+        engine,
+        gateway,
+        project,
+        "--health-cmd",
+        "test ! -e /ctl/sick",
+        "--health-interval",
+        "300ms",
+        "--health-retries",
+        "1",
+    )
     conn = gateway.connect()
     watch.until(lambda r: r["type"] == "container" and r.get("health") == "healthy" and r["container_id"] == ident)
     (gateway.folder / "sick").touch()
@@ -124,7 +136,19 @@ def test_a_new_container_in_its_place(engine, watch, project, gateway):
 
 def test_a_gateway_in_the_network_of_another_service(engine, watch, project, gateway):
     """`network_mode: service:proxy` emits no network events."""
-    engine.docker("run", "--detach", "--name", f"{project}-proxy-1", "--label", f"com.docker.compose.project={project}", "--label", "com.docker.compose.service=proxy", engines.IMAGE, "sleep", "1000")
+    engine.docker(
+        "run",
+        "--detach",
+        "--name",
+        f"{project}-proxy-1",
+        "--label",
+        f"com.docker.compose.project={project}",
+        "--label",
+        "com.docker.compose.service=proxy",
+        engines.IMAGE,
+        "sleep",
+        "1000",
+    )
     ident = gateways.run(engine, gateway, project, "--network", f"container:{project}-proxy-1")
     conn = gateway.connect()
     time.sleep(0.5)
@@ -150,12 +174,28 @@ def test_two_projects_do_not_blame_each_other(engine, watch, project, gateway):
 
 def numbered(engine, project, script, *options):
     """A container that prints lines; its id."""
-    return engine.docker("run", "--detach", "--name", f"{project}-talker-1", "--label", f"com.docker.compose.project={project}", "--label", "com.docker.compose.service=talker", *options, engines.IMAGE, "sh", "-c", script)
+    return engine.docker(
+        "run",
+        "--detach",
+        "--name",
+        f"{project}-talker-1",
+        "--label",
+        f"com.docker.compose.project={project}",
+        "--label",
+        "com.docker.compose.service=talker",
+        *options,
+        engines.IMAGE,
+        "sh",
+        "-c",
+        script,
+    )
 
 
 def recorded(folder, ident):
     """The lines of a container's log in a record, without the engine's stamps."""
-    (source,) = [s for s in segments.stored(folder) if s.source.kind == "log" and s.source.origin["container_id"] == ident]
+    (source,) = [
+        s for s in segments.stored(folder) if s.source.kind == "log" and s.source.origin["container_id"] == ident
+    ]
     lines = pl.concat(source.lines())
     assert lines.get_column("line").to_list() == list(range(1, lines.height + 1))
     return lines.get_column("raw").str.replace(r"^\S+ ", "")
@@ -165,7 +205,9 @@ def follow_to_the_end(engine, project, ident, folder, count, patience):
     """Lets a watch follow until the container has ended and so many of its lines are there."""
     with watches.watching(engine, "--project", project, "--record", folder) as watch:
         engine.docker("exec", ident, "touch", "/tmp/go")
-        watch.until(lambda r: r["type"] == "container" and r["action"] == "die" and r["container_id"] == ident, patience)
+        watch.until(
+            lambda r: r["type"] == "container" and r["action"] == "die" and r["container_id"] == ident, patience
+        )
         deadline = time.monotonic() + patience
         while len(recorded(folder, ident)) < count and time.monotonic() < deadline:
             time.sleep(0.3)
@@ -179,7 +221,10 @@ WAIT = "while [ ! -e /tmp/go ]; do sleep 0.05; done; "
 
 def counting(rounds, each, pause):
     """Numbered lines, `each` of them at a time."""
-    return WAIT + f"""i=0; while [ $i -lt {rounds} ]; do awk -v a=$((i * {each} + 1)) -v b=$((i * {each} + {each})) 'BEGIN {{ for (; a <= b; a++) print a, "the quick brown fox jumps over the lazy dog and back again" }}'; i=$((i + 1)); sleep {pause}; done"""
+    return (
+        WAIT
+        + f"""i=0; while [ $i -lt {rounds} ]; do awk -v a=$((i * {each} + 1)) -v b=$((i * {each} + {each})) 'BEGIN {{ for (; a <= b; a++) print a, "the quick brown fox jumps over the lazy dog and back again" }}'; i=$((i + 1)); sleep {pause}; done"""
+    )
 
 
 @pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=pytest.mark.long)])
@@ -195,14 +240,26 @@ def test_rotated_logs_are_followed_through(engine, project, tmp_path):
     """The engine turns the log over about ten times while it is read."""
     ident = numbered(engine, project, counting(60, 100, 0.05), "--log-opt", "max-size=64k", "--log-opt", "max-file=3")
     follow_to_the_end(engine, project, ident, tmp_path / "record", 6000, 60)
-    assert recorded(tmp_path / "record", ident).str.extract(r"^(\d+) ", 1).cast(pl.Int64).to_list() == list(range(1, 6001))
+    assert recorded(tmp_path / "record", ident).str.extract(r"^(\d+) ", 1).cast(pl.Int64).to_list() == list(
+        range(1, 6001)
+    )
 
 
 def test_a_record_goes_on_where_it_ended(engine, project, gateway, tmp_path):
     """What happened between two watches is fetched from the engine, nothing comes twice, and the second one knows what the first one saw."""
     gateways.prepare(engine)
-    gateways.run(engine, gateway, project, "--env", "OPENCLAW_GATEWAY_TOKEN=swordfish-of-yesterday", "--label", "secret.label=swordfish-of-yesterday")
-    (ident,) = engine.docker("ps", "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={project}").split()
+    gateways.run(
+        engine,
+        gateway,
+        project,
+        "--env",
+        "OPENCLAW_GATEWAY_TOKEN=swordfish-of-yesterday",
+        "--label",
+        "secret.label=swordfish-of-yesterday",
+    )
+    (ident,) = engine.docker(
+        "ps", "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={project}"
+    ).split()
     with watches.watching(engine, "--project", project, "--record", tmp_path / "record") as watch:
         conn, first = gateway.connect(), gateway.refuse()
         gateway.say("[gateway] offered token=swordfish-of-yesterday")
@@ -218,16 +275,37 @@ def test_a_record_goes_on_where_it_ended(engine, project, gateway, tmp_path):
         engine.docker("kill", ident)
         assert watch.closes({conn})[conn]["cause"] == "restart.killed"
         watch.end()
-    both = subprocess.run([DOCKER, "logs", ident], env=engine.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    both = subprocess.run(
+        [DOCKER, "logs", ident],
+        env=engine.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
     lines = both.stdout.splitlines()
     assert any("swordfish" in line for line in lines)
     got = recorded(tmp_path / "record", ident).to_list()
-    assert sorted(line.replace("swordfish-of-yesterday", "X") for line in lines) == sorted(re.sub("fp:[0-9a-f]+", "X", line) for line in got)
+    assert sorted(line.replace("swordfish-of-yesterday", "X") for line in lines) == sorted(
+        re.sub("fp:[0-9a-f]+", "X", line) for line in got
+    )
     (events,) = [s for s in segments.stored(tmp_path / "record") if s.source.kind == "events"]
     actions = [json.loads(raw)["Action"] for raw in pl.concat(events.lines()).get_column("raw") if ident in raw]
-    assert [a for a in actions if a in ("create", "start", "pause", "unpause", "kill", "die")] == ["create", "start", "pause", "unpause", "kill", "die"]
+    assert [a for a in actions if a in ("create", "start", "pause", "unpause", "kill", "die")] == [
+        "create",
+        "start",
+        "pause",
+        "unpause",
+        "kill",
+        "die",
+    ]
     assert b"swordfish" not in b"".join(p.read_bytes() for p in (tmp_path / "record").iterdir())
-    assert not any("swordfish" in raw for s in segments.stored(tmp_path / "record") for frame in s.lines() for raw in frame.get_column("raw"))
+    assert not any(
+        "swordfish" in raw
+        for s in segments.stored(tmp_path / "record")
+        for frame in s.lines()
+        for raw in frame.get_column("raw")
+    )
 
 
 def test_the_engine_is_killed_and_started_again(tmp_path):
@@ -238,7 +316,12 @@ def test_the_engine_is_killed_and_started_again(tmp_path):
         gateways.prepare(engine)
         ident = gateways.run(engine, gateway, "g", "--restart", "always")
         other = open(tmp_path / "delivered.jsonl", "wb")
-        listener = subprocess.Popen([DOCKER, "events", "--format", "{{json .}}"], env=engine.environment, stdout=other, stderr=subprocess.DEVNULL)
+        listener = subprocess.Popen(
+            [DOCKER, "events", "--format", "{{json .}}"],
+            env=engine.environment,
+            stdout=other,
+            stderr=subprocess.DEVNULL,
+        )
         with watches.watching(engine, "--project", "g", "--record", tmp_path / "record") as watch:
             conn = gateway.connect()
             engine.docker("exec", ident, "true")
@@ -263,7 +346,10 @@ def test_the_engine_is_killed_and_started_again(tmp_path):
                 engines.stop(again)
         delivered = {line.strip() for line in (tmp_path / "delivered.jsonl").read_text().splitlines()}
         other.close()
-    begin, end = (pl.Series([gap[k]]).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns").cast(pl.Int64).item() for k in ("begin", "end"))
+    begin, end = (
+        pl.Series([gap[k]]).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns").cast(pl.Int64).item()
+        for k in ("begin", "end")
+    )
     assert abs(begin - killed_at) < 2e9 and end <= back_at + 5e9
     assert any("died at" in t for t in gap["reconciled"])
     (events,) = [s for s in segments.stored(tmp_path / "record") if s.source.kind == "events"]
@@ -280,7 +366,13 @@ def test_the_engine_is_killed_and_started_again(tmp_path):
 
 # ---------------------------------------------------------------- mistakes
 def fails(environment, *options, before=()):
-    done = subprocess.run([*before, *watches.COMMAND, *options], env={**os.environ, "PYTHONPATH": str(watches.ROOT), **environment}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*before, *watches.COMMAND, *options],
+        env={**os.environ, "PYTHONPATH": str(watches.ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
     return done.returncode, done.stderr
 
@@ -290,7 +382,10 @@ def test_no_engine(tmp_path):
     assert code == 3 and "no Docker engine" in said
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and util-linux, to do without its power over files")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None,
+    reason="needs root and util-linux, to do without its power over files",
+)
 def test_no_permission(tmp_path):
     """A socket that belongs to somebody else."""
     with socket.socket(socket.AF_UNIX) as listener:
@@ -298,7 +393,10 @@ def test_no_permission(tmp_path):
         listener.listen()
         os.chown(tmp_path / "s.sock", 65534, 65534)
         os.chmod(tmp_path / "s.sock", 0o600)
-        code, said = fails({"DOCKER_HOST": f"unix://{tmp_path}/s.sock"}, before=["setpriv", "--bounding-set=-dac_override,-dac_read_search"])
+        code, said = fails(
+            {"DOCKER_HOST": f"unix://{tmp_path}/s.sock"},
+            before=["setpriv", "--bounding-set=-dac_override,-dac_read_search"],
+        )
     assert code == 3 and "no permission" in said
 
 

@@ -36,13 +36,20 @@ def of(*parts, zone="UTC"):
 
 
 def row(w, level, week, **keys):
-    found = [r for r in w.levels[level].filter(pl.col("week") == week).to_dicts() if all(r[k] == v for k, v in keys.items())]
+    found = [
+        r for r in w.levels[level].filter(pl.col("week") == week).to_dicts() if all(r[k] == v for k, v in keys.items())
+    ]
     assert len(found) <= 1, found
     return found[0] if found else None
 
 
 def counts(w):
-    return sorted(w.levels["mix"].select("week", "code", "code_observer", "cause", "project", "service", "closes", "refused").filter(pl.col("closes") > 0).rows()) + sorted(w.buckets.rows())
+    return sorted(
+        w.levels["mix"]
+        .select("week", "code", "code_observer", "cause", "project", "service", "closes", "refused")
+        .filter(pl.col("closes") > 0)
+        .rows()
+    ) + sorted(w.buckets.rows())
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,11 @@ def test_counts_by_hand(small):
     assert [week.name for week in w.weeks] == ["2026-W40", "2026-W41"]
     assert row(w, "total", "2026-W40")["closes"] == 5
     assert row(w, "total", "2026-W41")["closes"] == 2
-    assert row(w, "cause", "2026-W40", cause="auth.token_mismatch") | {"closes": 3, "refused": 3, "incidents": 2} == row(w, "cause", "2026-W40", cause="auth.token_mismatch")
+    assert row(w, "cause", "2026-W40", cause="auth.token_mismatch") | {
+        "closes": 3,
+        "refused": 3,
+        "incidents": 2,
+    } == row(w, "cause", "2026-W40", cause="auth.token_mismatch")
     assert row(w, "code", "2026-W40", code="1008", code_observer="client")["closes"] == 1
     assert row(w, "code", "2026-W40", code="1008", code_observer="server")["closes"] == 2
     assert row(w, "service", "2026-W41", project="assistant")["closes"] == 1
@@ -75,19 +86,29 @@ def test_counts_by_hand(small):
 
 def test_a_close_on_the_boundary_and_one_without_bounds_stand_apart(small):
     buckets = {(b["bucket"], b["cause"]): b["closes"] for b in of(small).buckets.to_dicts()}
-    assert buckets == {("2026-W40/2026-W41", "restart.deploy"): 1, (NO_WEEK, "unknown.unknown"): 1, (NO_WEEK, "restart.oom"): 1}
+    assert buckets == {
+        ("2026-W40/2026-W41", "restart.deploy"): 1,
+        (NO_WEEK, "unknown.unknown"): 1,
+        (NO_WEEK, "restart.oom"): 1,
+    }
 
 
 def test_every_close_is_in_exactly_one_row_of_the_table(small):
     table = pages.table(of(small))
     assert table["closes"].sum() == 10
-    assert dict(table.group_by("bucket").agg(pl.col("closes").sum()).rows()) == {"week": 7, "straddles": 1, "no week": 2}
+    assert dict(table.group_by("bucket").agg(pl.col("closes").sum()).rows()) == {
+        "week": 7,
+        "straddles": 1,
+        "no week": 2,
+    }
 
 
 def test_a_week_begins_on_the_zones_monday_and_summer_time_counts():
     # 00:30 on Monday in Berlin is still Sunday in UTC
     early = datetime(2026, 10, 4, 22, 30, tzinfo=UTC)
-    data = result([close(early)], [("gateway", None, datetime(2026, 10, 19, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))])
+    data = result(
+        [close(early)], [("gateway", None, datetime(2026, 10, 19, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))]
+    )
     assert row(of(data), "total", "2026-W40")["closes"] == 1
     assert row(of(data, zone="Europe/Berlin"), "total", "2026-W41")["closes"] == 1
     hours = {week.name: week.hours for week in of(data, zone="Europe/Berlin").weeks}
@@ -101,7 +122,12 @@ def test_the_year_of_a_week_is_isos():
 
 
 def test_coverage_is_the_union_of_what_sees_closes():
-    cover = [("gateway", None, MONDAY, MONDAY + 100 * HOUR), ("gateway", None, MONDAY + 50 * HOUR, MONDAY + 120 * HOUR), ("proxy", None, MONDAY + 160 * HOUR, MONDAY + 168 * HOUR), ("docker", None, MONDAY, MONDAY + 150 * HOUR)]
+    cover = [
+        ("gateway", None, MONDAY, MONDAY + 100 * HOUR),
+        ("gateway", None, MONDAY + 50 * HOUR, MONDAY + 120 * HOUR),
+        ("proxy", None, MONDAY + 160 * HOUR, MONDAY + 168 * HOUR),
+        ("docker", None, MONDAY, MONDAY + 150 * HOUR),
+    ]
     week = of(result([close(MONDAY + HOUR)], cover)).weeks[0]
     assert week.covered == pytest.approx(128)
     assert week.kinds == pytest.approx({"docker": 150, "gateway": 120, "proxy": 8})
@@ -119,12 +145,18 @@ def test_a_projects_hours_are_its_own():
 
 
 def many(n, cause="auth.token_mismatch", week=0, code=1008, **more):
-    return [close(MONDAY + week * WEEK + (i + 1) * timedelta(minutes=7), cause, code, name=f"{cause}-{week}-{i}", **more) for i in range(n)]
+    return [
+        close(MONDAY + week * WEEK + (i + 1) * timedelta(minutes=7), cause, code, name=f"{cause}-{week}-{i}", **more)
+        for i in range(n)
+    ]
 
 
 def test_rates_are_compared_per_covered_hour():
     """40 in 40 hours after 40 in 160 hours: four times the rate."""
-    data = result(many(40) + many(40, week=1), [("gateway", None, MONDAY, MONDAY + 160 * HOUR), ("gateway", None, MONDAY + WEEK, MONDAY + WEEK + 40 * HOUR)])
+    data = result(
+        many(40) + many(40, week=1),
+        [("gateway", None, MONDAY, MONDAY + 160 * HOUR), ("gateway", None, MONDAY + WEEK, MONDAY + WEEK + 40 * HOUR)],
+    )
     found = row(of(data), "cause", "2026-W41", cause="auth.token_mismatch")
     assert found["previous_ratio"] == pytest.approx(4)
     assert found["previous_change"] == "more"
@@ -142,7 +174,11 @@ def test_a_storm_of_one_incident_is_no_trend():
 
 def test_what_fell_to_nothing_is_still_a_row():
     w = of(result(many(60) + many(3, "client.normal", 1, 1000), [covered(2)]))
-    assert row(w, "cause", "2026-W41", cause="auth.token_mismatch") | {"closes": 0, "previous": 60, "previous_change": "fewer"} == row(w, "cause", "2026-W41", cause="auth.token_mismatch")
+    assert row(w, "cause", "2026-W41", cause="auth.token_mismatch") | {
+        "closes": 0,
+        "previous": 60,
+        "previous_change": "fewer",
+    } == row(w, "cause", "2026-W41", cause="auth.token_mismatch")
 
 
 def test_without_logs_before_nothing_is_claimed():
@@ -170,33 +206,60 @@ def test_two_ids_for_one_line_are_one_close():
 
 
 def test_an_incident_that_two_results_share_is_one():
-    whole = [close(MONDAY + HOUR + i * timedelta(seconds=1), "restart.oom", 1006, name=f"c{i}", incident_id="i001") for i in range(6)]
+    whole = [
+        close(MONDAY + HOUR + i * timedelta(seconds=1), "restart.oom", 1006, name=f"c{i}", incident_id="i001")
+        for i in range(6)
+    ]
     w = of(result(whole[:4]), result([c | {"incident_id": "i007"} for c in whole[2:]]))
     assert row(w, "total", "2026-W40") | {"closes": 6, "incidents": 1} == row(w, "total", "2026-W40")
 
 
-causes = st.sampled_from([("client.normal", 1000), ("auth.token_mismatch", 1008), ("restart.oom", 1006), ("unknown.unknown", None)])
+causes = st.sampled_from(
+    [("client.normal", 1000), ("auth.token_mismatch", 1008), ("restart.oom", 1006), ("unknown.unknown", None)]
+)
 moments = st.floats(-2 * 86400, 30 * 86400)
 
 
 @st.composite
 def closes(draw):
-    rows = draw(st.lists(st.tuples(causes, moments, st.sampled_from([0.0, 5.0, 90_000.0]), st.integers(1, 3), st.booleans()), max_size=14))
-    return [close(MONDAY + timedelta(seconds=round(at, 3)), cause, code, name=f"c{i}", width=width, count=n, incident_id="i1" if together else None) for i, ((cause, code), at, width, n, together) in enumerate(rows)]
+    rows = draw(
+        st.lists(
+            st.tuples(causes, moments, st.sampled_from([0.0, 5.0, 90_000.0]), st.integers(1, 3), st.booleans()),
+            max_size=14,
+        )
+    )
+    return [
+        close(
+            MONDAY + timedelta(seconds=round(at, 3)),
+            cause,
+            code,
+            name=f"c{i}",
+            width=width,
+            count=n,
+            incident_id="i1" if together else None,
+        )
+        for i, ((cause, code), at, width, n, together) in enumerate(rows)
+    ]
 
 
 @settings(deadline=None, max_examples=12)
 @given(closes(), st.randoms(use_true_random=False), st.integers(0, 14))
 def test_neither_the_order_nor_the_split_of_results_matters(rows, random, cut):
     whole = of(result(rows, [covered(3)]))
-    parts = [result(rows[:cut], [covered(3)]), result(rows[cut:], [covered(3)]), result(rows[max(0, cut - 3) : cut + 3])]
+    parts = [
+        result(rows[:cut], [covered(3)]),
+        result(rows[cut:], [covered(3)]),
+        result(rows[max(0, cut - 3) : cut + 3]),
+    ]
     split = of(*parts)
     random.shuffle(parts)
     shuffled = of(*parts)
     assert counts(split) == counts(whole)
     assert pages.csv(shuffled) == pages.csv(split)
     assert pages.json_text(shuffled) == pages.json_text(split)
-    assert sum(r[-2] for r in counts(whole)[: -whole.buckets.height or None]) + whole.buckets["closes"].sum() == sum(r["count"] for r in rows)
+    assert sum(r[-2] for r in counts(whole)[: -whole.buckets.height or None]) + whole.buckets["closes"].sum() == sum(
+        r["count"] for r in rows
+    )
 
 
 # a year of directories, against DuckDB
@@ -208,23 +271,53 @@ def year(tmp_path_factory):
     random = np.random.default_rng(3)
     for week in range(12):
         start = MONDAY + week * WEEK
-        rows = [close(start + timedelta(seconds=float(s)), *[("client.normal", 1000), ("restart.oom", 1006), ("auth.pairing_required", 1008)][int(k)], width=0.0, client_address=f"192.0.2.{k}") for s, k in zip(random.uniform(0, 7 * 86400, 60), random.integers(0, 3, 60), strict=True)]
-        rows += [close(start + timedelta(days=d, hours=3), "auth.token_mismatch", 1008, client_address="198.51.100.7", _client="nightly", text="unauthorized token mismatch", established=False, width=0.0) for d in range(7)]
+        rows = [
+            close(
+                start + timedelta(seconds=float(s)),
+                *[("client.normal", 1000), ("restart.oom", 1006), ("auth.pairing_required", 1008)][int(k)],
+                width=0.0,
+                client_address=f"192.0.2.{k}",
+            )
+            for s, k in zip(random.uniform(0, 7 * 86400, 60), random.integers(0, 3, 60), strict=True)
+        ]
+        rows += [
+            close(
+                start + timedelta(days=d, hours=3),
+                "auth.token_mismatch",
+                1008,
+                client_address="198.51.100.7",
+                _client="nightly",
+                text="unauthorized token mismatch",
+                established=False,
+                width=0.0,
+            )
+            for d in range(7)
+        ]
         results.save(result(rows, [("gateway", None, start, start + WEEK)]), root / f"week{week:02d}", {})
     return root
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
 def test_duckdb_counts_the_same(year, zone):
-    counted = duckdb.execute(f"SELECT strftime(timestamp::TIMESTAMPTZ AT TIME ZONE '{zone}', '%G-W%V') AS week, cause::VARCHAR, sum(count)::BIGINT FROM '{year}/*/closes.parquet' GROUP BY ALL ORDER BY ALL").fetchall()
+    counted = duckdb.execute(
+        f"SELECT strftime(timestamp::TIMESTAMPTZ AT TIME ZONE '{zone}', '%G-W%V') AS week, cause::VARCHAR, sum(count)::BIGINT FROM '{year}/*/closes.parquet' GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
     w = weekly(history.gather(results.within(year)), zone)
-    assert w.levels["cause"].filter(pl.col("closes") > 0).select("week", "cause", "closes").sort("week", "cause").rows() == counted
+    assert (
+        w.levels["cause"].filter(pl.col("closes") > 0).select("week", "cause", "closes").sort("week", "cause").rows()
+        == counted
+    )
 
 
 def test_the_nightly_job_is_named_with_its_hour(year):
     w = weekly(history.gather(results.within(year)), "Europe/Berlin")
     (beat,) = w.beats
-    assert (beat["cause"], beat["kind"], beat["name"], beat["seconds"]) == ("auth.token_mismatch", "address", "198.51.100.7", 86400)
+    assert (beat["cause"], beat["kind"], beat["name"], beat["seconds"]) == (
+        "auth.token_mismatch",
+        "address",
+        "198.51.100.7",
+        86400,
+    )
     assert "every 24 h at about 04:00 (Europe/Berlin), 35 of 35 times" in pages.markdown(w)
     assert w.offenders.filter(pl.col("kind") == "client")["name"].to_list() == ["nightly"]
 
@@ -233,18 +326,26 @@ def test_all_forms_on_the_command_line_and_the_same_bytes_twice(year, tmp_path):
     for form in ("html", "md", "json", "csv", "parquet"):
         out = [tmp_path / f"{i}.{form}" for i in range(1 + (form in ("html", "json")))]
         for target, inputs in zip(out, ([year], sorted(year.iterdir(), reverse=True)), strict=False):
-            done = CliRunner().invoke(app, ["report", "weekly", *map(str, inputs), "-o", str(target), "--tz", "Europe/Berlin"])
+            done = CliRunner().invoke(
+                app, ["report", "weekly", *map(str, inputs), "-o", str(target), "--tz", "Europe/Berlin"]
+            )
             assert done.exit_code == 0, done.output
         assert out[0].read_bytes() == out[-1].read_bytes()
     assert len((tmp_path / "0.md").read_text()) < 65_000
     total = 12 * 67
     assert sum(r["closes"] for r in json.loads((tmp_path / "0.json").read_text())["levels"]["mix"]) == total
-    assert duckdb.execute(f"SELECT sum(closes), max(zone) FROM '{tmp_path}/0.csv'").fetchall() == duckdb.execute(f"SELECT sum(closes), max(zone) FROM '{tmp_path}/0.parquet'").fetchall() == [(total, "Europe/Berlin")]
+    assert (
+        duckdb.execute(f"SELECT sum(closes), max(zone) FROM '{tmp_path}/0.csv'").fetchall()
+        == duckdb.execute(f"SELECT sum(closes), max(zone) FROM '{tmp_path}/0.parquet'").fetchall()
+        == [(total, "Europe/Berlin")]
+    )
 
 
 def test_logs_and_results_mix_and_a_wrong_zone_is_told(year, tmp_path):
     log = tmp_path / "gateway.log"
-    log.write_text("2026-11-21T05:39:33.349+00:00 [ws] webchat disconnected code=1000 reason=n/a conn=0eaccb27-2212-4ff0-b9c0-1fee9ef9360f\n")
+    log.write_text(
+        "2026-11-21T05:39:33.349+00:00 [ws] webchat disconnected code=1000 reason=n/a conn=0eaccb27-2212-4ff0-b9c0-1fee9ef9360f\n"
+    )
     done = CliRunner().invoke(app, ["report", "weekly", str(year), str(log), "-o", str(tmp_path / "x.json")])
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "x.json").read_text())["totals"]["closes"] == 12 * 67 + 1
@@ -271,15 +372,27 @@ def test_log_odds_are_those_of_the_paper():
 
 def test_words_leave_ids_fields_numbers_and_stop_words():
     text = 'closed before connect conn=0eaccb27-2212-4ff0 peer=192.0.2.3:58126 reason=gateway token mismatch {"ts":"2026-11-21T11:18:04+05:30"} fp:01ab the OOM'
-    assert set(pl.select(keywords.words(pl.lit(text), frozenset({"closed", "before", "the"}))).item().to_list()) == {"connect", "gateway", "token", "mismatch", "ts", "oom"}
+    assert set(pl.select(keywords.words(pl.lit(text), frozenset({"closed", "before", "the"}))).item().to_list()) == {
+        "connect",
+        "gateway",
+        "token",
+        "mismatch",
+        "ts",
+        "oom",
+    }
 
 
 def test_codes_get_their_words():
-    rows = [close(MONDAY + i * HOUR, "auth.token_mismatch", 1008, text="unauthorized: token mismatch") for i in range(20)] + [close(MONDAY + i * HOUR, "restart.oom", 1006, text="container oom killed") for i in range(20)]
+    rows = [
+        close(MONDAY + i * HOUR, "auth.token_mismatch", 1008, text="unauthorized: token mismatch") for i in range(20)
+    ] + [close(MONDAY + i * HOUR, "restart.oom", 1006, text="container oom killed") for i in range(20)]
     words = {r["group"]: {*()} for r in of(result(rows)).keywords.to_dicts()}
     for r in of(result(rows)).keywords.to_dicts():
         words[r["group"]].add(r["word"])
-    assert words == {"1008 seen by server": {"unauthorized", "token", "mismatch"}, "1006 seen by server": {"container", "oom", "killed"}}
+    assert words == {
+        "1008 seen by server": {"unauthorized", "token", "mismatch"},
+        "1006 seen by server": {"container", "oom", "killed"},
+    }
 
 
 # hostile text

@@ -19,8 +19,29 @@ DAY = 24 * HOUR
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    rows = [close(MONDAY + i * HOUR, "client.normal", 1000) for i in range(1, 300)] + [close(MONDAY + d * DAY + 3 * HOUR, "auth.token_mismatch", 1008, client_address="198.51.100.7", text="unauthorized token") for d in range(14)]
-    rows += [close(MONDAY + 8 * DAY + i * HOUR, "unknown.unknown", 1006, service_name=text, client_address=text, _client=text, text=text, websocket_close_reason=text) for i, text in enumerate(HOSTILE)]
+    rows = [close(MONDAY + i * HOUR, "client.normal", 1000) for i in range(1, 300)] + [
+        close(
+            MONDAY + d * DAY + 3 * HOUR,
+            "auth.token_mismatch",
+            1008,
+            client_address="198.51.100.7",
+            text="unauthorized token",
+        )
+        for d in range(14)
+    ]
+    rows += [
+        close(
+            MONDAY + 8 * DAY + i * HOUR,
+            "unknown.unknown",
+            1006,
+            service_name=text,
+            client_address=text,
+            _client=text,
+            text=text,
+            websocket_close_reason=text,
+        )
+        for i, text in enumerate(HOSTILE)
+    ]
     data = weekly(history.gather([result(rows, [("gateway", None, MONDAY, MONDAY + 13 * DAY)])]))
     file = tmp_path_factory.mktemp("weekly") / "weekly.html"
     file.write_text(pages.html(data), encoding="utf-8")
@@ -61,7 +82,9 @@ def test_every_picture_has_words_and_its_bars_tell_their_weeks(page):
     charts = page.find_elements(By.CSS_SELECTOR, "svg.chart")
     assert charts
     assert all(chart.get_attribute("aria-label") for chart in charts)
-    bars = page.execute_script("return [...document.querySelectorAll('svg.chart')].map(s => [...s.querySelectorAll('title')].map(t => t.textContent))")
+    bars = page.execute_script(
+        "return [...document.querySelectorAll('svg.chart')].map(s => [...s.querySelectorAll('title')].map(t => t.textContent))"
+    )
     assert all(told[-1].startswith("2026-W41: ") for told in bars)
     assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 

@@ -41,7 +41,11 @@ def test_a_recorded_incident_comes_out_as_analyze_says(incident, record):
     folder = SAMPLES / incident
     log, events, inspect = folder / "gateway.docker.log", folder / "docker.events.jsonl", folder / "docker.inspect.json"
     whole = analysis.analyze([log, events, inspect], redact_key=b"k")
-    numbers = record.source("gateway.docker.log"), record.source("docker.events.jsonl", "events"), record.source("docker.inspect.json", "document")
+    numbers = (
+        record.source("gateway.docker.log"),
+        record.source("docker.events.jsonl", "events"),
+        record.source("docker.inspect.json", "document"),
+    )
     record.append(numbers[2], "", "", " ".join(inspect.read_text().split()))
     window = Window(Redactor(b"k"))
     for number, line in enumerate(log.read_text().splitlines()):
@@ -63,7 +67,9 @@ def test_a_recorded_incident_comes_out_as_analyze_says(incident, record):
 def chatter(record, number, count, begin=1_795_239_825 * SECOND, step=10**6):
     for i in range(count):
         at = stamp(begin + i * step) if i % 1000 == 0 else at  # noqa: F821
-        record.append(number, "stdout", at, f"2026-11-21T05:43:45.234+00:00 [gateway] tick {i} of something that nobody asks for")
+        record.append(
+            number, "stdout", at, f"2026-11-21T05:43:45.234+00:00 [gateway] tick {i} of something that nobody asks for"
+        )
 
 
 def test_chatter_costs_nothing(record):
@@ -72,7 +78,13 @@ def test_chatter_costs_nothing(record):
     feed(window, record)
     assert kept(window) <= HEAD
     assert not window.add(*_more(record, number, "2026-11-21T05:43:46.234+00:00 [gateway] tick tock"))
-    assert window.add(*_more(record, number, "2026-11-21T05:43:46.234+00:00 [ws] webchat disconnected code=1006 reason=n/a conn=5e313299-7e7e-409a-8efc-2e1e7833e793"))
+    assert window.add(
+        *_more(
+            record,
+            number,
+            "2026-11-21T05:43:46.234+00:00 [ws] webchat disconnected code=1006 reason=n/a conn=5e313299-7e7e-409a-8efc-2e1e7833e793",
+        )
+    )
     window.judge()
     assert kept(window) <= HEAD + NEWEST
 
@@ -85,36 +97,74 @@ def _more(record, number, text):
 def test_health_checks_do_not_flood(record):
     window, number = Window(Redactor(b"k")), record.source("docker.events.jsonl", "events")
     for action in ("exec_create: /bin/sh -c test -e /tmp/ok", "exec_start: /bin/sh -c test -e /tmp/ok", "exec_die"):
-        record.append(number, "", "2026-11-21T05:43:46Z", f'{{"Type":"container","Action":"{action}","Actor":{{"ID":"{"a" * 64}","Attributes":{{}}}},"timeNano":1795239826000000000}}')
+        record.append(
+            number,
+            "",
+            "2026-11-21T05:43:46Z",
+            f'{{"Type":"container","Action":"{action}","Actor":{{"ID":"{"a" * 64}","Attributes":{{}}}},"timeNano":1795239826000000000}}',
+        )
     chatter_until = HEAD + 10
     for _ in range(chatter_until):
-        record.append(number, "", "2026-11-21T05:43:46Z", '{"Type":"container","Action":"exec_die","Actor":{"ID":"a","Attributes":{}},"timeNano":1795239826000000000}')
+        record.append(
+            number,
+            "",
+            "2026-11-21T05:43:46Z",
+            '{"Type":"container","Action":"exec_die","Actor":{"ID":"a","Attributes":{}},"timeNano":1795239826000000000}',
+        )
     feed(window, record)
     before = kept(window)
-    rows, book = _more(record, number, '{"Type":"container","Action":"exec_die","Actor":{"ID":"a","Attributes":{}},"timeNano":1795239826000000000}')
+    rows, book = _more(
+        record,
+        number,
+        '{"Type":"container","Action":"exec_die","Actor":{"ID":"a","Attributes":{}},"timeNano":1795239826000000000}',
+    )
     assert not window.add(rows, book) and kept(window) == before
-    rows, book = _more(record, number, '{"Type":"container","Action":"exec_create: nginx -s reload","Actor":{"ID":"a","Attributes":{}},"timeNano":1795239826000000000}')
+    rows, book = _more(
+        record,
+        number,
+        '{"Type":"container","Action":"exec_create: nginx -s reload","Actor":{"ID":"a","Attributes":{}},"timeNano":1795239826000000000}',
+    )
     assert window.add(rows, book)
 
 
 def test_a_connection_that_is_open_for_hours_is_remembered_and_its_death_is_seen(record):
     """Two browsers connect; one leaves. Long after that the gateway is killed: the other one's end is known."""
     begin = 1_795_239_825 * SECOND
-    window, number, events = Window(Redactor(b"k")), record.source("demo-gateway-1-aaaaaaaaaaaa.log", origin={"container_id": "a" * 64}), record.source("docker.events.jsonl", "events")
+    window, number, events = (
+        Window(Redactor(b"k")),
+        record.source("demo-gateway-1-aaaaaaaaaaaa.log", origin={"container_id": "a" * 64}),
+        record.source("docker.events.jsonl", "events"),
+    )
     gone, open_ = "5e313299-7e7e-409a-8efc-2e1e7833e793", "33efd742-ed05-4aa4-95c2-8e1d43bcf647"
 
     def say(at, text):
         record.append(number, "stdout", stamp(at), f"{stamp(at)[:-7]}+00:00 {text}")
 
     def event(at, action, **attributes):
-        told = ",".join(f'"{k}":"{v}"' for k, v in {"image": "openclaw/gateway:2026.9.6", "name": "demo-gateway-1", **attributes}.items())
-        record.append(events, "", stamp(at), f'{{"Type":"container","Action":"{action}","Actor":{{"ID":"{"a" * 64}","Attributes":{{{told}}}}},"scope":"local","timeNano":{at}}}')
+        told = ",".join(
+            f'"{k}":"{v}"'
+            for k, v in {"image": "openclaw/gateway:2026.9.6", "name": "demo-gateway-1", **attributes}.items()
+        )
+        record.append(
+            events,
+            "",
+            stamp(at),
+            f'{{"Type":"container","Action":"{action}","Actor":{{"ID":"{"a" * 64}","Attributes":{{{told}}}}},"scope":"local","timeNano":{at}}}',
+        )
 
     event(begin - SECOND, "start")
-    for text in ("[gateway] loading configuration…", "[gateway] starting...", "[gateway] http server listening (14 plugins: anthropic; 7.0s)", "[gateway] ready"):
+    for text in (
+        "[gateway] loading configuration…",
+        "[gateway] starting...",
+        "[gateway] http server listening (14 plugins: anthropic; 7.0s)",
+        "[gateway] ready",
+    ):
         say(begin, text)
     for conn in (gone, open_):
-        say(begin + SECOND, f"[ws] webchat connected conn={conn} remote=192.0.2.117 client=openclaw-control-ui webchat v2026.9.6 build=x")
+        say(
+            begin + SECOND,
+            f"[ws] webchat connected conn={conn} remote=192.0.2.117 client=openclaw-control-ui webchat v2026.9.6 build=x",
+        )
     say(begin + 2 * SECOND, f"[ws] webchat disconnected code=1001 reason=n/a conn={gone}")
     feed(window, record)
     assert set(window.judge().closes.get_column("close_id")) == {gone}
@@ -139,7 +189,12 @@ def test_ordinary_requests_at_a_proxy_cost_nothing_and_its_tunnels_stay(record):
 
     def request(i, status, size, path="/page"):
         at = begin + i * SECOND // 10
-        record.append(number, "stdout", stamp(at), f'192.0.2.7 - - [{pl.Series([at]).cast(pl.Datetime("ns")).dt.to_string("%d/%b/%Y:%H:%M:%S").item()} +0000] "GET {path} HTTP/1.1" {status} {size} "-" "Mozilla/5.0 (X11; Linux x86_64)"')
+        record.append(
+            number,
+            "stdout",
+            stamp(at),
+            f'192.0.2.7 - - [{pl.Series([at]).cast(pl.Datetime("ns")).dt.to_string("%d/%b/%Y:%H:%M:%S").item()} +0000] "GET {path} HTTP/1.1" {status} {size} "-" "Mozilla/5.0 (X11; Linux x86_64)"',
+        )
 
     for i in range(200):
         request(i, 200, 3000 + i)

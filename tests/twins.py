@@ -12,7 +12,7 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 ISO = re.compile(r"(?<![\w.:-])(\d{4}-\d\d-\d\d)([T ])(\d\d:\d\d:\d\d)(?:([.,])(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?")
 SLASHED = re.compile(r"^(\d{4}/\d\d/\d\d) (\d\d:\d\d:\d\d)")
 CLF = re.compile(r"\[(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d)(?:\.(\d{3}))?(?: ([+-]\d{4}))?\]")
-EPOCH_S = re.compile(r'(?<![\d.])(1[5-9]\d{8})\.(\d{3,9})(?!\d)')
+EPOCH_S = re.compile(r"(?<![\d.])(1[5-9]\d{8})\.(\d{3,9})(?!\d)")
 ENVELOPE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{4,9}Z ")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -47,7 +47,11 @@ def _text(skew: Skew, local: datetime, fraction: str, zone: timezone, form: str,
     if skew.digits is not None:  # the format keeps its digits, the clock does not move them
         moved -= moved % 10 ** (9 - skew.digits)
     seconds, rest = divmod(moved, 10**9)
-    return (EPOCH + timedelta(seconds=seconds)).astimezone(zone).strftime(form), f"{rest:09d}"[:places], zone if carries else None
+    return (
+        (EPOCH + timedelta(seconds=seconds)).astimezone(zone).strftime(form),
+        f"{rest:09d}"[:places],
+        zone if carries else None,
+    )
 
 
 def _zone(text: str | None) -> timezone:
@@ -71,17 +75,26 @@ def rewrite(line: str, skew: Skew) -> str:
 
     def iso(m: re.Match) -> str:
         local = datetime.fromisoformat(f"{m[1]}T{m[3]}")
-        text, fraction, zone = _text(skew, local, m[5] or "", _zone(m[6]), f"%Y-%m-%d{m[2]}%H:%M:%S", carries=bool(m[6]))
+        text, fraction, zone = _text(
+            skew, local, m[5] or "", _zone(m[6]), f"%Y-%m-%d{m[2]}%H:%M:%S", carries=bool(m[6])
+        )
         return text + (m[4] + fraction if fraction else "") + (_written(zone, m[6]) if m[6] else "")
 
     def clf(m: re.Match) -> str:
         local = datetime.fromisoformat(f"{m[3]}-{MONTHS.index(m[2]) + 1:02d}-{m[1]}T{m[4]}")
         text, fraction, zone = _text(skew, local, m[5] or "", _zone(m[6]), "%d/%m/%Y:%H:%M:%S", carries=bool(m[6]))
         day, month, rest = text.split("/")
-        return f"[{day}/{MONTHS[int(month) - 1]}/{rest}" + (f".{fraction}" if fraction else "") + (" " + _written(zone, m[6]) if m[6] else "") + "]"
+        return (
+            f"[{day}/{MONTHS[int(month) - 1]}/{rest}"
+            + (f".{fraction}" if fraction else "")
+            + (" " + _written(zone, m[6]) if m[6] else "")
+            + "]"
+        )
 
     def slashed(m: re.Match) -> str:
-        return _text(skew, datetime.strptime(f"{m[1]} {m[2]}", "%Y/%m/%d %H:%M:%S"), "", UTC, "%Y/%m/%d %H:%M:%S", carries=False)[0]
+        return _text(
+            skew, datetime.strptime(f"{m[1]} {m[2]}", "%Y/%m/%d %H:%M:%S"), "", UTC, "%Y/%m/%d %H:%M:%S", carries=False
+        )[0]
 
     def epoch(m: re.Match) -> str:
         moved = skew.moved(int(m[1]) * 10**9 + int(m[2].ljust(9, "0")))

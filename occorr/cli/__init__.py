@@ -55,5 +55,8 @@ def main() -> None:
     except Exception as error:  # the last resort names the bug and where to look
         if os.environ.get("OCCORR_DEBUG"):
             raise
-        note(f"occorr: a bug in occorr: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\nRun again with OCCORR_DEBUG=1 to see where, and report it with the command line.")
+        note(
+            f"occorr: a bug in occorr: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\nRun"
+            " again with OCCORR_DEBUG=1 to see where, and report it with the command line."
+        )
         raise SystemExit(EXIT_BUG) from None

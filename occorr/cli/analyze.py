@@ -39,7 +39,12 @@ if TYPE_CHECKING:
 @app.command()
 def analyze(
     inputs: Inputs,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="write all tables, report.md, report.json and timeline.html here")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="DIR", help="write all tables, report.md, report.json and timeline.html here"
+        ),
+    ] = None,
     form: Annotated[Form, typer.Option("--format", help="form of the answer")] = Form.table,
     since: Since = None,
     until: Until = None,
@@ -53,7 +58,13 @@ def analyze(
     anonymize: Anonymize = False,
     parsers: Parsers = None,
     verdicts: Verdicts = None,
-    fail_on: Annotated[str | None, typer.Option(metavar="LIST", help="exit with 1 if a close has one of these families or causes, as restart,auth.origin,unknown")] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="exit with 1 if a close has one of these families or causes, as restart,auth.origin,unknown",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say how each input would be read")] = False,
 ) -> None:
     """Reads logs as they were found and says for each WebSocket close what caused it, how sure that is, and which lines prove it."""
@@ -61,7 +72,21 @@ def analyze(
     if dry_run:
         _dry_run(inputs, parsers)
         return
-    result = read_inputs(inputs, since, until, tz, offset, project, clock=clock, all_lines=all_lines, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, parsers=parsers, verdicts=verdicts)
+    result = read_inputs(
+        inputs,
+        since,
+        until,
+        tz,
+        offset,
+        project,
+        clock=clock,
+        all_lines=all_lines,
+        redact_key=redact_key,
+        no_redact=no_redact,
+        anonymize=anonymize,
+        parsers=parsers,
+        verdicts=verdicts,
+    )
     if out is not None:
         _save(result, out)
     _answer(result, form, brief=inputs == ["-"])
@@ -71,7 +96,15 @@ def analyze(
 def _save(result: Analysis, out: Path) -> None:
     from occorr import report, results  # noqa: PLC0415
 
-    results.save(result, out, {"report.md": report.markdown(result), "report.json": report.json_text(result), "timeline.html": report.timeline_html(result)})
+    results.save(
+        result,
+        out,
+        {
+            "report.md": report.markdown(result),
+            "report.json": report.json_text(result),
+            "timeline.html": report.timeline_html(result),
+        },
+    )
     note(f"Written to {out}: timeline.html (open it in a browser), report.md, report.json and the tables as Parquet.")
 
 
@@ -83,7 +116,9 @@ def _watched(text: str | None) -> set[str]:
     names = {w.strip() for w in text.split(",") if w.strip()}
     for name in sorted(names):
         if name not in schema.CAUSES and name not in schema.CAUSE_NAMES:
-            raise OccorrError(f"--fail-on {name!r} is no family or cause; {nearest(name, {*schema.CAUSES, *schema.CAUSE_NAMES})}")
+            raise OccorrError(
+                f"--fail-on {name!r} is no family or cause; {nearest(name, {*schema.CAUSES, *schema.CAUSE_NAMES})}"
+            )
     return names
 
 
@@ -111,7 +146,15 @@ def _answer(result: Analysis, form: Form, *, brief: bool) -> None:
     else:
         data = json.loads(report.json_text(result))
         for row in data["closes"]:
-            print(json_escaped(json.dumps({"schema_version": data["schema_version"], "redacted": data["redacted"], **row}, ensure_ascii=False, sort_keys=True)))
+            print(
+                json_escaped(
+                    json.dumps(
+                        {"schema_version": data["schema_version"], "redacted": data["redacted"], **row},
+                        ensure_ascii=False,
+                        sort_keys=True,
+                    )
+                )
+            )
 
 
 def _dry_run(paths: Sequence[str], parsers: Path | None) -> None:

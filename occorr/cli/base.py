@@ -13,9 +13,13 @@ from occorr.errors import OccorrError
 from occorr.visible import plain
 
 app = typer.Typer(
-    name="occorr", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    name="occorr",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Attributes every WebSocket close of an OpenClaw gateway to its cause, with the lines that prove it.",
-)  # fmt: skip
+)
 
 
 def note(text: str) -> None:
@@ -52,4 +56,6 @@ def write(path: Path, data: bytes, *, folder: bool = False) -> None:
     except OSError as error:
         if beside is not None:
             beside.unlink(missing_ok=True)
-        raise OccorrError(f"{path}: cannot be written: {error.strerror}; give a file in a folder that exists") from error
+        raise OccorrError(
+            f"{path}: cannot be written: {error.strerror}; give a file in a folder that exists"
+        ) from error

@@ -28,8 +28,18 @@ class Shape(StrEnum):
 
 @app.command()
 def check(
-    inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT…", help="log files, directories, patterns, - for standard input, or a result directory", show_default=False)] = None,
-    policy: Annotated[Path | None, typer.Option(metavar="FILE", help="thresholds of your own over the defaults, as occorr-policy.toml")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT…",
+            help="log files, directories, patterns, - for standard input, or a result directory",
+            show_default=False,
+        ),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="thresholds of your own over the defaults, as occorr-policy.toml"),
+    ] = None,
     form: Annotated[Shape, typer.Option("--format", help="form of the answer")] = Shape.table,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="write JUnit XML for CI")] = None,
     require_data: Annotated[bool, typer.Option("--require-data", help="a figure without data is a breach too")] = False,
@@ -57,7 +67,18 @@ def check(
         result = results.load(single)
         result = analysis.anonymized(result, redaction_key(redact_key)) if anonymize else result
     else:
-        result = read_inputs(inputs, None, None, tz, None, project, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, parsers=parsers)
+        result = read_inputs(
+            inputs,
+            None,
+            None,
+            tz,
+            None,
+            project,
+            redact_key=redact_key,
+            no_redact=no_redact,
+            anonymize=anonymize,
+            parsers=parsers,
+        )
     judged = policies.judge(figures.figures(result), limits)
     counts = {status: sum(j.status == status for j in judged) for status in ("fail", "pass", "no-data")}
     if junit is not None:
@@ -79,7 +100,9 @@ def _write_junit(judged: Sequence[Judgement], path: Path, *, require_data: bool)
     try:
         path.write_text(junit.junit(judged, require_data=require_data), encoding="utf-8")
     except OSError as error:
-        raise OccorrError(f"--junit {path}: cannot be written: {error.strerror}; give a file in a directory that exists") from error
+        raise OccorrError(
+            f"--junit {path}: cannot be written: {error.strerror}; give a file in a directory that exists"
+        ) from error
     note(f"Written to {path}")
 
 
@@ -88,9 +111,25 @@ def _document(judged: Sequence[Judgement], counts: dict[str, int]) -> dict[str, 
 
     rows = [
         {
-            "figure": j.figure.id, "title": j.figure.title, "scope": j.figure.scope, "status": j.status, "value": j.figure.value, "at_least": j.figure.floor, "unit": j.figure.unit, "n": j.figure.n,
-            "max": j.limit.max, "min": j.limit.min, "min_n": j.limit.min_n, "reason": j.reason, "note": j.figure.note, "lines": [{"path": p.path, "line": p.line} for p in j.figure.lines],
+            "figure": j.figure.id,
+            "title": j.figure.title,
+            "scope": j.figure.scope,
+            "status": j.status,
+            "value": j.figure.value,
+            "at_least": j.figure.floor,
+            "unit": j.figure.unit,
+            "n": j.figure.n,
+            "max": j.limit.max,
+            "min": j.limit.min,
+            "min_n": j.limit.min_n,
+            "reason": j.reason,
+            "note": j.figure.note,
+            "lines": [{"path": p.path, "line": p.line} for p in j.figure.lines],
         }
         for j in judged
-    ]  # fmt: skip
-    return {"schema_version": schema.VERSION, "summary": {"fail": counts["fail"], "pass": counts["pass"], "no_data": counts["no-data"]}, "checks": rows}
+    ]
+    return {
+        "schema_version": schema.VERSION,
+        "summary": {"fail": counts["fail"], "pass": counts["pass"], "no_data": counts["no-data"]},
+        "checks": rows,
+    }

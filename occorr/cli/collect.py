@@ -19,14 +19,48 @@ from occorr.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_PARTIAL, OccorrError
 
 @app.command()
 def collect(
-    project: Annotated[list[str] | None, typer.Option("--project", "-p", metavar="NAME", help="a Compose project; may be given several times")] = None,
-    container: Annotated[list[str] | None, typer.Option("--container", metavar="NAME|ID", help="a container; may be given several times")] = None,
+    project: Annotated[
+        list[str] | None,
+        typer.Option("--project", "-p", metavar="NAME", help="a Compose project; may be given several times"),
+    ] = None,
+    container: Annotated[
+        list[str] | None, typer.Option("--container", metavar="NAME|ID", help="a container; may be given several times")
+    ] = None,
     since: Annotated[str, typer.Option(metavar="TIME", help="from when on: 1h, ISO 8601, or '2 hours ago'")] = "1h",
     until: Annotated[str | None, typer.Option(metavar="TIME", help="until when; now if not given")] = None,
-    follow: Annotated[str | None, typer.Option(metavar="DURATION", help="go on for so long: 30s, 10m, 1h30m; Ctrl-C ends it earlier and keeps what is there")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR|FILE.tar.zst", help="the bundle: a directory, or an archive (.tar, .tar.gz, .tar.zst, .tar.xz); named after project and time if not given")] = None,
-    files: Annotated[bool, typer.Option("--files", help="also the gateway's file log and openclaw.json, and the proxies' log files and configuration, from inside the containers")] = False,
-    path: Annotated[list[str] | None, typer.Option("--path", metavar="CONTAINER:PATH", help="a further log file or folder from inside a container")] = None,
+    follow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="go on for so long: 30s, 10m, 1h30m; Ctrl-C ends it earlier and keeps what is there",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="DIR|FILE.tar.zst",
+            help=(
+                "the bundle: a directory, or an archive (.tar, .tar.gz, .tar.zst, .tar.xz); named after project and"
+                " time if not given"
+            ),
+        ),
+    ] = None,
+    files: Annotated[
+        bool,
+        typer.Option(
+            "--files",
+            help=(
+                "also the gateway's file log and openclaw.json, and the proxies' log files and configuration, from"
+                " inside the containers"
+            ),
+        ),
+    ] = False,
+    path: Annotated[
+        list[str] | None,
+        typer.Option("--path", metavar="CONTAINER:PATH", help="a further log file or folder from inside a container"),
+    ] = None,
     redact_key: RedactKey = None,
     tz: Annotated[str | None, typer.Option(help="IANA zone of --since and --until where they name none")] = None,
 ) -> None:
@@ -38,16 +72,32 @@ def collect(
     from occorr.redact import Redactor  # noqa: PLC0415
 
     if follow is not None and until is not None:
-        raise OccorrError("--follow and --until contradict each other: a bundle that follows ends when the duration is over")
+        raise OccorrError(
+            "--follow and --until contradict each other: a bundle that follows ends when the duration is over"
+        )
     follow_ns = duration_ns("--follow", follow) if follow is not None else 0
     paths = tuple(_path(p) for p in path or ())
-    engine = engines.connect(Redactor(redaction_key(redact_key) or secrets.token_bytes(32)))  # a key that is thrown away: nobody can try secrets against the fingerprints
+    engine = engines.connect(
+        Redactor(redaction_key(redact_key) or secrets.token_bytes(32))
+    )  # a key that is thrown away: nobody can try secrets against the fingerprints
     if not project and not container:
         raise OccorrError(_who(engine))
-    target = out if out is not None else Path(f"{(project or container or ['bundle'])[0]}-{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.tar.zst")
+    target = (
+        out
+        if out is not None
+        else Path(f"{(project or container or ['bundle'])[0]}-{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.tar.zst")
+    )
     bundle.free(target)
     since_ns = moment("--since", since, tz)
-    wanted = collecting.Wanted(tuple(project or ()), tuple(container or ()), since_ns or 0, moment("--until", until, tz), follow_ns, files, paths)
+    wanted = collecting.Wanted(
+        tuple(project or ()),
+        tuple(container or ()),
+        since_ns or 0,
+        moment("--until", until, tz),
+        follow_ns,
+        files,
+        paths,
+    )
     interrupted = threading.Event()
     with bundle.writing(target) as draft:
         before = signal.signal(signal.SIGINT, _Interrupt(interrupted).handle) if follow_ns else None
@@ -76,7 +126,14 @@ def _who(engine: Any) -> str:
     found = engines.containers(engine)
     projects = sorted({c.project for c in found if c.project})
     alone = [c.name for c in found if not c.project]
-    told = "; ".join(t for t in (f"projects here: {', '.join(projects)}" if projects else "", f"containers: {', '.join(alone)}" if alone else "") if t)
+    told = "; ".join(
+        t
+        for t in (
+            f"projects here: {', '.join(projects)}" if projects else "",
+            f"containers: {', '.join(alone)}" if alone else "",
+        )
+        if t
+    )
     return f"give --project NAME or --container NAME; {told or 'the engine has no containers at all'}"
 
 
@@ -97,7 +154,10 @@ class _Interrupt:
 def _tell(manifest: dict[str, Any], target: Path) -> None:
     lines = sum(c["lines"] for c in manifest["containers"])
     count = len(manifest["containers"])
-    note(f"{count} container{'s' * (count != 1)}, {lines:,} log lines, {manifest['events']['count']} events from {manifest['events']['covered_from']} on")
+    note(
+        f"{count} container{'s' * (count != 1)}, {lines:,} log lines, {manifest['events']['count']} events from"
+        f" {manifest['events']['covered_from']} on"
+    )
     for row in manifest["missing"]:
         note(f"could not be had: {row['what']}: {row['why']}")
     note(f"Next: occorr analyze {target}")

@@ -24,10 +24,16 @@ class Forms(StrEnum):
 
 @app.command()
 def diff(
-    before: Annotated[str, typer.Argument(metavar="BEFORE", help="a result directory, a folder of some, or logs of the time before")],
+    before: Annotated[
+        str, typer.Argument(metavar="BEFORE", help="a result directory, a folder of some, or logs of the time before")
+    ],
     after: Annotated[str, typer.Argument(metavar="AFTER", help="the same of the time after")],
-    form: Annotated[Forms | None, typer.Option("--format", help="form of the answer; by default the ending of -o, else a table")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="the file to write: .md or .json")] = None,
+    form: Annotated[
+        Forms | None, typer.Option("--format", help="form of the answer; by default the ending of -o, else a table")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="the file to write: .md or .json")
+    ] = None,
     tz: Tz = None,
     verdicts: Verdicts = None,
 ) -> None:

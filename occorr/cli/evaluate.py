@@ -29,11 +29,27 @@ class ScoreForm(StrEnum):
 @app.command(name="eval")
 def evaluate(
     bundles: Annotated[Path, typer.Argument(metavar="BUNDLES", help="a folder with one folder an incident")],
-    truth: Annotated[Path, typer.Option("--truth", metavar="DIR", help="a folder with the labels ID.jsonl of each incident")],
-    form: Annotated[ScoreForm, typer.Option("--format", help="form of the answer on standard output")] = ScoreForm.table,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="write the scores here; .html, .md or .json")] = None,
-    without: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="leave these files of each incident away, as 'proxy.*.log'; may be given several times")] = None,
-    ablate: Annotated[bool, typer.Option("--ablate", help="also score without Docker's events, the proxies' logs, the file log, and any two of them")] = False,
+    truth: Annotated[
+        Path, typer.Option("--truth", metavar="DIR", help="a folder with the labels ID.jsonl of each incident")
+    ],
+    form: Annotated[
+        ScoreForm, typer.Option("--format", help="form of the answer on standard output")
+    ] = ScoreForm.table,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="write the scores here; .html, .md or .json")
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", help="leave these files of each incident away, as 'proxy.*.log'; may be given several times"
+        ),
+    ] = None,
+    ablate: Annotated[
+        bool,
+        typer.Option(
+            "--ablate", help="also score without Docker's events, the proxies' logs, the file log, and any two of them"
+        ),
+    ] = False,
 ) -> None:
     """Scores the verdicts against labelled incidents."""
     from occorr import evaluate as scoring  # noqa: PLC0415
@@ -45,7 +61,9 @@ def evaluate(
         raise OccorrError(f"-o {out}: the file's ending says the form; give one of .html, .json, .md")
     scores = scoring.score_all(bundles, truth, without=without or ())
     if not scores:
-        raise OccorrError(f"{bundles} and {truth} share no incident; expected folders BUNDLES/ID and files TRUTH/ID.jsonl")
+        raise OccorrError(
+            f"{bundles} and {truth} share no incident; expected folders BUNDLES/ID and files TRUTH/ID.jsonl"
+        )
     summary = scoring.summary(scores) | {"without": list(without or ())}
     if ablate:
         summary["ablation"] = scoring.ablation(scoring.score_ablated(bundles, truth))
@@ -64,4 +82,8 @@ def evaluate(
 def _makers() -> Mapping[str, Callable[[Mapping[str, Any]], str]]:
     from occorr.report import scores  # noqa: PLC0415
 
-    return {"html": scores.html, "md": scores.markdown, "json": lambda s: json.dumps({"schema_version": 1, **s}, indent=1, sort_keys=True, default=str) + "\n"}
+    return {
+        "html": scores.html,
+        "md": scores.markdown,
+        "json": lambda s: json.dumps({"schema_version": 1, **s}, indent=1, sort_keys=True, default=str) + "\n",
+    }

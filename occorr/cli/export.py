@@ -47,9 +47,28 @@ Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a result directo
 @app.command()
 def export(
     directory: Directory,
-    to: Annotated[To, typer.Option("--to", help="timesketch (JSONL or CSV), perfetto (trace JSON), otlp (OpenTelemetry logs, JSON), csv, parquet (for Spark)")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="PATH", help="the file; for csv and parquet the folder, a file a table")] = None,
-    tables: Annotated[list[str] | None, typer.Option("--table", metavar="NAME", help="csv, parquet: only this table; -o is then a file (may be repeated: a folder again)")] = None,
+    to: Annotated[
+        To,
+        typer.Option(
+            "--to",
+            help=(
+                "timesketch (JSONL or CSV), perfetto (trace JSON), otlp (OpenTelemetry logs, JSON), csv, parquet (for"
+                " Spark)"
+            ),
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="PATH", help="the file; for csv and parquet the folder, a file a table"),
+    ] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table",
+            metavar="NAME",
+            help="csv, parquet: only this table; -o is then a file (may be repeated: a folder again)",
+        ),
+    ] = None,
     unit: Annotated[Unit, typer.Option("--time-unit", help="parquet: unit of the times; Spark reads no ns")] = Unit.us,
 ) -> None:
     """Hands a result to a program that others wrote; without -o to standard output."""
@@ -72,7 +91,9 @@ def export(
         _deliver(next(iter(made.values())), out)
         return
     if out is None:
-        raise OccorrError(f"--to {to.value} writes a file a table: give a folder with -o, or one table with --table closes")
+        raise OccorrError(
+            f"--to {to.value} writes a file a table: give a folder with -o, or one table with --table closes"
+        )
     if results.is_result(out):
         raise OccorrError(f"-o {out} is a result directory, whose tables would be overwritten; give another folder")
     for name, data in made.items():
@@ -83,9 +104,23 @@ def export(
 @app.command()
 def query(
     directory: Directory,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="one SELECT over closes, evidence, incidents, timeline, clocks, facts, sources; - reads it from standard input")],
-    form: Annotated[Rows | None, typer.Option("--format", help="form of the rows; by default the ending of -o, else a table")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="the file to write: .csv, .json, .ndjson, .parquet")] = None,
+    sql: Annotated[
+        str,
+        typer.Argument(
+            metavar="SQL",
+            help=(
+                "one SELECT over closes, evidence, incidents, timeline, clocks, facts, sources; - reads it from"
+                " standard input"
+            ),
+        ),
+    ],
+    form: Annotated[
+        Rows | None, typer.Option("--format", help="form of the rows; by default the ending of -o, else a table")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="the file to write: .csv, .json, .ndjson, .parquet"),
+    ] = None,
 ) -> None:
     """Asks the tables of a result in SQL, as: occorr query DIR "SELECT cause, sum(count) AS closes FROM closes GROUP BY cause"."""
     from occorr import query as asked  # noqa: PLC0415
@@ -93,7 +128,9 @@ def query(
 
     ending = out.suffix.lower().removeprefix(".").replace("jsonl", "ndjson") if out else ""
     if form is None and ending not in {"", *(r.value for r in Rows if r is not Rows.table)}:
-        raise OccorrError(f"-o {out}: the file's ending says the form; give .csv, .json, .ndjson or .parquet, or say --format")
+        raise OccorrError(
+            f"-o {out}: the file's ending says the form; give .csv, .json, .ndjson or .parquet, or say --format"
+        )
     form = form or Rows(ending or "table")
     if form is Rows.parquet and out is None:
         raise OccorrError("Parquet is no text: give a file with -o")
@@ -105,7 +142,11 @@ def query(
 
         rows.show(answer)
         return
-    data = tabular.parquet(answer, "ns") if form is Rows.parquet else {Rows.csv: tabular.csv, Rows.json: tabular.json_text, Rows.ndjson: tabular.ndjson}[form](answer).encode()
+    data = (
+        tabular.parquet(answer, "ns")
+        if form is Rows.parquet
+        else {Rows.csv: tabular.csv, Rows.json: tabular.json_text, Rows.ndjson: tabular.ndjson}[form](answer).encode()
+    )
     _deliver(data, out)
 
 

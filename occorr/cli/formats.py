@@ -11,7 +11,9 @@ from occorr.cli.options import (
     Parsers,
 )
 
-formats_app = typer.Typer(no_args_is_help=True, help="What is recognised: formats and envelopes, with their samples.", rich_markup_mode=None)
+formats_app = typer.Typer(
+    no_args_is_help=True, help="What is recognised: formats and envelopes, with their samples.", rich_markup_mode=None
+)
 app.add_typer(formats_app, name="formats")
 
 
@@ -32,7 +34,9 @@ def formats_show(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
 
 
 @formats_app.command("test")
-def formats_test(path: Annotated[str, typer.Argument(metavar="FILE", help="a log, or - for standard input")], parsers: Parsers = None) -> None:
+def formats_test(
+    path: Annotated[str, typer.Argument(metavar="FILE", help="a log, or - for standard input")], parsers: Parsers = None
+) -> None:
     """Says for the lines of a file which format claims them, or where the nearest format stops matching."""
     from occorr.terminal import inputs  # noqa: PLC0415
 
@@ -40,7 +44,11 @@ def formats_test(path: Annotated[str, typer.Argument(metavar="FILE", help="a log
 
 
 @formats_app.command("from-nginx")
-def formats_from_nginx(text: Annotated[str, typer.Argument(metavar="LOG_FORMAT", help="the string of a log_format, or the whole statement")]) -> None:
+def formats_from_nginx(
+    text: Annotated[
+        str, typer.Argument(metavar="LOG_FORMAT", help="the string of a log_format, or the whole statement")
+    ],
+) -> None:
     """Prints the definition of an nginx log_format; save it as DIR/NAME.toml and give --parsers DIR."""
     from occorr import customs  # noqa: PLC0415
 
@@ -48,7 +56,11 @@ def formats_from_nginx(text: Annotated[str, typer.Argument(metavar="LOG_FORMAT",
 
 
 @formats_app.command("from-haproxy")
-def formats_from_haproxy(text: Annotated[str, typer.Argument(metavar="LOG_FORMAT", help="the string of a log-format, or the whole statement")]) -> None:
+def formats_from_haproxy(
+    text: Annotated[
+        str, typer.Argument(metavar="LOG_FORMAT", help="the string of a log-format, or the whole statement")
+    ],
+) -> None:
     """Prints the definition of a HAProxy log-format; save it as DIR/NAME.toml and give --parsers DIR."""
     from occorr import customs  # noqa: PLC0415
 
@@ -56,7 +68,9 @@ def formats_from_haproxy(text: Annotated[str, typer.Argument(metavar="LOG_FORMAT
 
 
 @formats_app.command("from-apache")
-def formats_from_apache(text: Annotated[str, typer.Argument(metavar="LOG_FORMAT", help="the string of a LogForm, or the whole statement")]) -> None:
+def formats_from_apache(
+    text: Annotated[str, typer.Argument(metavar="LOG_FORMAT", help="the string of a LogForm, or the whole statement")],
+) -> None:
     """Prints the definition of an Apache LogFormat; save it as DIR/NAME.toml and give --parsers DIR."""
     from occorr import customs  # noqa: PLC0415
 

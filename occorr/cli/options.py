@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from occorr.analysis import Analysis
     from occorr.history import History
 
-_UNITS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
+_UNITS: Final = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "min": 60 * 10**9,
+    "h": 3600 * 10**9,
+    "d": 86400 * 10**9,
+}
 
 
 class Form(StrEnum):
@@ -33,26 +43,60 @@ class Form(StrEnum):
     md = "md"
 
 
-Inputs = Annotated[list[str], typer.Argument(metavar="INPUT…", help="log files, directories, patterns, or - for standard input")]
+Inputs = Annotated[
+    list[str], typer.Argument(metavar="INPUT…", help="log files, directories, patterns, or - for standard input")
+]
 Since = Annotated[str | None, typer.Option(help="leave out closes before: ISO 8601, or '2 hours ago'")]
 Until = Annotated[str | None, typer.Option(help="leave out closes after")]
 Tz = Annotated[str | None, typer.Option(help="IANA zone of stamps that carry none, as Europe/Berlin")]
-Offset = Annotated[list[str] | None, typer.Option(metavar="CLOCK=±DUR", help="override a clock: gateway=+2s says that the gateway's runs 2 s ahead")]
-Clock = Annotated[list[str] | None, typer.Option(metavar="SOURCE=NAME", help="say which clock wrote the stamps of an input: 'proxy.*=nginx' (a file name or a pattern)")]
+Offset = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CLOCK=±DUR", help="override a clock: gateway=+2s says that the gateway's runs 2 s ahead"),
+]
+Clock = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SOURCE=NAME",
+        help="say which clock wrote the stamps of an input: 'proxy.*=nginx' (a file name or a pattern)",
+    ),
+]
 Project = Annotated[str | None, typer.Option(help="only closes of this Compose project")]
-AllLines = Annotated[bool, typer.Option("--all-lines", help="keep every line in the timeline, not only those that can matter")]
-RedactKey = Annotated[Path | None, typer.Option(metavar="FILE", help="key of the fingerprints, to compare them across runs")]
+AllLines = Annotated[
+    bool, typer.Option("--all-lines", help="keep every line in the timeline, not only those that can matter")
+]
+RedactKey = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="key of the fingerprints, to compare them across runs")
+]
 NoRedact = Annotated[bool, typer.Option("--no-redact", help="leave secrets in the output (a banner says so)")]
 Anonymize = Annotated[bool, typer.Option("--anonymize", help="replace addresses and host names by fingerprints too")]
 Parsers = Annotated[Path | None, typer.Option(metavar="DIR", help="a folder with definitions of your own formats")]
 
-Verdicts = Annotated[Path | None, typer.Option("--verdicts", metavar="FILE", help="corrections by people; a verdicts.toml in a given directory counts without this")]
+Verdicts = Annotated[
+    Path | None,
+    typer.Option(
+        "--verdicts",
+        metavar="FILE",
+        help="corrections by people; a verdicts.toml in a given directory counts without this",
+    ),
+]
 
 
 def read_inputs(
-    inputs: Sequence[str], since: str | None, until: str | None, tz: str | None, offset: Sequence[str] | None, project: str | None, *,
-    clock: Sequence[str] | None = None, all_lines: bool = False, redact_key: Path | None = None, no_redact: bool = False, anonymize: bool = False, parsers: Path | None = None, verdicts: Path | None = None,
-) -> Analysis:  # fmt: skip
+    inputs: Sequence[str],
+    since: str | None,
+    until: str | None,
+    tz: str | None,
+    offset: Sequence[str] | None,
+    project: str | None,
+    *,
+    clock: Sequence[str] | None = None,
+    all_lines: bool = False,
+    redact_key: Path | None = None,
+    no_redact: bool = False,
+    anonymize: bool = False,
+    parsers: Path | None = None,
+    verdicts: Path | None = None,
+) -> Analysis:
     """Analyses the inputs with what the options say; an option that cannot be understood is an `OccorrError`."""
     from occorr import analysis  # noqa: PLC0415
 
@@ -61,9 +105,18 @@ def read_inputs(
     if parsers is not None and not parsers.is_dir():
         raise OccorrError(f"--parsers {parsers}: no such directory; give the folder that holds your *.toml definitions")
     result = analysis.analyze(
-        list(inputs), tz=tz, offsets=dict(_offset(o) for o in offset or ()), clocks=dict(_clock(c) for c in clock or ()), since_ns=moment("--since", since, tz), until_ns=moment("--until", until, tz), project=project,
-        all_lines=all_lines, redact_key=key, redact_secrets=not no_redact, parsers=parsers,
-    )  # fmt: skip
+        list(inputs),
+        tz=tz,
+        offsets=dict(_offset(o) for o in offset or ()),
+        clocks=dict(_clock(c) for c in clock or ()),
+        since_ns=moment("--since", since, tz),
+        until_ns=moment("--until", until, tz),
+        project=project,
+        all_lines=all_lines,
+        redact_key=key,
+        redact_secrets=not no_redact,
+        parsers=parsers,
+    )
     result = corrected(result, inputs, verdicts)
     return analysis.anonymized(result, key) if anonymize else result
 
@@ -89,7 +142,10 @@ def redaction_key(file: Path | None) -> bytes | None:
     except OSError as error:
         raise OccorrError(f"--redact-key {file}: {error.strerror}; give a file that holds the key") from error
     if not key.strip():
-        raise OccorrError(f"--redact-key {file}: the file is empty; give one that holds the key, as made by: head -c 32 /dev/urandom > {file}")
+        raise OccorrError(
+            f"--redact-key {file}: the file is empty; give one that holds the key, as made by: head -c 32 /dev/urandom"
+            f" > {file}"
+        )
     return key
 
 
@@ -101,7 +157,15 @@ def duration_ns(option: str, text: str) -> int:
     return sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
 
 
-def past(inputs: Sequence[str], tz: str | None, *, redact_key: Path | None = None, no_redact: bool = False, anonymize: bool = False, verdicts: Path | None = None) -> History:
+def past(
+    inputs: Sequence[str],
+    tz: str | None,
+    *,
+    redact_key: Path | None = None,
+    no_redact: bool = False,
+    anonymize: bool = False,
+    verdicts: Path | None = None,
+) -> History:
     """Many results as one: result directories, folders that hold some, and logs, which are read.
 
     Args:
@@ -116,7 +180,7 @@ def past(inputs: Sequence[str], tz: str | None, *, redact_key: Path | None = Non
 
     zone_or_error(tz)
     directories, logs = [], []
-    for given in (path for text in inputs for path in (sorted(glob(text)) or [text])):  # noqa: PTH207 - a pattern may be absolute
+    for given in (path for text in inputs for path in sorted(glob(text)) or [text]):  # noqa: PTH207 - a pattern may be absolute
         found = results.within(Path(given))
         directories += found
         if not found:
@@ -141,7 +205,12 @@ def _anonymous(parts: Sequence[Analysis], key: bytes | None) -> list[Analysis]:
 
     from occorr import analysis  # noqa: PLC0415
 
-    one = key or sha256("".join(sorted({str(digest) for part in parts for digest in part.sources["sha256"].drop_nulls()})).encode()).digest()
+    one = (
+        key
+        or sha256(
+            "".join(sorted({str(digest) for part in parts for digest in part.sources["sha256"].drop_nulls()})).encode()
+        ).digest()
+    )
     return [analysis.anonymized(part, one) for part in parts]
 
 
@@ -154,7 +223,10 @@ def zone_or_error(tz: str | None) -> None:
     try:
         ZoneInfo(tz)
     except (KeyError, ValueError, OSError) as error:
-        raise OccorrError(f"--tz {tz}: no such time zone; {nearest(tz, available_timezones(), few='give an IANA name, as Europe/Berlin')}") from error
+        raise OccorrError(
+            f"--tz {tz}: no such time zone;"
+            f" {nearest(tz, available_timezones(), few='give an IANA name, as Europe/Berlin')}"
+        ) from error
 
 
 def moment(option: str, text: str | None, tz: str | None) -> int | None:
@@ -172,9 +244,19 @@ def moment(option: str, text: str | None, tz: str | None) -> int | None:
     except ValueError:
         import dateparser  # noqa: PLC0415 - costs a quarter of a second
 
-        found = dateparser.parse(text, settings={"TIMEZONE": zone, "RETURN_AS_TIMEZONE_AWARE": True, "PREFER_DATES_FROM": "past", "RELATIVE_BASE": datetime.now(UTC).replace(tzinfo=None)})
+        found = dateparser.parse(
+            text,
+            settings={
+                "TIMEZONE": zone,
+                "RETURN_AS_TIMEZONE_AWARE": True,
+                "PREFER_DATES_FROM": "past",
+                "RELATIVE_BASE": datetime.now(UTC).replace(tzinfo=None),
+            },
+        )
     if found is None:
-        raise OccorrError(f"{option} {text!r} was not understood; give ISO 8601 (2026-11-21T05:47:00Z) or words such as '2 hours ago'")
+        raise OccorrError(
+            f"{option} {text!r} was not understood; give ISO 8601 (2026-11-21T05:47:00Z) or words such as '2 hours ago'"
+        )
     if found.tzinfo is None:
         from zoneinfo import ZoneInfo  # noqa: PLC0415
 
@@ -185,9 +267,13 @@ def moment(option: str, text: str | None, tz: str | None) -> int | None:
 
 def _offset(text: str) -> tuple[str, tuple[int, int]]:
     """`gateway=+2.5s` or `nginx=-350ms±5ms` as (clock, (offset ns, half-width ns))."""
-    found = re.fullmatch(r"([\w:.-]+)=([+-]?)(\d+(?:\.\d+)?)(ns|us|µs|ms|s|min|m|h|d)(?:(?:±|\+-)(\d+(?:\.\d+)?)(ns|us|µs|ms|s))?", text)
+    found = re.fullmatch(
+        r"([\w:.-]+)=([+-]?)(\d+(?:\.\d+)?)(ns|us|µs|ms|s|min|m|h|d)(?:(?:±|\+-)(\d+(?:\.\d+)?)(ns|us|µs|ms|s))?", text
+    )
     if not found:
-        raise OccorrError(f"--offset {text!r} was not understood; give CLOCK=±DURATION, as gateway=+2s or nginx=-350ms±5ms")
+        raise OccorrError(
+            f"--offset {text!r} was not understood; give CLOCK=±DURATION, as gateway=+2s or nginx=-350ms±5ms"
+        )
     clock, sign, number, unit, error, error_unit = found.groups()
     value = round(float(number) * _UNITS[unit]) * (-1 if sign == "-" else 1)
     return clock, (value, round(float(error) * _UNITS[error_unit]) if error else 10**6)
@@ -197,5 +283,7 @@ def _clock(text: str) -> tuple[str, str]:
     """`proxy.access.log=nginx` as (input or pattern, clock)."""
     source, _, name = text.rpartition("=")
     if not source or not re.fullmatch(r"[\w:.-]+", name):
-        raise OccorrError(f"--clock {text!r} was not understood; give SOURCE=NAME, as proxy.access.log=nginx or 'gateway*=gateway'")
+        raise OccorrError(
+            f"--clock {text!r} was not understood; give SOURCE=NAME, as proxy.access.log=nginx or 'gateway*=gateway'"
+        )
     return source, name

@@ -28,9 +28,22 @@ if TYPE_CHECKING:
 
 @app.command()
 def report(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="the report: a folder of reports/, as timeline or postmortem")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="the report: a folder of reports/, as timeline or postmortem")
+    ],
     inputs: Inputs,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="the file to write; its ending says the form: .html, .md, .json, .csv, .parquet. Without it Markdown goes to standard output")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help=(
+                "the file to write; its ending says the form: .html, .md, .json, .csv, .parquet. Without it Markdown"
+                " goes to standard output"
+            ),
+        ),
+    ] = None,
     tz: Tz = None,
     redact_key: RedactKey = None,
     no_redact: NoRedact = False,
@@ -44,12 +57,27 @@ def report(
     make = library.pick(name, out.suffix.lower().removeprefix(".") if out else "md")
     single = Path(inputs[0])
     if library.over(name) == "weeks":
-        made = make(_weeks(inputs, tz, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, verdicts=verdicts))
+        made = make(
+            _weeks(inputs, tz, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, verdicts=verdicts)
+        )
     elif len(inputs) == 1 and results.is_result(single):
         result = corrected(results.load(single), [], verdicts)
         made = make(analysis.anonymized(result, redaction_key(redact_key)) if anonymize else result)
     else:
-        made = make(read_inputs(inputs, None, None, tz, None, None, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, verdicts=verdicts))
+        made = make(
+            read_inputs(
+                inputs,
+                None,
+                None,
+                tz,
+                None,
+                None,
+                redact_key=redact_key,
+                no_redact=no_redact,
+                anonymize=anonymize,
+                verdicts=verdicts,
+            )
+        )
     if out is None:
         sys.stdout.write(made if isinstance(made, str) else made.decode())
         return

@@ -9,7 +9,9 @@ import typer
 from occorr.cli.base import app
 from occorr.errors import EXIT_FINDINGS, EXIT_OK
 
-rules_app = typer.Typer(no_args_is_help=True, help="How causes are recognised: the rules, with their cases.", rich_markup_mode=None)
+rules_app = typer.Typer(
+    no_args_is_help=True, help="How causes are recognised: the rules, with their cases.", rich_markup_mode=None
+)
 app.add_typer(rules_app, name="rules")
 
 

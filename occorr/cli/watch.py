@@ -33,8 +33,13 @@ if TYPE_CHECKING:
 
 SECOND: Final = 10**9
 LOOK_BACK: Final = 600 * SECOND  # of logs and kept events that are read as context when it begins
-# Frames are small here: one thread is as fast as many, and what is freed goes back to the system (30 MB of 240 measured).
-LEAN: Final = {"POLARS_MAX_THREADS": "1", "_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+# Frames are small here: one thread is as fast as many, and what is freed goes back to the system (30 MB of 240
+# measured).
+LEAN: Final = {
+    "POLARS_MAX_THREADS": "1",
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
 LOOPBACK: Final = "127.0.0.1"
 PATIENCE_S: Final = 5.0  # for those who read what is told, at the end
 _SIZES: Final = {"": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30}
@@ -50,17 +55,49 @@ class Shown(StrEnum):
 
 @app.command()
 def watch(
-    project: Annotated[list[str] | None, typer.Option("--project", "-p", metavar="NAME", help="a Compose project; may be repeated. Without --project and --container: every container of the engine")] = None,
+    project: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--project",
+            "-p",
+            metavar="NAME",
+            help="a Compose project; may be repeated. Without --project and --container: every container of the engine",
+        ),
+    ] = None,
     container: Annotated[list[str] | None, typer.Option(metavar="NAME|ID", help="a container; may be repeated")] = None,
-    since: Annotated[str | None, typer.Option(metavar="DURATION", help="also tell closes that are up to so old, as 10m")] = None,
-    lasting: Annotated[str | None, typer.Option("--for", metavar="DURATION", help="end after this time, as 30s or 2h")] = None,
-    record: Annotated[Path | None, typer.Option(metavar="DIR", help="keep everything that was followed here; analyze and report read it")] = None,
-    record_size: Annotated[str, typer.Option(metavar="SIZE", help="delete the oldest of the record above this size")] = "1GB",
+    since: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="also tell closes that are up to so old, as 10m")
+    ] = None,
+    lasting: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="end after this time, as 30s or 2h")
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="keep everything that was followed here; analyze and report read it"),
+    ] = None,
+    record_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="delete the oldest of the record above this size")
+    ] = "1GB",
     record_age: Annotated[str, typer.Option(metavar="DURATION", help="… and what is older")] = "14d",
-    form: Annotated[Shown, typer.Option("--format", help="a live table, or a line of JSON for each thing; auto: a table on a terminal")] = Shown.auto,
-    on_close: Annotated[str | None, typer.Option(metavar="COMMAND", help="run this for each close: the row as JSON on its standard input and in OCCORR_… variables; no shell")] = None,
-    on_close_rate: Annotated[int, typer.Option(metavar="N", min=1, help="at most so often a minute; the rest is counted in OCCORR_SUPPRESSED")] = 30,
-    metrics: Annotated[str | None, typer.Option(metavar="[ADDRESS:]PORT", help="serve Prometheus metrics, on loopback unless an address is given")] = None,
+    form: Annotated[
+        Shown,
+        typer.Option("--format", help="a live table, or a line of JSON for each thing; auto: a table on a terminal"),
+    ] = Shown.auto,
+    on_close: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="run this for each close: the row as JSON on its standard input and in OCCORR_… variables; no shell",
+        ),
+    ] = None,
+    on_close_rate: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="at most so often a minute; the rest is counted in OCCORR_SUPPRESSED"),
+    ] = 30,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="[ADDRESS:]PORT", help="serve Prometheus metrics, on loopback unless an address is given"),
+    ] = None,
     redact_key: RedactKey = None,
 ) -> None:
     """Follows a Docker engine and tells each WebSocket close with its cause as it happens; a verdict that changes is told again."""
@@ -70,12 +107,24 @@ def watch(
 
     limits = segments.Limits(_size("--record-size", record_size), duration_ns("--record-age", record_age) / SECOND)
     settings = _Settings(
-        projects=tuple(project or ()), containers=tuple(container or ()), back_ns=duration_ns("--since", since) if since else 0, seconds=duration_ns("--for", lasting) / SECOND if lasting else None,
-        table=form is Shown.table or (form is Shown.auto and sys.stdout.isatty()), command=_command(on_close), rate=on_close_rate, metrics=_port(metrics), key=redaction_key(redact_key),
-    )  # fmt: skip
+        projects=tuple(project or ()),
+        containers=tuple(container or ()),
+        back_ns=duration_ns("--since", since) if since else 0,
+        seconds=duration_ns("--for", lasting) / SECOND if lasting else None,
+        table=form is Shown.table or (form is Shown.auto and sys.stdout.isatty()),
+        command=_command(on_close),
+        rate=on_close_rate,
+        metrics=_port(metrics),
+        key=redaction_key(redact_key),
+    )
     with ExitStack() as stack:
-        if record is None:  # the record is also the queue between reading and judging: without a place of its own it is short and goes at the end
-            record, limits = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="occorr-"))) / "record", segments.Limits(0, 0.0)
+        if (
+            record is None
+        ):  # the record is also the queue between reading and judging: without a place of its own it is short and goes at the end
+            record, limits = (
+                Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="occorr-"))) / "record",
+                segments.Limits(0, 0.0),
+            )
         kept = segments.Record(record, limits)
         stack.callback(kept.close)
         code = _run(stack, kept, settings)
@@ -101,16 +150,26 @@ def _run(stack: ExitStack, record: Record, settings: _Settings) -> int:
 
     from occorr import engine, follow, redact, tell, watch as watching, window  # noqa: PLC0415
 
-    redactor = redact.Redactor(settings.key or secrets.token_bytes(32))  # a key that nobody has: secrets cannot be tried against the fingerprints
+    redactor = redact.Redactor(
+        settings.key or secrets.token_bytes(32)
+    )  # a key that nobody has: secrets cannot be tried against the fingerprints
     begun = time.time_ns()
-    follower = follow.Follower(lambda: engine.connect(redactor), follow.Scope(settings.projects, settings.containers), record, time.time_ns, begun - max(LOOK_BACK, settings.back_ns))
+    follower = follow.Follower(
+        lambda: engine.connect(redactor),
+        follow.Scope(settings.projects, settings.containers),
+        record,
+        time.time_ns,
+        begun - max(LOOK_BACK, settings.back_ns),
+    )
     tellers: list[Callable[[dict[str, Any]], None]] = []
 
     def to_all(row: dict[str, Any]) -> None:
         for put in tellers:
             put(row)
 
-    watched = watching.Watch(record, window.Window(redactor), to_all, time.monotonic, lambda: time.time_ns() + follower.skew_ns)
+    watched = watching.Watch(
+        record, window.Window(redactor), to_all, time.monotonic, lambda: time.time_ns() + follower.skew_ns
+    )
     ended = _signals(stack)
     served = _serve(settings.metrics, watched, follower) if settings.metrics else None
     connected = follower.start()
@@ -129,17 +188,37 @@ def _run(stack: ExitStack, record: Record, settings: _Settings) -> int:
     outbox = None if settings.table else tell.Outbox(sys.stdout.buffer)
 
     def until() -> bool:
-        over = ended.is_set() or (deadline is not None and time.monotonic() >= deadline) or (outbox is not None and outbox.broken)
+        over = (
+            ended.is_set()
+            or (deadline is not None and time.monotonic() >= deadline)
+            or (outbox is not None and outbox.broken)
+        )
         if over:
             follower.stop()
         return over
 
-    started = {"type": "watching", "at": follow.stamp(watched.engine_ns()), "engine": connected.address, "version": connected.version, "containers": follower.followed()}
+    started = {
+        "type": "watching",
+        "at": follow.stamp(watched.engine_ns()),
+        "engine": connected.address,
+        "version": connected.version,
+        "containers": follower.followed(),
+    }
     if outbox is not None:
         tellers.append(outbox.put)
         watched.say(started)
         watched.run(until)
-        watched.say({"type": "end", "at": follow.stamp(watched.engine_ns()), "lines": watched.lines, "events": watched.events, "analyses": watched.analyses, "slowest_analysis_s": round(watched.slowest_s, 3), "counts": dict(sorted(watched.counts.items()))})
+        watched.say(
+            {
+                "type": "end",
+                "at": follow.stamp(watched.engine_ns()),
+                "lines": watched.lines,
+                "events": watched.events,
+                "analyses": watched.analyses,
+                "slowest_analysis_s": round(watched.slowest_s, 3),
+                "counts": dict(sorted(watched.counts.items())),
+            }
+        )
         outbox.close(PATIENCE_S)
     else:
         from occorr.terminal import live  # noqa: PLC0415
@@ -175,13 +254,19 @@ def _signals(stack: ExitStack) -> threading.Event:
 def _serve(place: tuple[str, int], watched: Watch, follower: Follower) -> Metrics:
     from occorr import metrics  # noqa: PLC0415
 
-    return metrics.Metrics(*place, {
-        "occorr_engine_connected": ("1 while the engine's events are being read", lambda: float(follower.connected)),
-        "occorr_lag_seconds": ("the engine's time minus the newest stamp at the last look", lambda: watched.lag_s),
-        "occorr_analysis_seconds": ("how long the last judgement took", lambda: watched.analysis_s),
-        "occorr_lines_read": ("lines of logs since the start", lambda: float(watched.lines)),
-        "occorr_events_read": ("events of the engine since the start", lambda: float(watched.events)),
-    })  # fmt: skip
+    return metrics.Metrics(
+        *place,
+        {
+            "occorr_engine_connected": (
+                "1 while the engine's events are being read",
+                lambda: float(follower.connected),
+            ),
+            "occorr_lag_seconds": ("the engine's time minus the newest stamp at the last look", lambda: watched.lag_s),
+            "occorr_analysis_seconds": ("how long the last judgement took", lambda: watched.analysis_s),
+            "occorr_lines_read": ("lines of logs since the start", lambda: float(watched.lines)),
+            "occorr_events_read": ("events of the engine since the start", lambda: float(watched.events)),
+        },
+    )
 
 
 def _command(text: str | None) -> list[str] | None:
@@ -190,7 +275,9 @@ def _command(text: str | None) -> list[str] | None:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise OccorrError(f"--on-close {text!r}: {error}; quote its words as for a shell, though none is started") from error
+        raise OccorrError(
+            f"--on-close {text!r}: {error}; quote its words as for a shell, though none is started"
+        ) from error
     if not words or shutil.which(words[0]) is None:
         raise OccorrError(f"--on-close {text!r}: there is no program {words[0] if words else ''!r}; give its path")
     return words

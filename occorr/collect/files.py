@@ -30,10 +30,19 @@ CONFIG: Final = 1 << 20  # bytes of a configuration
 _GATEWAY_LOGS: Final = ("/tmp/openclaw", "/tmp/openclaw-0", "/tmp/openclaw-1000", "/tmp/clawdbot", "/tmp/moltbot")  # noqa: S108 - where the gateway writes them
 _HOMES: Final = ("/root/.openclaw", "/home/node/.openclaw", "/root/.clawdbot", "/home/node/.clawdbot")
 _PROXY_FILES: Final = {
-    "nginx": (("/var/log/nginx",), ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d")), "openresty": (("/usr/local/openresty/nginx/logs",), ("/usr/local/openresty/nginx/conf/nginx.conf", "/etc/nginx/conf.d")),
-    "caddy": (("/var/log/caddy", "/data/caddy/logs"), ("/etc/caddy/Caddyfile",)), "traefik": (("/var/log/traefik",), ("/etc/traefik/traefik.yml", "/etc/traefik/traefik.yaml", "/etc/traefik/traefik.toml")),
-    "haproxy": (("/var/log/haproxy.log",), ("/usr/local/etc/haproxy/haproxy.cfg",)), "httpd": (("/usr/local/apache2/logs",), ("/usr/local/apache2/conf/httpd.conf",)),
-}  # fmt: skip
+    "nginx": (("/var/log/nginx",), ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d")),
+    "openresty": (
+        ("/usr/local/openresty/nginx/logs",),
+        ("/usr/local/openresty/nginx/conf/nginx.conf", "/etc/nginx/conf.d"),
+    ),
+    "caddy": (("/var/log/caddy", "/data/caddy/logs"), ("/etc/caddy/Caddyfile",)),
+    "traefik": (
+        ("/var/log/traefik",),
+        ("/etc/traefik/traefik.yml", "/etc/traefik/traefik.yaml", "/etc/traefik/traefik.toml"),
+    ),
+    "haproxy": (("/var/log/haproxy.log",), ("/usr/local/etc/haproxy/haproxy.cfg",)),
+    "httpd": (("/usr/local/apache2/logs",), ("/usr/local/apache2/conf/httpd.conf",)),
+}
 _LOG: Final = re.compile(r"(?i)\.(?:log|jsonl|ndjson)(?:[-.]\d[\w.-]*)?(?:\.(?:gz|zst|xz|bz2))?$|_log$")
 
 
@@ -55,11 +64,29 @@ def safe(name: str) -> str:
 def is_gateway(item: Mapping[str, Any]) -> bool:
     """Whether `docker inspect` shows a gateway's container."""
     config = item.get("Config") or {}
-    words = " ".join(map(str, [config.get("Image", ""), item.get("Path", ""), *(item.get("Args") or []), (config.get("Labels") or {}).get("com.docker.compose.service", "")]))
+    words = " ".join(
+        map(
+            str,
+            [
+                config.get("Image", ""),
+                item.get("Path", ""),
+                *(item.get("Args") or []),
+                (config.get("Labels") or {}).get("com.docker.compose.service", ""),
+            ],
+        )
+    )
     return bool(re.search(r"(?i)openclaw|clawdbot|moltbot", words)) and "gateway" in words
 
 
-def take(engine: Engine, item: Mapping[str, Any], draft: Draft, since_ns: int, paths: tuple[str, ...] = (), *, usual: bool = True) -> None:
+def take(
+    engine: Engine,
+    item: Mapping[str, Any],
+    draft: Draft,
+    since_ns: int,
+    paths: tuple[str, ...] = (),
+    *,
+    usual: bool = True,
+) -> None:
     """Takes the files of a container.
 
     Args:
@@ -79,12 +106,22 @@ def take(engine: Engine, item: Mapping[str, Any], draft: Draft, since_ns: int, p
     if is_gateway(item):
         config = _gateway_config(engine, item, name, ident, draft)
         own = str(((config or {}).get("logging") or {}).get("file") or "")
-        if not sum(_logs(engine, ident, name, path, draft, since_ns) for path in dict.fromkeys(p for p in (own, *_GATEWAY_LOGS) if p)):
-            draft.lacks(f"the gateway's file log in {name}", f"no log file changed in this time under {', '.join(filter(None, (own, *_GATEWAY_LOGS[:1])))} (a tmpfs cannot be read from outside)")
+        if not sum(
+            _logs(engine, ident, name, path, draft, since_ns)
+            for path in dict.fromkeys(p for p in (own, *_GATEWAY_LOGS) if p)
+        ):
+            draft.lacks(
+                f"the gateway's file log in {name}",
+                f"no log file changed in this time under {', '.join(filter(None, (own, *_GATEWAY_LOGS[:1])))} (a tmpfs cannot be read from outside)",
+            )
     if kind := facts.proxy_kind(str((item.get("Config") or {}).get("Image", ""))):
         logs, configs = _PROXY_FILES.get(kind, ((), ()))
         words = [*(item.get("Args") or []), *((item.get("Config") or {}).get("Cmd") or [])]
-        named = [str(b) for a, b in zip(words, words[1:], strict=False) if a in ("-c", "-f", "--config", "-config") and str(b).startswith("/")]
+        named = [
+            str(b)
+            for a, b in zip(words, words[1:], strict=False)
+            if a in ("-c", "-f", "--config", "-config") and str(b).startswith("/")
+        ]
         for path in logs:
             _logs(engine, ident, name, path, draft, since_ns)
         for path in dict.fromkeys((*named, *configs)):
@@ -100,7 +137,9 @@ def _files(engine: Engine, ident: str, path: str) -> Iterator[Found]:
                 for number, entry in enumerate(tar):
                     handle = tar.extractfile(entry) if entry.isreg() and not entry.issparse() else None
                     if number < packed.MEMBERS and handle is not None:
-                        inner = PurePosixPath(entry.name).parts[1:]  # the first part is the last one of what was asked for
+                        inner = PurePosixPath(entry.name).parts[
+                            1:
+                        ]  # the first part is the last one of what was asked for
                         yield Found("/".join([path.rstrip("/"), *inner]), entry.size, int(entry.mtime), handle)
     except EngineLostError:
         raise
@@ -124,7 +163,9 @@ def _logs(engine: Engine, ident: str, name: str, path: str, draft: Draft, since_
     return count
 
 
-_SECRET_FILE: Final = re.compile(r"(?i)\.(?:pem|key|p12|pfx|jks|kdbx)$|(?:^|/)(?:id_\w+|\.env[^/]*|credentials?|secrets?)$")
+_SECRET_FILE: Final = re.compile(
+    r"(?i)\.(?:pem|key|p12|pfx|jks|kdbx)$|(?:^|/)(?:id_\w+|\.env[^/]*|credentials?|secrets?)$"
+)
 
 
 def _copy(found: Found, draft: Draft, name: str, redactor: Redactor) -> None:
@@ -159,10 +200,15 @@ def _lines(pieces: Iterator[bytes], draft: Draft, name: str, redactor: Redactor)
             out.write(redactor.line(held.decode("utf-8", "replace")))
 
 
-def _gateway_config(engine: Engine, item: Mapping[str, Any], name: str, ident: str, draft: Draft) -> dict[str, Any] | None:
+def _gateway_config(
+    engine: Engine, item: Mapping[str, Any], name: str, ident: str, draft: Draft
+) -> dict[str, Any] | None:
     """`openclaw.json`, its secrets learnt and replaced; None where it is not there or cannot be read."""
     env = dict(str(p).partition("=")[::2] for p in (item.get("Config") or {}).get("Env") or [])
-    places = [env.get("OPENCLAW_CONFIG_PATH"), *(f"{d}/openclaw.json" for d in (env.get("OPENCLAW_STATE_DIR"), *_HOMES) if d)]
+    places = [
+        env.get("OPENCLAW_CONFIG_PATH"),
+        *(f"{d}/openclaw.json" for d in (env.get("OPENCLAW_STATE_DIR"), *_HOMES) if d),
+    ]
     for path in (p for p in places if p):
         for found in _files(engine, ident, path):
             text = found.handle.read(CONFIG + 1)
@@ -171,11 +217,15 @@ def _gateway_config(engine: Engine, item: Mapping[str, Any], name: str, ident: s
             except ValueError:
                 data = None
             if not isinstance(data, dict):
-                draft.lacks(f"{path} in {name}", "it cannot be read as JSON5, so its secrets cannot be found; it was not taken")
+                draft.lacks(
+                    f"{path} in {name}", "it cannot be read as JSON5, so its secrets cannot be found; it was not taken"
+                )
                 return None
             engine.redactor.learn(scrub.config_secrets(data))
             clean = scrub.config(data, engine.redactor)
-            draft.path(f"files/{safe(name)}/openclaw.json").write_text(json.dumps(clean, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            draft.path(f"files/{safe(name)}/openclaw.json").write_text(
+                json.dumps(clean, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
             return clean
     draft.lacks(f"openclaw.json in {name}", f"not at {places[0] or places[1]}")
     return None

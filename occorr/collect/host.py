@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Final
 
 SECOND: Final = 1_000_000_000
-_OOM: Final = re.compile(r"(?i)out of memory|oom-kill|oom_reaper|killed process|killed as a result of limit|segfault at")
+_OOM: Final = re.compile(
+    r"(?i)out of memory|oom-kill|oom_reaper|killed process|killed as a result of limit|segfault at"
+)
 _TIMEOUT: Final = 10.0  # seconds for dmesg
 
 
@@ -41,7 +43,8 @@ def engine_start_ns(address: str) -> int | None:
 def kills(since_ns: int, until_ns: int) -> tuple[list[str], str]:
     """The kernel's lines about killed processes in a time, as syslog writes them with ISO stamps, and why there are none.
 
-    The stamps are the kernel's time since boot added to the wall clock's boot, as dmesg does it: they drift by some ms an hour.
+    The stamps are the kernel's time since boot added to the wall clock's boot, as dmesg does it: they drift by some ms
+    an hour.
     """
     if sys.platform != "linux":
         return [], "this machine has no Linux kernel; the engine's own runs in a virtual machine"

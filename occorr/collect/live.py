@@ -95,7 +95,12 @@ def _events(live: _Live, since_ns: int) -> None:
         try:
             with live.opened(engines.events(work.engine, since_ns=last)) as stream:
                 if lost:
-                    work.draft.lacks("docker events", f"between {iso(lost)} and {iso(engines.now_ns(work.engine))}: the engine was gone, and what it knew of this time with it", asked=False)
+                    work.draft.lacks(
+                        "docker events",
+                        f"between {iso(lost)} and {iso(engines.now_ns(work.engine))}: the engine was gone, and what it"
+                        " knew of this time with it",
+                        asked=False,
+                    )
                     lost = 0
                     for log in list(work.logs.values()):
                         log.changed.set()
@@ -133,7 +138,9 @@ def _log(live: _Live, log: Log) -> None:
     while not live.stop.is_set():
         log.changed.clear()
         try:
-            with live.opened(engines.logs(work.engine, log.container, since_ns=log.since_ns(work.wanted.since_ns), follow=True)) as stream:
+            with live.opened(
+                engines.logs(work.engine, log.container, since_ns=log.since_ns(work.wanted.since_ns), follow=True)
+            ) as stream:
                 log.take(stream, work.until_ns)
         except EngineLostError:
             live.stop.wait(_RETRY)

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 4  # logs read at once when nothing is followed
 
 
-def collect(engine: Engine, wanted: Wanted, draft: Draft, *, tell: Callable[[str], None], interrupted: threading.Event | None = None) -> dict[str, Any]:
+def collect(
+    engine: Engine,
+    wanted: Wanted,
+    draft: Draft,
+    *,
+    tell: Callable[[str], None],
+    interrupted: threading.Event | None = None,
+) -> dict[str, Any]:
     """Collects into a draft.
 
     Args:
@@ -69,7 +76,10 @@ def _choose(work: Work, tell: Callable[[str], None]) -> None:
         if other.id not in ids and (shares or (facts.proxy_kind(other.image) and networks & set(other.networks))):
             work.beside.add(other.id)
             asked.append(other)
-    tell(f"{len(asked)} container{'s' * (len(asked) != 1)}: {', '.join(c.name + ' (beside)' * (c.id in work.beside) for c in asked)}")
+    tell(
+        f"{len(asked)} container{'s' * (len(asked) != 1)}:"
+        f" {', '.join(c.name + ' (beside)' * (c.id in work.beside) for c in asked)}"
+    )
     for container in asked:  # all of them before the first line is read: from then on their secrets are known
         work.add(container)
     if work.wanted.files or work.wanted.paths:
@@ -77,8 +87,14 @@ def _choose(work: Work, tell: Callable[[str], None]) -> None:
             name = work.logs[ident].container.name
             paths = tuple(p for n, p in work.wanted.paths if n in (name, work.logs[ident].container.service))
             files.take(work.engine, item, work.draft, work.wanted.since_ns, paths, usual=work.wanted.files)
-        for name in sorted({n for n, _ in work.wanted.paths} - {x for log in work.logs.values() for x in (log.container.name, log.container.service)}):
-            raise OccorrError(f"--path {name}:…: no such container among those collected: {', '.join(log.container.name for log in work.logs.values())}")
+        for name in sorted(
+            {n for n, _ in work.wanted.paths}
+            - {x for log in work.logs.values() for x in (log.container.name, log.container.service)}
+        ):
+            raise OccorrError(
+                f"--path {name}:…: no such container among those collected:"
+                f" {', '.join(log.container.name for log in work.logs.values())}"
+            )
 
 
 def _past(work: Work, until_ns: int) -> None:
@@ -91,12 +107,25 @@ def _past(work: Work, until_ns: int) -> None:
     first = min((e.time_ns for e in found), default=until_ns)
     work.covered_from = first
     if len(found) >= engines.KEPT:
-        work.draft.lacks("docker events", f"the engine keeps only the newest {engines.KEPT}: those before {iso(first)} are gone; collect sooner, or with --follow", asked=False)
+        work.draft.lacks(
+            "docker events",
+            f"the engine keeps only the newest {engines.KEPT}: those before {iso(first)} are gone; collect sooner, or"
+            " with --follow",
+            asked=False,
+        )
     elif start is None:
-        work.draft.lacks("docker events", f"none before {iso(first)}: either nothing happened before, or the engine was restarted then and forgot it", asked=False)
+        work.draft.lacks(
+            "docker events",
+            f"none before {iso(first)}: either nothing happened before, or the engine was restarted then and forgot it",
+            asked=False,
+        )
     elif start > work.wanted.since_ns:
         work.covered_from = start
-        work.draft.lacks("docker events", f"none before {iso(start)}: the engine was started then and knows nothing of what was before", asked=False)
+        work.draft.lacks(
+            "docker events",
+            f"none before {iso(start)}: the engine was started then and knows nothing of what was before",
+            asked=False,
+        )
     else:
         work.covered_from = work.wanted.since_ns
 
@@ -110,26 +139,56 @@ def _documents(work: Work, begun: int, skew: int) -> dict[str, Any]:
     draft.write_json("docker.inspect.json", items)
     images = _each(draft, "image", sorted({str(i.get("Image")) for i in items}), lambda x: engines.image(engine, x))
     draft.write_json("docker.images.json", images)
-    names = sorted({n for i in items for n in ((i.get("NetworkSettings") or {}).get("Networks") or {})} - {"none", "host"})
+    names = sorted(
+        {n for i in items for n in (i.get("NetworkSettings") or {}).get("Networks") or {}} - {"none", "host"}
+    )
     draft.write_json("docker.networks.json", _each(draft, "network", names, lambda x: engines.network(engine, x)))
     version = engines.about(engine)
     draft.write_json("docker.version.json", version)
     events = sorted((e for e in work.events.values() if e.time_ns <= work.until_ns), key=lambda e: e.time_ns)
     with draft.path("docker.events.jsonl").open("w", encoding="utf-8", newline="\n") as out:
         out.writelines(json.dumps(e.wire, ensure_ascii=False, separators=(",", ":")) + "\n" for e in events)
-    lines, why = host.kills(work.wanted.since_ns - skew, work.until_ns - skew) if engine.local else ([], "the engine runs on another machine; run 'dmesg -T' there")
+    lines, why = (
+        host.kills(work.wanted.since_ns - skew, work.until_ns - skew)
+        if engine.local
+        else ([], "the engine runs on another machine; run 'dmesg -T' there")
+    )
     if why:
         draft.lacks("kernel log", why, asked=False)
     if lines:
-        draft.path("kernel.log").write_text("".join(f"{engine.redactor.line(line)}\n" for line in lines), encoding="utf-8")
+        draft.path("kernel.log").write_text(
+            "".join(f"{engine.redactor.line(line)}\n" for line in lines), encoding="utf-8"
+        )
     return {
-        "occorr": __version__, "collected": {"at": iso(begun), "from": iso(work.wanted.since_ns), "to": iso(work.until_ns), "followed_s": work.wanted.follow_ns / SECOND},
-        "asked": {"projects": list(work.wanted.projects), "containers": list(work.wanted.names), "files": work.wanted.files},
-        "engine": {"version": engine.version, "api_version": engine.api_version, "clock_ahead_of_collector_ms": round(skew / 1e6, 1), "kernel": version["Info"].get("KernelVersion"), "os": version["Info"].get("OperatingSystem")},
+        "occorr": __version__,
+        "collected": {
+            "at": iso(begun),
+            "from": iso(work.wanted.since_ns),
+            "to": iso(work.until_ns),
+            "followed_s": work.wanted.follow_ns / SECOND,
+        },
+        "asked": {
+            "projects": list(work.wanted.projects),
+            "containers": list(work.wanted.names),
+            "files": work.wanted.files,
+        },
+        "engine": {
+            "version": engine.version,
+            "api_version": engine.api_version,
+            "clock_ahead_of_collector_ms": round(skew / 1e6, 1),
+            "kernel": version["Info"].get("KernelVersion"),
+            "os": version["Info"].get("OperatingSystem"),
+        },
         "events": {"count": len(events), "covered_from": iso(work.covered_from), "covered_to": iso(work.until_ns)},
-        "containers": [_row(work, log, images) for log in sorted(work.logs.values(), key=lambda x: (x.container.project, x.container.name, x.container.id))],
-        "redaction": "environment values, labels, command lines, configuration and log lines hold fingerprints (fp:…) in place of secrets",
-    }  # fmt: skip
+        "containers": [
+            _row(work, log, images)
+            for log in sorted(work.logs.values(), key=lambda x: (x.container.project, x.container.name, x.container.id))
+        ],
+        "redaction": (
+            "environment values, labels, command lines, configuration and log lines hold fingerprints (fp:…) in place"
+            " of secrets"
+        ),
+    }
 
 
 def _each(draft: Draft, what: str, names: list[str], ask: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
@@ -149,7 +208,24 @@ def _row(work: Work, log: Log, images: list[dict[str, Any]]) -> dict[str, Any]:
     container, item = log.container, work.inspected.get(log.container.id, {})
     digests = next((i.get("RepoDigests") or [] for i in images if i.get("Id") == item.get("Image")), [])
     return {
-        "id": container.id, "name": container.name, "project": container.project, "service": container.service, "image": container.image, "image_id": item.get("Image"), "image_digests": digests,
-        "beside": container.id in work.beside, "gone": log.gone, "log_driver": container.log_driver, "lines": log.count, "first": log.first, "last": log.last,
-        "paths": sorted(p.relative_to(log.draft.place).as_posix() for p in [*log.draft.place.glob(f"logs/*-{container.id[:12]}.*"), *([] if log.gone else log.draft.place.glob(f"files/{files.safe(container.name)}/*"))]),
-    }  # fmt: skip
+        "id": container.id,
+        "name": container.name,
+        "project": container.project,
+        "service": container.service,
+        "image": container.image,
+        "image_id": item.get("Image"),
+        "image_digests": digests,
+        "beside": container.id in work.beside,
+        "gone": log.gone,
+        "log_driver": container.log_driver,
+        "lines": log.count,
+        "first": log.first,
+        "last": log.last,
+        "paths": sorted(
+            p.relative_to(log.draft.place).as_posix()
+            for p in [
+                *log.draft.place.glob(f"logs/*-{container.id[:12]}.*"),
+                *([] if log.gone else log.draft.place.glob(f"files/{files.safe(container.name)}/*")),
+            ]
+        ),
+    }

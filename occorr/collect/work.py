@@ -49,9 +49,9 @@ class Wanted:
 class Log:
     """The log of one container on its way into files; one thread at a time reads it.
 
-    An engine gives lines twice: where a reading is resumed, and some versions where they turn their own file over. Stamps go
-    back without that too, since two streams share a log and clocks are set. So a line is dropped if it was taken already,
-    and not because it is late.
+    An engine gives lines twice: where a reading is resumed, and some versions where they turn their own file over.
+    Stamps go back without that too, since two streams share a log and clocks are set. So a line is dropped if it was
+    taken already, and not because it is late.
 
     Attributes:
         last_ns: the newest stamp of each stream.
@@ -94,7 +94,9 @@ class Log:
             out = self.files.get(line.stream)
             if out is None:
                 name = f"logs/{safe(self.container.name)}-{self.container.id[:12]}.{line.stream}.log"
-                out = self.files[line.stream] = self.draft.path(name).open("w", encoding="utf-8", newline="\n", buffering=1 << 16)
+                out = self.files[line.stream] = self.draft.path(name).open(
+                    "w", encoding="utf-8", newline="\n", buffering=1 << 16
+                )
             out.write(f"{line.stamp} {line.text}\n")
             self.last = line.stamp
             self.first = self.first or line.stamp
@@ -162,7 +164,11 @@ class Work:
                 keep = event.container_id in self.known
             elif event.kind in ("network", "volume"):
                 name = event.attributes.get("name", "")
-                keep = event.container_id in self.known if event.container_id else name in self.networks or any(name.startswith(f"{p}_") for p in self.wanted.projects)
+                keep = (
+                    event.container_id in self.known
+                    if event.container_id
+                    else name in self.networks or any(name.startswith(f"{p}_") for p in self.wanted.projects)
+                )
             else:
                 keep = event.kind == "daemon"
             if keep:
@@ -171,11 +177,15 @@ class Work:
     def read(self, log: Log) -> None:
         """Reads a log to the end of the time, from where it was left."""
         try:
-            with engines.logs(self.engine, log.container, since_ns=log.since_ns(self.wanted.since_ns), until_ns=self.until_ns) as stream:
+            with engines.logs(
+                self.engine, log.container, since_ns=log.since_ns(self.wanted.since_ns), until_ns=self.until_ns
+            ) as stream:
                 log.take(stream, self.until_ns)
         except EngineError as error:
             if not log.gone:
-                self.draft.lacks(f"log of {log.container.name}", f"after {log.last}: {error}" if log.last else str(error))
+                self.draft.lacks(
+                    f"log of {log.container.name}", f"after {log.last}: {error}" if log.last else str(error)
+                )
 
 
 def _with_health(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:

@@ -9,4 +9,18 @@ from occorr.evaluate.figures import ablation, answers, leave_one_out, summary
 from occorr.evaluate.matching import labels, match, truth_of
 from occorr.evaluate.scoring import Score, alignment, score, score_ablated, score_all, score_corrected
 
-__all__ = ["Score", "ablation", "alignment", "answers", "labels", "leave_one_out", "match", "score", "score_ablated", "score_all", "score_corrected", "summary", "truth_of"]
+__all__ = [
+    "Score",
+    "ablation",
+    "alignment",
+    "answers",
+    "labels",
+    "leave_one_out",
+    "match",
+    "score",
+    "score_ablated",
+    "score_all",
+    "score_corrected",
+    "summary",
+    "truth_of",
+]

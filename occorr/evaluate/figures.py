@@ -1,7 +1,7 @@
 """The figures of an evaluation: accuracy, macro-F1, calibration, risk and coverage, with intervals, and the baseline beside them.
 
-All of them are made from `answers`, a row a label that some line shows. Where nothing else is said, a figure is over the closes
-that the logs can settle (`knowable`), and a close that was missed is a wrong answer of probability 0.
+All of them are made from `answers`, a row a label that some line shows. Where nothing else is said, a figure is over
+the closes that the logs can settle (`knowable`), and a close that was missed is a wrong answer of probability 0.
 """
 
 from __future__ import annotations
@@ -32,9 +32,26 @@ COVERAGE: Final = 0.8
 CAUSES: Final = sorted(schema.CAUSE_NAMES)
 UNKNOWN: Final = "unknown.unknown"
 COLUMNS: Final[dict[str, Any]] = {
-    "incident": pl.String, "label": pl.String, "knowable": pl.Boolean, "decidable": pl.Boolean, "cause": pl.String, "truth": pl.String, "said": pl.String, "verdict": pl.String, "decisive": pl.Boolean, "probability": pl.Float64,
-    "runner_up": pl.String, "runner_up_probability": pl.Float64, "runner_up_right": pl.Boolean, "rule": pl.String, "right": pl.Boolean, "family_right": pl.Boolean, "humble": pl.Boolean, "code": pl.Int64, "status": pl.Int64,
-}  # fmt: skip
+    "incident": pl.String,
+    "label": pl.String,
+    "knowable": pl.Boolean,
+    "decidable": pl.Boolean,
+    "cause": pl.String,
+    "truth": pl.String,
+    "said": pl.String,
+    "verdict": pl.String,
+    "decisive": pl.Boolean,
+    "probability": pl.Float64,
+    "runner_up": pl.String,
+    "runner_up_probability": pl.Float64,
+    "runner_up_right": pl.Boolean,
+    "rule": pl.String,
+    "right": pl.Boolean,
+    "family_right": pl.Boolean,
+    "humble": pl.Boolean,
+    "code": pl.Int64,
+    "status": pl.Int64,
+}
 
 
 def answers(scores: Sequence[Score]) -> pl.DataFrame:
@@ -45,10 +62,14 @@ def answers(scores: Sequence[Score]) -> pl.DataFrame:
 def summary(scores: Sequence[Score]) -> dict[str, Any]:
     """Everything that `occorr eval` prints.
 
-    `clean`, `skewed` and `all` hold the shares of the incidents with right clocks, with wrong ones, and of all; the rest is
-    over all of them. Its probabilities are those of a fit on the other incidents (`leave_one_out`).
+    `clean`, `skewed` and `all` hold the shares of the incidents with right clocks, with wrong ones, and of all; the
+    rest is over all of them. Its probabilities are those of a fit on the other incidents (`leave_one_out`).
     """
-    groups = {"clean": [s for s in scores if not s.skewed], "skewed": [s for s in scores if s.skewed], "all": list(scores)}
+    groups = {
+        "clean": [s for s in scores if not s.skewed],
+        "skewed": [s for s in scores if s.skewed],
+        "all": list(scores),
+    }
     table = answers(scores)
     out = leave_one_out(table)
     return {name: _shares(group) for name, group in groups.items() if group} | {
@@ -56,11 +77,12 @@ def summary(scores: Sequence[Score]) -> dict[str, Any]:
         "incidents": [_incident(s) for s in scores],
         "clocks": [{"incident": s.incident, **c} for s in scores for c in s.clocks],
         "wrong_decisive": [_wrong(w) for s in scores for w in s.wrong],
-        "occorr": figures(out), "calibration_as_shipped": calibration(table.filter("knowable")),
+        "occorr": figures(out),
+        "calibration_as_shipped": calibration(table.filter("knowable")),
         "baseline": figures(baseline(table)),
         "ablation": [],
         "without": [],
-    }  # fmt: skip
+    }
 
 
 def ablation(scores: Mapping[str, Sequence[Score]]) -> list[dict[str, Any]]:
@@ -70,10 +92,22 @@ def ablation(scores: Mapping[str, Sequence[Score]]) -> list[dict[str, Any]]:
         table = answers(group)
         asked = table.filter("knowable")
         shares = _shares(group)
-        out.append({
-            "without": name, "incidents": len(group), "labels": shares["labels"], "recall": shares["recall"], "knowable": asked.height, "accuracy": _mean(asked, "right"), "family_accuracy": _mean(asked, "family_right"), "decided": _mean(asked.filter("decidable"), "decisive"),
-            "humble": _mean(table.filter(~pl.col("knowable")), "humble"), "decisive": int(table.get_column("decisive").sum()), "wrong_decisive": shares["wrong_decisive"], "wrong": [_wrong(w) for s in group for w in s.wrong],
-        })  # fmt: skip
+        out.append(
+            {
+                "without": name,
+                "incidents": len(group),
+                "labels": shares["labels"],
+                "recall": shares["recall"],
+                "knowable": asked.height,
+                "accuracy": _mean(asked, "right"),
+                "family_accuracy": _mean(asked, "family_right"),
+                "decided": _mean(asked.filter("decidable"), "decisive"),
+                "humble": _mean(table.filter(~pl.col("knowable")), "humble"),
+                "decisive": int(table.get_column("decisive").sum()),
+                "wrong_decisive": shares["wrong_decisive"],
+                "wrong": [_wrong(w) for s in group for w in s.wrong],
+            }
+        )
     return out
 
 
@@ -84,16 +118,28 @@ def figures(table: pl.DataFrame) -> dict[str, Any]:
     scored = [r["cause"] for r in causes if r["scored"]]
     return {
         "closes": asked.height,
-        "accuracy": _mean(asked, "right"), "accuracy_by_incident": _mean(asked, "right", _even(asked)),
-        "family_accuracy": _mean(asked, "family_right"), "family_accuracy_by_incident": _mean(asked, "family_right", _even(asked)),
-        "macro_f1": _macro([r["f1"] for r in causes if r["scored"]]), "macro_f1_by_incident": _macro([r["f1_by_incident"] for r in causes if r["scored"]]),
+        "accuracy": _mean(asked, "right"),
+        "accuracy_by_incident": _mean(asked, "right", _even(asked)),
+        "family_accuracy": _mean(asked, "family_right"),
+        "family_accuracy_by_incident": _mean(asked, "family_right", _even(asked)),
+        "macro_f1": _macro([r["f1"] for r in causes if r["scored"]]),
+        "macro_f1_by_incident": _macro([r["f1_by_incident"] for r in causes if r["scored"]]),
         "family_macro_f1": _macro([r["f1"] for r in by_family(table)]),
-        "answered": _mean(asked, pl.col("said").is_in(["missed", UNKNOWN]).not_()), "decisive": _mean(asked, "decisive"), "decided": _mean(asked.filter("decidable"), "decisive"),
+        "answered": _mean(asked, pl.col("said").is_in(["missed", UNKNOWN]).not_()),
+        "decisive": _mean(asked, "decisive"),
+        "decided": _mean(asked.filter("decidable"), "decisive"),
         "humble": _mean(table.filter(~pl.col("knowable")), "humble"),
-        "wrong_decisive": int((table.get_column("decisive") & ~table.get_column("right")).sum()), "wrong_decisive_bound": _bound(table.filter("decisive")),
-        "calibration": calibration(asked), "calibration_of_all": calibration(table), "risk_coverage": risk_coverage(asked), "risk_coverage_of_all": risk_coverage(table),
-        "causes": causes, "families": by_family(table), "confusion": confusion(table), "intervals": intervals(table, scored),
-    }  # fmt: skip
+        "wrong_decisive": int((table.get_column("decisive") & ~table.get_column("right")).sum()),
+        "wrong_decisive_bound": _bound(table.filter("decisive")),
+        "calibration": calibration(asked),
+        "calibration_of_all": calibration(table),
+        "risk_coverage": risk_coverage(asked),
+        "risk_coverage_of_all": risk_coverage(table),
+        "causes": causes,
+        "families": by_family(table),
+        "confusion": confusion(table),
+        "intervals": intervals(table, scored),
+    }
 
 
 def leave_one_out(table: pl.DataFrame) -> pl.DataFrame:
@@ -102,7 +148,12 @@ def leave_one_out(table: pl.DataFrame) -> pl.DataFrame:
     if len(parts) < 2:
         return table
     missed = pl.col("said") == "missed"
-    out = [fitted.apply(part, fitted.fit(table.filter(pl.col("incident") != part.item(0, "incident")))).with_columns(pl.when(missed).then(0.0).otherwise("probability").alias("probability")) for part in parts]
+    out = [
+        fitted.apply(part, fitted.fit(table.filter(pl.col("incident") != part.item(0, "incident")))).with_columns(
+            pl.when(missed).then(0.0).otherwise("probability").alias("probability")
+        )
+        for part in parts
+    ]
     return pl.concat(out).select(table.columns)
 
 
@@ -127,9 +178,10 @@ def _asked(table: pl.DataFrame) -> pl.DataFrame:
     """Truth and answer of every close: one that the logs cannot settle is rightly answered by a humble word, as if by unknown."""
     unknowable = ~pl.col("knowable")
     return table.select(
-        "incident", pl.when(unknowable).then(pl.lit(UNKNOWN)).otherwise("truth").alias("truth"),
+        "incident",
+        pl.when(unknowable).then(pl.lit(UNKNOWN)).otherwise("truth").alias("truth"),
         pl.when(unknowable & pl.col("humble")).then(pl.lit(UNKNOWN)).otherwise("said").alias("said"),
-    )  # fmt: skip
+    )
 
 
 def by_cause(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -141,11 +193,17 @@ def by_cause(table: pl.DataFrame) -> list[dict[str, Any]]:
     plain, even = (_f1(pairs, w) for w in (np.ones(pairs.height), weight))
     return [
         {
-            "cause": cause, "closes": counts[cause], "incidents": spread[cause], "scored": spread[cause] >= SCORED,
-            "precision": round(plain[cause][0], 4), "recall": round(plain[cause][1], 4), "f1": round(plain[cause][2], 4), "f1_by_incident": round(even[cause][2], 4),
+            "cause": cause,
+            "closes": counts[cause],
+            "incidents": spread[cause],
+            "scored": spread[cause] >= SCORED,
+            "precision": round(plain[cause][0], 4),
+            "recall": round(plain[cause][1], 4),
+            "f1": round(plain[cause][2], 4),
+            "f1_by_incident": round(even[cause][2], 4),
         }
         for cause in sorted(counts)
-    ]  # fmt: skip
+    ]
 
 
 def by_family(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -153,7 +211,16 @@ def by_family(table: pl.DataFrame) -> list[dict[str, Any]]:
     pairs = _asked(table).with_columns(pl.col("truth", "said").str.extract(r"^([^.]+)", 1))
     scores = _f1(pairs, np.ones(pairs.height))
     counts = dict(pairs.group_by("truth").len().rows())
-    return [{"family": f, "closes": counts[f], "precision": round(scores[f][0], 4), "recall": round(scores[f][1], 4), "f1": round(scores[f][2], 4)} for f in sorted(counts)]
+    return [
+        {
+            "family": f,
+            "closes": counts[f],
+            "precision": round(scores[f][0], 4),
+            "recall": round(scores[f][1], 4),
+            "f1": round(scores[f][2], 4),
+        }
+        for f in sorted(counts)
+    ]
 
 
 def _f1(pairs: pl.DataFrame, weights: NDArray[np.float64]) -> dict[str, tuple[float, float, float]]:
@@ -161,28 +228,40 @@ def _f1(pairs: pl.DataFrame, weights: NDArray[np.float64]) -> dict[str, tuple[fl
     truth, said = pairs.get_column("truth").to_numpy(), pairs.get_column("said").to_numpy()
     out = {}
     for name in sorted(set(truth)):
-        hit, have, meant = (float(weights[mask].sum()) for mask in ((truth == name) & (said == name), said == name, truth == name))
+        hit, have, meant = (
+            float(weights[mask].sum()) for mask in ((truth == name) & (said == name), said == name, truth == name)
+        )
         out[name] = (hit / have if have else 0.0, hit / meant, 2 * hit / (have + meant))
     return out
 
 
 def confusion(table: pl.DataFrame) -> list[dict[str, Any]]:
     """The confusion matrix as its cells that are not zero: truth, answer, closes, incidents."""
-    cells = _asked(table).group_by("truth", "said").agg(pl.len().alias("closes"), pl.col("incident").n_unique().alias("incidents"))
+    cells = (
+        _asked(table)
+        .group_by("truth", "said")
+        .agg(pl.len().alias("closes"), pl.col("incident").n_unique().alias("incidents"))
+    )
     return cells.sort("truth", "said").to_dicts()
 
 
 def calibration(table: pl.DataFrame) -> dict[str, Any]:
     """How true the probabilities are.
 
-    Returns:
-        brier: mean squared distance between the probabilities of all causes and what was so; brier_skill: 1 minus its ratio to
-        what the base rates of the causes would get. brier_of_right and its skill: the same of one event, that the answer is
-        right (no skill is defined where no answer is wrong). ece: mean distance of probability and share of right ones over ten
-        bins of equal width, weighted by their closes. bins: those bins.
+    Returns: brier: mean squared distance between the probabilities of all causes and what was so; brier_skill: 1 minus
+    its ratio to what the base rates of the causes would get. brier_of_right and its skill: the same of one event, that
+    the answer is right (no skill is defined where no answer is wrong). ece: mean distance of probability and share of
+    right ones over ten bins of equal width, weighted by their closes. bins: those bins.
     """
     if table.is_empty():
-        return {"brier": None, "brier_skill": None, "brier_of_right": None, "brier_of_right_skill": None, "ece": None, "bins": []}
+        return {
+            "brier": None,
+            "brier_skill": None,
+            "brier_of_right": None,
+            "brier_of_right_skill": None,
+            "ece": None,
+            "bins": [],
+        }
     claimed, right = table.get_column("probability").to_numpy(), table.get_column("right").to_numpy().astype(float)
     spread = table.get_column("truth").value_counts().get_column("count").to_numpy() / table.height
     own, apart = float(np.mean((claimed - right) ** 2)), float(np.mean(right) * (1 - np.mean(right)))
@@ -191,17 +270,32 @@ def calibration(table: pl.DataFrame) -> dict[str, Any]:
     bins = []
     for k in sorted(set(place.tolist())):
         inside = place == k
-        bins.append({"from": k / BINS, "until": (k + 1) / BINS, "closes": int(inside.sum()), "probability": round(float(claimed[inside].mean()), 4), "right": round(float(right[inside].mean()), 4)})
+        bins.append(
+            {
+                "from": k / BINS,
+                "until": (k + 1) / BINS,
+                "closes": int(inside.sum()),
+                "probability": round(float(claimed[inside].mean()), 4),
+                "right": round(float(right[inside].mean()), 4),
+            }
+        )
     ece = sum(b["closes"] * abs(b["probability"] - b["right"]) for b in bins) / table.height
     return {
-        "brier": round(brier, 4), "brier_skill": round(1 - brier / base, 4) if base else None, "brier_of_right": round(own, 4), "brier_of_right_skill": round(1 - own / apart, 4) if apart else None,
-        "ece": round(ece, 4), "bins": bins,
-    }  # fmt: skip
+        "brier": round(brier, 4),
+        "brier_skill": round(1 - brier / base, 4) if base else None,
+        "brier_of_right": round(own, 4),
+        "brier_of_right_skill": round(1 - own / apart, 4) if apart else None,
+        "ece": round(ece, 4),
+        "bins": bins,
+    }
 
 
 def _brier(table: pl.DataFrame) -> float:
     """Brier's score over all causes; what an answer leaves to neither its cause nor its runner-up lies evenly on the others."""
-    best, second = table.get_column("probability").to_numpy(), table.get_column("runner_up_probability").fill_null(0.0).to_numpy()
+    best, second = (
+        table.get_column("probability").to_numpy(),
+        table.get_column("runner_up_probability").fill_null(0.0).to_numpy(),
+    )
     rest = np.clip(1 - best - second, 0, 1) / (len(CAUSES) - 2)
     truth, said, rival = (table.get_column(c).to_numpy() for c in ("truth", "said", "runner_up"))
     named, runner = truth == said, truth == rival
@@ -217,12 +311,21 @@ def risk_coverage(table: pl.DataFrame) -> dict[str, Any]:
     """
     if table.is_empty():
         return {"curve": [], "risk_at_80": None, "area": None}
-    steps = table.group_by("probability").agg(pl.len().alias("n"), (~pl.col("right")).sum().alias("bad")).sort("probability", descending=True)
-    covered, bad = (np.concatenate([[0.0], steps.get_column(c).cum_sum().to_numpy().astype(float)]) for c in ("n", "bad"))
+    steps = (
+        table.group_by("probability")
+        .agg(pl.len().alias("n"), (~pl.col("right")).sum().alias("bad"))
+        .sort("probability", descending=True)
+    )
+    covered, bad = (
+        np.concatenate([[0.0], steps.get_column(c).cum_sum().to_numpy().astype(float)]) for c in ("n", "bad")
+    )
     grid = np.arange(1, table.height + 1, dtype=float)
     risk = np.interp(grid, covered, bad) / grid
     at = max(1, round(COVERAGE * table.height))
-    curve = [{"coverage": round(float(n) / table.height, 4), "risk": round(float(b) / float(n), 5), "probability": p} for n, b, p in zip(covered[1:], bad[1:], steps.get_column("probability").to_list(), strict=True)]
+    curve = [
+        {"coverage": round(float(n) / table.height, 4), "risk": round(float(b) / float(n), 5), "probability": p}
+        for n, b, p in zip(covered[1:], bad[1:], steps.get_column("probability").to_list(), strict=True)
+    ]
     return {"curve": curve, "risk_at_80": round(float(risk[at - 1]), 5), "area": round(float(risk.mean()), 5)}
 
 
@@ -236,7 +339,9 @@ def _bound(decided: pl.DataFrame) -> float | None:
     from scipy.stats import binomtest  # noqa: PLC0415 - a second that scoring alone need not pay
 
     bad = decided.group_by("incident").agg((~pl.col("right")).any()).get_column("right")
-    return round(float(binomtest(int(bad.sum()), bad.len()).proportion_ci(0.90).high), 4)  # two sides of 5 %: one bound of 95 %
+    return round(
+        float(binomtest(int(bad.sum()), bad.len()).proportion_ci(0.90).high), 4
+    )  # two sides of 5 %: one bound of 95 %
 
 
 def intervals(table: pl.DataFrame, scored: Sequence[str]) -> dict[str, list[float]]:
@@ -253,10 +358,19 @@ def intervals(table: pl.DataFrame, scored: Sequence[str]) -> dict[str, list[floa
     for incident, truth, said, n in _asked(table).group_by("incident", "truth", "said").len().rows():
         cells[places[incident], index[truth], index[said]] = n
     wanted = [index[c] for c in scored if c in index]
-    per = table.group_by("incident", maintain_order=True).agg(
-        pl.col("knowable").sum().alias("asked"), (pl.col("knowable") & pl.col("right")).sum().alias("right"), (pl.col("knowable") & pl.col("family_right")).sum().alias("family"),
-        pl.col("decidable").sum(), (pl.col("decidable") & pl.col("decisive")).sum().alias("decided"), (~pl.col("knowable")).sum().alias("unknowable"), (~pl.col("knowable") & pl.col("humble")).sum().alias("humble"),
-    ).sort("incident")  # fmt: skip
+    per = (
+        table.group_by("incident", maintain_order=True)
+        .agg(
+            pl.col("knowable").sum().alias("asked"),
+            (pl.col("knowable") & pl.col("right")).sum().alias("right"),
+            (pl.col("knowable") & pl.col("family_right")).sum().alias("family"),
+            pl.col("decidable").sum(),
+            (pl.col("decidable") & pl.col("decisive")).sum().alias("decided"),
+            (~pl.col("knowable")).sum().alias("unknowable"),
+            (~pl.col("knowable") & pl.col("humble")).sum().alias("humble"),
+        )
+        .sort("incident")
+    )
     held = {c: per.get_column(c).to_numpy().astype(float) for c in per.columns if c != "incident"}
 
     def macro(drawn: NDArray[np.intp]) -> float:
@@ -268,28 +382,64 @@ def intervals(table: pl.DataFrame, scored: Sequence[str]) -> dict[str, list[floa
     def share(part: str, whole: str) -> Callable[[NDArray[np.intp]], float]:
         return lambda drawn: float(held[part][drawn].sum() / max(held[whole][drawn].sum(), 1.0))
 
-    wants: dict[str, Callable[[NDArray[np.intp]], float]] = {"macro_f1": macro, "accuracy": share("right", "asked"), "family_accuracy": share("family", "asked"), "decided": share("decided", "decidable"), "humble": share("humble", "unknowable")}
+    wants: dict[str, Callable[[NDArray[np.intp]], float]] = {
+        "macro_f1": macro,
+        "accuracy": share("right", "asked"),
+        "family_accuracy": share("family", "asked"),
+        "decided": share("decided", "decidable"),
+        "humble": share("humble", "unknowable"),
+    }
     out = {}
     over = {"decided": "decidable", "humble": "unknowable", "accuracy": "asked", "family_accuracy": "asked"}
     for name, statistic in wants.items():
         if name in over and not held[over[name]].sum():
             continue
-        found = bootstrap((np.arange(len(names)),), statistic, vectorized=False, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(SEED)).confidence_interval
+        found = bootstrap(
+            (np.arange(len(names)),),
+            statistic,
+            vectorized=False,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(SEED),
+        ).confidence_interval
         out[name] = [round(float(found.low), 4), round(float(found.high), 4)]
     return out
 
 
 def _incident(s: Score) -> dict[str, Any]:
     return {
-        "incident": s.incident, "skewed": s.skewed, "labels": s.labels, "found": s.found, "missed": s.missed, "split": s.split, "merged": s.merged, "invented": s.invented, "knowable": s.knowable, "cause_right": s.cause_right,
-        "family_right": s.family_right, "decidable": s.decidable, "decided": s.decided, "unknowable": s.unknowable, "humble": s.humble, "wrong_decisive": len(s.wrong),
-    }  # fmt: skip
+        "incident": s.incident,
+        "skewed": s.skewed,
+        "labels": s.labels,
+        "found": s.found,
+        "missed": s.missed,
+        "split": s.split,
+        "merged": s.merged,
+        "invented": s.invented,
+        "knowable": s.knowable,
+        "cause_right": s.cause_right,
+        "family_right": s.family_right,
+        "decidable": s.decidable,
+        "decided": s.decided,
+        "unknowable": s.unknowable,
+        "humble": s.humble,
+        "wrong_decisive": len(s.wrong),
+    }
 
 
 def _wrong(found: dict[str, Any]) -> dict[str, Any]:
     """A wrong decisive verdict, as much as it takes to look it up."""
     row, label = found["row"], found["label"]
-    return {"incident": found["incident"], "label": label["close_id"], "close_id": row["close_id"], "cause": label["cause"], "said": row["cause"], "runner_up": row["runner_up"], "probability": row["probability"], "timestamp": str(row["timestamp"])}
+    return {
+        "incident": found["incident"],
+        "label": label["close_id"],
+        "close_id": row["close_id"],
+        "cause": label["cause"],
+        "said": row["cause"],
+        "runner_up": row["runner_up"],
+        "probability": row["probability"],
+        "timestamp": str(row["timestamp"]),
+    }
 
 
 def _middle(values: list[float]) -> float:
@@ -307,9 +457,21 @@ def _shares(group: Sequence[Score]) -> dict[str, Any]:
         return round(total(part) / max(total(whole), 1), 4)
 
     return {
-        "incidents": len(group), "labels": total("labels"), "recall": share("found", "labels"), "missed": total("missed"), "invented": share("invented", "rows"), "split": total("split"), "merged": total("merged"),
-        "family_accuracy": share("family_right", "knowable"), "cause_accuracy": share("cause_right", "knowable"), "decided": share("decided", "decidable"), "humble": share("humble", "unknowable"),
-        "time_inside": share("inside", "timed"), "wrong_decisive": sum(len(s.wrong) for s in group),
-        "time_error_ms": _middle([v for s in group for v in s.off_ns]), "time_half_width_ms": _middle([v for s in group for v in s.half_ns]),
-        "clocks_aligned": round(len(held) / max(len(clocks), 1), 4), "clocks_inside": round(sum(c["inside"] == 1 for c in held) / max(len(held), 1), 4),
-    }  # fmt: skip
+        "incidents": len(group),
+        "labels": total("labels"),
+        "recall": share("found", "labels"),
+        "missed": total("missed"),
+        "invented": share("invented", "rows"),
+        "split": total("split"),
+        "merged": total("merged"),
+        "family_accuracy": share("family_right", "knowable"),
+        "cause_accuracy": share("cause_right", "knowable"),
+        "decided": share("decided", "decidable"),
+        "humble": share("humble", "unknowable"),
+        "time_inside": share("inside", "timed"),
+        "wrong_decisive": sum(len(s.wrong) for s in group),
+        "time_error_ms": _middle([v for s in group for v in s.off_ns]),
+        "time_half_width_ms": _middle([v for s in group for v in s.half_ns]),
+        "clocks_aligned": round(len(held) / max(len(clocks), 1), 4),
+        "clocks_inside": round(sum(c["inside"] == 1 for c in held) / max(len(held), 1), 4),
+    }

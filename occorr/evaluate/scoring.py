@@ -62,21 +62,47 @@ def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str
     kind, clock = pl.col("source_kind").cast(pl.String), pl.col("clock_id").cast(pl.String)
     out = []
     for source, which in (("gateway.*#own-timestamp", kind == "gateway"), ("proxy.access.log", kind == "proxy")):
-        own = timeline.filter(which & (clock != "engine") & pl.col("timestamp_raw").is_not_null() & pl.col("clock_offset_ns").is_not_null())
+        own = timeline.filter(
+            which
+            & (clock != "engine")
+            & pl.col("timestamp_raw").is_not_null()
+            & pl.col("clock_offset_ns").is_not_null()
+        )
         if source not in truth or own.is_empty():
             continue
         raw = pl.col("timestamp_raw").cast(pl.Int64)
-        begun = pl.when(pl.col("event_name").cast(pl.String) == "gateway.start").then(raw).forward_fill().fill_null(raw.min())
-        own = own.sort("timestamp_raw").with_columns((truth[source]["offset_ms"] * MS + truth[source]["drift_ppm"] * 1e-6 * (raw - begun)).alias("true"))
-        seen = own.select(pl.col("true").median(), pl.col("clock_offset_ns").median().alias("found"), pl.col("clock_error_ns").median().alias("error"), ((pl.col("clock_offset_ns") - pl.col("true")).abs() <= pl.col("clock_error_ns")).mean().alias("inside")).row(0, named=True)
-        out.append({
-            "clock": str(own.get_column("clock_id").cast(pl.String).mode().sort().first()), "status": str(own.get_column("clock_status").cast(pl.String).mode().sort().first()), "events": own.height,
-            "true_ms": round(seen["true"] / MS, 3), "found_ms": round(seen["found"] / MS, 3), "error_ms": round(seen["error"] / MS, 3), "inside": round(seen["inside"], 4),
-        })  # fmt: skip
+        begun = (
+            pl.when(pl.col("event_name").cast(pl.String) == "gateway.start")
+            .then(raw)
+            .forward_fill()
+            .fill_null(raw.min())
+        )
+        own = own.sort("timestamp_raw").with_columns(
+            (truth[source]["offset_ms"] * MS + truth[source]["drift_ppm"] * 1e-6 * (raw - begun)).alias("true")
+        )
+        seen = own.select(
+            pl.col("true").median(),
+            pl.col("clock_offset_ns").median().alias("found"),
+            pl.col("clock_error_ns").median().alias("error"),
+            ((pl.col("clock_offset_ns") - pl.col("true")).abs() <= pl.col("clock_error_ns")).mean().alias("inside"),
+        ).row(0, named=True)
+        out.append(
+            {
+                "clock": str(own.get_column("clock_id").cast(pl.String).mode().sort().first()),
+                "status": str(own.get_column("clock_status").cast(pl.String).mode().sort().first()),
+                "events": own.height,
+                "true_ms": round(seen["true"] / MS, 3),
+                "found_ms": round(seen["found"] / MS, 3),
+                "error_ms": round(seen["error"] / MS, 3),
+                "inside": round(seen["inside"], 4),
+            }
+        )
     return out
 
 
-def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: bool = False, fine: bool = False) -> Score:
+def score(
+    incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: bool = False, fine: bool = False
+) -> Score:
     """Counts of one incident; a missed close counts as wrong.
 
     Args:
@@ -96,7 +122,10 @@ def score(incident: str, closes: pl.DataFrame, truth: pl.DataFrame, *, skewed: b
     out.split = len(free & feasible_rows)
     out.invented = len(free - feasible_rows)
     verdicts = closes.to_dicts()
-    out.errors += [{"incident": incident, "kind": "split" if row in feasible_rows else "invented", "row": verdicts[row]} for row in sorted(free)]
+    out.errors += [
+        {"incident": incident, "kind": "split" if row in feasible_rows else "invented", "row": verdicts[row]}
+        for row in sorted(free)
+    ]
     feasible = set(candidates.get_column("label").to_list())
     for index, label in enumerate(truth.to_dicts()):
         if not label["observable"]:
@@ -137,17 +166,39 @@ def _answer(incident: str, label: dict[str, Any], got: dict[str, Any] | None) ->
     verdict = got["verdict"] if got is not None else None
     decisive = verdict == "decisive"
     probability = (got["probability"] or 0.0) if got is not None else 0.0
-    humble = got is None or verdict in ("unknown", None) or (verdict == "circumstantial" and probability <= MODEST) or (right and not decisive)
+    humble = (
+        got is None
+        or verdict in ("unknown", None)
+        or (verdict == "circumstantial" and probability <= MODEST)
+        or (right and not decisive)
+    )
     return {
-        "incident": incident, "label": label["close_id"], "knowable": bool(label["knowable"]), "decidable": bool(label["knowable"]) and bool(label["decisive_evidence_in"]), "cause": label["cause"],
+        "incident": incident,
+        "label": label["close_id"],
+        "knowable": bool(label["knowable"]),
+        "decidable": bool(label["knowable"]) and bool(label["decisive_evidence_in"]),
+        "cause": label["cause"],
         # an accepted cause is as right as the label's own: the close then counts under it
-        "truth": got["cause"] if right and got is not None else label["cause"], "said": got["cause"] if got is not None else "missed", "verdict": verdict or "missed", "decisive": decisive, "probability": probability,
-        "runner_up": got["runner_up"] if got is not None else None, "runner_up_probability": got["runner_up_probability"] if got is not None else None, "rule": got.get("rule") if got is not None else None, "runner_up_right": got["runner_up"] in meant if got is not None and got["runner_up"] else None,
-        "right": right, "family_right": got is not None and got["family"] in {c.split(".")[0] for c in meant}, "humble": humble, "code": label["code"], "status": label["http_status"],
-    }  # fmt: skip
+        "truth": got["cause"] if right and got is not None else label["cause"],
+        "said": got["cause"] if got is not None else "missed",
+        "verdict": verdict or "missed",
+        "decisive": decisive,
+        "probability": probability,
+        "runner_up": got["runner_up"] if got is not None else None,
+        "runner_up_probability": got["runner_up_probability"] if got is not None else None,
+        "rule": got.get("rule") if got is not None else None,
+        "runner_up_right": got["runner_up"] in meant if got is not None and got["runner_up"] else None,
+        "right": right,
+        "family_right": got is not None and got["family"] in {c.split(".")[0] for c in meant},
+        "humble": humble,
+        "code": label["code"],
+        "status": label["http_status"],
+    }
 
 
-def _timing(out: Score, closes: pl.DataFrame, row: int, got: dict[str, Any], label: dict[str, Any], *, fine: bool) -> None:
+def _timing(
+    out: Score, closes: pl.DataFrame, row: int, got: dict[str, Any], label: dict[str, Any], *, fine: bool
+) -> None:
     """Counts whether the printed interval holds the true moment, and how wide it is."""
     if got["time_earliest"] is None or got["time_latest"] is None:
         return
@@ -182,7 +233,13 @@ def score_all(bundles: Path, truth: Path, *, without: Sequence[str] = ()) -> lis
         result = _analysis(analyze, folder, left if gone else None)
         if result is None:
             continue
-        one = score(folder.name, result.closes, wanted, skewed=bool(meta.get("skewed")), fine=clocks.get("proxy.access.log", {}).get("resolution_ms", 1000) < 1000)
+        one = score(
+            folder.name,
+            result.closes,
+            wanted,
+            skewed=bool(meta.get("skewed")),
+            fine=clocks.get("proxy.access.log", {}).get("resolution_ms", 1000) < 1000,
+        )
         one.clocks = alignment(result.timeline, clocks)
         out.append(one)
     return out
@@ -191,7 +248,8 @@ def score_all(bundles: Path, truth: Path, *, without: Sequence[str] = ()) -> lis
 def score_ablated(bundles: Path, truth: Path) -> dict[str, list[Score]]:
     """Scores every incident again with kinds of sources taken away: each of `TAKEN`, and each two of them.
 
-    Which file is of which kind, the whole incident's analysis says; an incident that lacks a kind is left out where it is taken.
+    Which file is of which kind, the whole incident's analysis says; an incident that lacks a kind is left out where it
+    is taken.
     """
     from occorr.analysis import analyze  # noqa: PLC0415
 
@@ -209,7 +267,9 @@ def score_ablated(bundles: Path, truth: Path) -> dict[str, list[Score]]:
             left = [p for p in sorted(folder.rglob("*")) if p.is_file() and str(p) not in gone]
             result = _analysis(analyze, folder, left)
             if result is not None:
-                out.setdefault(" and ".join(taken), []).append(score(folder.name, result.closes, lessened(wanted, left)))
+                out.setdefault(" and ".join(taken), []).append(
+                    score(folder.name, result.closes, lessened(wanted, left))
+                )
     return out
 
 
@@ -221,7 +281,15 @@ def _kinds(sources: pl.DataFrame) -> dict[str, str]:
     out = {}
     for path, form in sources.select("path", pl.col("format").cast(pl.String)).drop_nulls().rows():
         name = form.partition("/")[0]
-        kind = "docker events" if name == "docker_events" else "proxy logs" if name in proxies else "file log" if form == "openclaw/file" else None
+        kind = (
+            "docker events"
+            if name == "docker_events"
+            else "proxy logs"
+            if name in proxies
+            else "file log"
+            if form == "openclaw/file"
+            else None
+        )
         if kind:
             out[path] = kind
     return out
@@ -253,9 +321,15 @@ def lessened(truth: pl.DataFrame, left: Sequence[Path]) -> pl.DataFrame:
     A label stays observable while a file that shows it is left, and knowable while one that states its cause is.
     """
     names = [p.name for p in left] + [f"{p.parent.name}/{p.name}" for p in left]
-    shown, settled = (pl.col(c).list.eval(pl.element().is_in(names)).list.any().fill_null(value=False) for c in ("visible_in", "decisive_evidence_in"))
+    shown, settled = (
+        pl.col(c).list.eval(pl.element().is_in(names)).list.any().fill_null(value=False)
+        for c in ("visible_in", "decisive_evidence_in")
+    )
     told, stated = (pl.col(c).list.len().fill_null(0) > 0 for c in ("visible_in", "decisive_evidence_in"))
-    return truth.with_columns((pl.col("observable") & (shown | ~told)).alias("observable"), (pl.col("knowable") & (settled | ~stated)).alias("knowable"))
+    return truth.with_columns(
+        (pl.col("observable") & (shown | ~told)).alias("observable"),
+        (pl.col("knowable") & (settled | ~stated)).alias("knowable"),
+    )
 
 
 def score_corrected(bundles: Path) -> list[Score]:
@@ -267,9 +341,21 @@ def score_corrected(bundles: Path) -> list[Score]:
     for path in sorted(bundles.glob(f"*/{corrections.NAME}")):
         result = analyze([path.parent])
         one = Score(path.parent.name, skewed=False)
-        known = corrections.apply(result, corrections.load(path)).closes.filter(pl.col("correction").is_not_null()).select("close_id", pl.col("cause").alias("truth"))
+        known = (
+            corrections.apply(result, corrections.load(path))
+            .closes.filter(pl.col("correction").is_not_null())
+            .select("close_id", pl.col("cause").alias("truth"))
+        )
         for row in result.closes.join(known, on="close_id").sort("close_id").to_dicts():
-            label = {"close_id": row["close_id"], "cause": row["truth"], "accept": [], "knowable": True, "decisive_evidence_in": [], "code": row["websocket_close_code"], "http_status": row["http_status_proxy"]}
+            label = {
+                "close_id": row["close_id"],
+                "cause": row["truth"],
+                "accept": [],
+                "knowable": True,
+                "decisive_evidence_in": [],
+                "code": row["websocket_close_code"],
+                "http_status": row["http_status_proxy"],
+            }
             one.answers.append(_answer(one.incident, label, row))
         out.append(one)
     return out

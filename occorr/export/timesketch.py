@@ -1,6 +1,7 @@
 """Timesketch: the lines, the closes with their verdicts and the incidents as one timeline, JSONL or CSV.
 
-Its importer wants `message`, `datetime` (ISO 8601) and `timestamp_desc` (what the time means); `timestamp` is µs since 1970. Rows without a time cannot be on a timeline.
+Its importer wants `message`, `datetime` (ISO 8601) and `timestamp_desc` (what the time means); `timestamp` is µs since
+1970. Rows without a time cannot be on a timeline.
 """
 
 from __future__ import annotations
@@ -17,10 +18,46 @@ if TYPE_CHECKING:
     from occorr.report.tables import Tables
 
 _LINE: Final = (
-    "event_id", "source_kind", "event_name", "severity_text", "service_name", "compose_project", "container_name", "container_action", "client_address", "client_port", "http_response_status_code", "url_path", "conn_id",
-    "websocket_close_code", "websocket_close_reason", "log_file_path", "log_line", "time_earliest", "time_latest", "clock_id", "clock_status",
-)  # fmt: skip
-_CLOSE: Final = ("close_id", "conn_id", "service_name", "compose_project", "client_address", "client_port", "websocket_close_code", "websocket_close_reason", "family", "cause", "verdict", "probability", "incident_id", "count", "time_earliest", "time_latest")
+    "event_id",
+    "source_kind",
+    "event_name",
+    "severity_text",
+    "service_name",
+    "compose_project",
+    "container_name",
+    "container_action",
+    "client_address",
+    "client_port",
+    "http_response_status_code",
+    "url_path",
+    "conn_id",
+    "websocket_close_code",
+    "websocket_close_reason",
+    "log_file_path",
+    "log_line",
+    "time_earliest",
+    "time_latest",
+    "clock_id",
+    "clock_status",
+)
+_CLOSE: Final = (
+    "close_id",
+    "conn_id",
+    "service_name",
+    "compose_project",
+    "client_address",
+    "client_port",
+    "websocket_close_code",
+    "websocket_close_reason",
+    "family",
+    "cause",
+    "verdict",
+    "probability",
+    "incident_id",
+    "count",
+    "time_earliest",
+    "time_latest",
+)
 _INCIDENT: Final = ("incident_id", "family", "cause", "probability")
 
 
@@ -38,19 +75,59 @@ def csv(tables: Tables) -> str:
 
 def timeline(tables: Tables) -> pl.DataFrame:
     """The rows, sorted: message, datetime, timestamp, timestamp_desc, data_type and what else is known."""
-    lines = tables.timeline.join(quotes.sayings(tables.timeline).select("event_id", "said"), on="event_id", how="left", maintain_order="left").with_columns(message=pl.coalesce("said", "log_record_original", "body"), timestamp_desc=pl.coalesce(pl.col("timestamp_desc").cast(pl.String), pl.lit("not known")))
-    code = pl.coalesce(pl.col("websocket_close_code").cast(pl.String), pl.format("HTTP {}", "http_status_proxy"), pl.lit("without a code"))
-    sure = pl.format("{}, {} %", pl.col("verdict").cast(pl.String), (pl.col("probability").fill_nan(None) * 100).round().clip(1, 99).cast(pl.Int64))
-    closes = tables.closes.with_columns(
-        message=pl.format("WebSocket close {}: {} ({})", code, pl.col("cause").cast(pl.String).fill_null("unknown.unknown"), pl.coalesce(sure, pl.col("verdict").cast(pl.String), pl.lit("unknown"))), timestamp_desc=pl.lit("WebSocket close")
+    lines = tables.timeline.join(
+        quotes.sayings(tables.timeline).select("event_id", "said"), on="event_id", how="left", maintain_order="left"
+    ).with_columns(
+        message=pl.coalesce("said", "log_record_original", "body"),
+        timestamp_desc=pl.coalesce(pl.col("timestamp_desc").cast(pl.String), pl.lit("not known")),
     )
-    began = tables.incidents.with_columns(timestamp=pl.col("start"), message=pl.format("Incident began: {}", pl.coalesce("title", "incident_id")), timestamp_desc=pl.lit("Incident began"))
-    ended = tables.incidents.with_columns(timestamp=pl.col("end"), message=pl.format("Incident ended: {}", pl.coalesce("title", "incident_id")), timestamp_desc=pl.lit("Incident ended"))
-    parts = [(lines, "occorr:line", _LINE), (closes, "occorr:close", _CLOSE), (began, "occorr:incident", _INCIDENT), (ended, "occorr:incident", _INCIDENT)]
-    return (
-        pl.concat([_rows(frame, kind, columns) for frame, kind, columns in parts], how="diagonal_relaxed", rechunk=True)
-        .sort("timestamp", "data_type", "event_id", "close_id", "incident_id", "timestamp_desc", nulls_last=True, maintain_order=True)
-    )  # fmt: skip
+    code = pl.coalesce(
+        pl.col("websocket_close_code").cast(pl.String),
+        pl.format("HTTP {}", "http_status_proxy"),
+        pl.lit("without a code"),
+    )
+    sure = pl.format(
+        "{}, {} %",
+        pl.col("verdict").cast(pl.String),
+        (pl.col("probability").fill_nan(None) * 100).round().clip(1, 99).cast(pl.Int64),
+    )
+    closes = tables.closes.with_columns(
+        message=pl.format(
+            "WebSocket close {}: {} ({})",
+            code,
+            pl.col("cause").cast(pl.String).fill_null("unknown.unknown"),
+            pl.coalesce(sure, pl.col("verdict").cast(pl.String), pl.lit("unknown")),
+        ),
+        timestamp_desc=pl.lit("WebSocket close"),
+    )
+    began = tables.incidents.with_columns(
+        timestamp=pl.col("start"),
+        message=pl.format("Incident began: {}", pl.coalesce("title", "incident_id")),
+        timestamp_desc=pl.lit("Incident began"),
+    )
+    ended = tables.incidents.with_columns(
+        timestamp=pl.col("end"),
+        message=pl.format("Incident ended: {}", pl.coalesce("title", "incident_id")),
+        timestamp_desc=pl.lit("Incident ended"),
+    )
+    parts = [
+        (lines, "occorr:line", _LINE),
+        (closes, "occorr:close", _CLOSE),
+        (began, "occorr:incident", _INCIDENT),
+        (ended, "occorr:incident", _INCIDENT),
+    ]
+    return pl.concat(
+        [_rows(frame, kind, columns) for frame, kind, columns in parts], how="diagonal_relaxed", rechunk=True
+    ).sort(
+        "timestamp",
+        "data_type",
+        "event_id",
+        "close_id",
+        "incident_id",
+        "timestamp_desc",
+        nulls_last=True,
+        maintain_order=True,
+    )
 
 
 def timeless(tables: Tables) -> int:
@@ -67,5 +144,18 @@ def _rows(frame: pl.DataFrame, kind: str, columns: tuple[str, ...]) -> pl.DataFr
         pl.col("timestamp").dt.epoch("us"),
         "timestamp_desc",
         pl.lit(kind).alias("data_type"),
-        *(pl.col(c).cast(pl.String) if c in coded else iso(pl.col(c)) if c in times else pl.col(c).fill_nan(None) if frame.schema[c].is_float() else pl.col(c) for c in columns),
+        *(
+            (
+                pl.col(c).cast(pl.String)
+                if c in coded
+                else (
+                    iso(pl.col(c))
+                    if c in times
+                    else pl.col(c).fill_nan(None)
+                    if frame.schema[c].is_float()
+                    else pl.col(c)
+                )
+            )
+            for c in columns
+        ),
     )

@@ -14,12 +14,22 @@ from occorr.visible import NOT_REDACTED
 if TYPE_CHECKING:
     from occorr.diff import Diff, Row, Side
 
-VERDICTS: Final = {"better": "better", "worse": "worse", "fewer": "fewer", "more": "more", "same": "not distinguishable", "no data": "no data"}
+VERDICTS: Final = {
+    "better": "better",
+    "worse": "worse",
+    "fewer": "fewer",
+    "more": "more",
+    "same": "not distinguishable",
+    "no data": "no data",
+}
 
 
 def sentence(row: Row, before: Side, after: Side) -> str:
     """The verdict on one cause, as a person would say it."""
-    counts = f"{_many(row.before, row.before_events)} in {hours(before.hours)} before, {_many(row.after, row.after_events)} in {hours(after.hours)} after"
+    counts = (
+        f"{_many(row.before, row.before_events)} in {hours(before.hours)} before, {_many(row.after, row.after_events)}"
+        f" in {hours(after.hours)} after"
+    )
     if row.verdict == "no data":
         return f"{counts}; without hours on both sides nothing can be said"
     if row.verdict == "same":
@@ -39,7 +49,10 @@ def sentence(row: Row, before: Side, after: Side) -> str:
 def headline(found: Diff) -> str:
     """The answer in one sentence."""
     whole = next(row for row in found.rows if row.cause == diffs.ALL)
-    better, worse = ([row for row in found.rows if row.verdict == v and row.cause != diffs.ALL and row.family != "client"] for v in ("better", "worse"))
+    better, worse = (
+        [row for row in found.rows if row.verdict == v and row.cause != diffs.ALL and row.family != "client"]
+        for v in ("better", "worse")
+    )
     if whole.verdict == "no data":
         return "Nothing can be said: one side has no hours that logs cover."
     parts = []
@@ -48,24 +61,48 @@ def headline(found: Diff) -> str:
     if worse:
         parts.append(f"worse: {', '.join(words.title(row.cause).lower() for row in worse)}")
     if not parts:
-        return f"Not distinguishable from chance, given {hours(found.before.hours)} before and {hours(found.after.hours)} after." if whole.verdict == "same" else f"All in all {VERDICTS[whole.verdict]}; no single cause stands out."
+        return (
+            f"Not distinguishable from chance, given {hours(found.before.hours)} before and {hours(found.after.hours)}"
+            " after."
+            if whole.verdict == "same"
+            else f"All in all {VERDICTS[whole.verdict]}; no single cause stands out."
+        )
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 
 
 def markdown(found: Diff) -> str:
     """The comparison for a ticket."""
-    return environment().get_template("diff/diff.md.j2").render(
-        d=found, headline=headline(found), sentence=lambda row: sentence(row, found.before, found.after), hours=hours, span=span, rate=rate, number=number, VERDICTS=VERDICTS, ALL=diffs.ALL, title=words.title, banner="" if found.redacted else NOT_REDACTED
+    return (
+        environment()
+        .get_template("diff/diff.md.j2")
+        .render(
+            d=found,
+            headline=headline(found),
+            sentence=lambda row: sentence(row, found.before, found.after),
+            hours=hours,
+            span=span,
+            rate=rate,
+            number=number,
+            VERDICTS=VERDICTS,
+            ALL=diffs.ALL,
+            title=words.title,
+            banner="" if found.redacted else NOT_REDACTED,
+        )
     )
 
 
 def json_text(found: Diff) -> str:
     """The comparison for a program."""
     document = {
-        "schema_version": schema.VERSION, "redacted": found.redacted, "headline": headline(found), "before": asdict(found.before), "after": asdict(found.after),
-        "rows": [asdict(row) | {"sentence": sentence(row, found.before, found.after)} for row in found.rows], "hints": list(found.hints),
-    }  # fmt: skip
+        "schema_version": schema.VERSION,
+        "redacted": found.redacted,
+        "headline": headline(found),
+        "before": asdict(found.before),
+        "after": asdict(found.after),
+        "rows": [asdict(row) | {"sentence": sentence(row, found.before, found.after)} for row in found.rows],
+        "hints": list(found.hints),
+    }
     return json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 

@@ -160,13 +160,15 @@ def _incidents(
     n = pl.col("count").fill_null(1).clip(lower_bound=1)
     harm = {
         row["incident_id"]: row
-        for row in closes.drop_nulls("incident_id")
-        .group_by("incident_id")
-        .agg(
-            cut=n.filter(pl.col("established").fill_null(value=True)).sum(),
-            refused=n.filter(~pl.col("established").fill_null(value=True)).sum(),
+        for row in (
+            closes.drop_nulls("incident_id")
+            .group_by("incident_id")
+            .agg(
+                cut=n.filter(pl.col("established").fill_null(value=True)).sum(),
+                refused=n.filter(~pl.col("established").fill_null(value=True)).sum(),
+            )
+            .iter_rows(named=True)
         )
-        .iter_rows(named=True)
     }
     by_cause = closes.group_by("incident_id", "cause").agg(pl.col("verdict").unique())
     verdicts = {(of, cause): held for of, cause, held in by_cause.iter_rows()}
@@ -222,7 +224,9 @@ def _deciding(
         )
         .with_columns(
             rank=rank,
-            telling=pl.col("event_name").cast(pl.String).replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int8),
+            telling=pl.col("event_name")
+            .cast(pl.String)
+            .replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int8),
         )
         .with_columns(cites=pl.len().over("incident_id", "event_id"), far=pl.col("delta_ns").abs())
         .sort(

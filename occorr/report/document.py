@@ -20,8 +20,9 @@ from occorr.visible import NOT_REDACTED, json_escaped
 
 _ISO: Final = "%Y-%m-%dT%H:%M:%S%.9fZ"
 _EXAMPLES: Final = 3  # closes a verdict row cites; all of them stand in report.json and the page
-# What Markdown could take for a mark. Round brackets mean something after a square one only, and those go; an underscore inside
-# a word and a colon before a blank or in a time of day mean nothing, and escaping them would spoil the text for whoever reads it raw.
+# What Markdown could take for a mark. Round brackets mean something after a square one only, and those go; an
+# underscore inside a word and a colon before a blank or in a time of day mean nothing, and escaping them would spoil
+# the text for whoever reads it raw.
 _MARKS: Final = re.compile(r"([\\`*{}\[\]#+!|~$@]|(?<![^\W_])_|_(?![^\W_])|(?<!\d):(?=\S)|:(?=[^\s\d]))")
 
 
@@ -37,9 +38,16 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     env.filters |= {
-        "text": prose, "code": code, "shown": shown, "percent": words.percent, "moment": words.moment,
-        "duration": words.length, "counted": words.count, "emphasis": emphasis, "cause_title": words.title,
-    }  # fmt: skip
+        "text": prose,
+        "code": code,
+        "shown": shown,
+        "percent": words.percent,
+        "moment": words.moment,
+        "duration": words.length,
+        "counted": words.count,
+        "emphasis": emphasis,
+        "cause_title": words.title,
+    }
     env.globals |= {"SURE": words.SURE, "NOT_REDACTED": NOT_REDACTED}
     return env
 
@@ -73,10 +81,18 @@ def context(tables: Tables) -> dict[str, Any]:
     """What every template of `reports/` may use."""
     d = digest(tables)
     return {
-        "d": d, "headline": headline(d), "verdicts": _verdicts(d), "stories": _stories(d), "file": _file(d), "deed": words.deed,
-        "steps": advice.steps(tables), "settings": advice.collect(tables),
-        "faults": [text for row in d.clocks.to_dicts() if (text := sentence({**row, "clock_id": _file(d)(row["clock_id"])}))],
-    }  # fmt: skip
+        "d": d,
+        "headline": headline(d),
+        "verdicts": _verdicts(d),
+        "stories": _stories(d),
+        "file": _file(d),
+        "deed": words.deed,
+        "steps": advice.steps(tables),
+        "settings": advice.collect(tables),
+        "faults": [
+            text for row in d.clocks.to_dicts() if (text := sentence({**row, "clock_id": _file(d)(row["clock_id"])}))
+        ],
+    }
 
 
 def headline(d: Digest) -> dict[str, Any]:
@@ -102,9 +118,9 @@ def headline(d: Digest) -> dict[str, Any]:
         "when": words.moment(worst.start),
         "harm": ", ".join(parts),
         # Nobody is sure of not knowing: what would settle it helps more than a figure.
-        "sure": ""
-        if worst.family == "unknown"
-        else f"{words.percent(worst.probability)} sure, {words.SURE[worst.verdict]}",
+        "sure": (
+            "" if worst.family == "unknown" else f"{words.percent(worst.probability)} sure, {words.SURE[worst.verdict]}"
+        ),
         "settle": next((text for text, _ in d.missing), "nothing that occorr knows of"),
     }
 
@@ -179,11 +195,15 @@ def json_text(tables: Tables) -> str:
 def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """Rows with JSON's own types: strings for times and dictionaries, null for NaN."""
     return frame.with_columns(
-        pl.col(name).dt.to_string(_ISO)
-        if isinstance(dtype, pl.Datetime)
-        else pl.col(name).cast(pl.String)
-        if isinstance(dtype, pl.Categorical | pl.Enum)
-        else pl.when(pl.col(name).is_finite()).then(pl.col(name))
+        (
+            pl.col(name).dt.to_string(_ISO)
+            if isinstance(dtype, pl.Datetime)
+            else (
+                pl.col(name).cast(pl.String)
+                if isinstance(dtype, pl.Categorical | pl.Enum)
+                else pl.when(pl.col(name).is_finite()).then(pl.col(name))
+            )
+        )
         for name, dtype in frame.schema.items()
         if isinstance(dtype, pl.Datetime | pl.Categorical | pl.Enum) or dtype.is_float()
     ).to_dicts()

@@ -27,15 +27,27 @@ def junit(judged: Sequence[Judgement], *, require_data: bool = False) -> str:
     failed = sum(_breach(j, require_data=require_data) for j in judged)
     skipped = sum(j.status == "no-data" and not require_data for j in judged)
     counts = {"tests": str(len(judged)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
-    root = ET.Element("testsuites", {"name": "occorr", "time": "0"} | {k: v for k, v in counts.items() if k != "skipped"})
+    root = ET.Element(
+        "testsuites", {"name": "occorr", "time": "0"} | {k: v for k, v in counts.items() if k != "skipped"}
+    )
     suite = ET.SubElement(root, "testsuite", counts | {"name": "occorr check", "time": "0"})
     names = shorten(p.path for j in judged for p in j.figure.lines)
     for j in judged:
-        case = ET.SubElement(suite, "testcase", {"classname": _safe(f"occorr.check.{j.figure.scope.replace('.', '_') or 'all'}"), "name": _safe(f"{j.figure.id}: {j.figure.title}"), "time": "0"})
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            {
+                "classname": _safe(f"occorr.check.{j.figure.scope.replace('.', '_') or 'all'}"),
+                "name": _safe(f"{j.figure.id}: {j.figure.title}"),
+                "time": "0",
+            },
+        )
         value = amount(j.figure.value, j.figure.unit)
         if _breach(j, require_data=require_data):
             told = f"{value}, limit {j.limit}" if j.status == "fail" else f"no data, limit {j.limit}"
-            ET.SubElement(case, "failure", {"type": j.status, "message": _safe(f"{told}: {j.reason}")}).text = _lines(j, names)
+            ET.SubElement(case, "failure", {"type": j.status, "message": _safe(f"{told}: {j.reason}")}).text = _lines(
+                j, names
+            )
         elif j.status == "no-data":
             ET.SubElement(case, "skipped", {"message": _safe(f"no data: {j.reason}")})
         ET.SubElement(case, "system-out").text = _safe(f"{value} (limit {j.limit}, n = {j.figure.n}): {j.figure.note}")

@@ -1,9 +1,9 @@
 """Which reports there are: each folder of `reports/` that holds a `report.toml` is one; that file is all the registry there is.
 
-    about = "what a reader finds in it"
-    md = "page.md.j2"                            # a template of the folder, rendered over `document.context`
-    html = "postmortem:html"                     # or a function of a module of occorr.report: tables in, text or bytes out
-    over = "weeks"                               # for functions of many results: they take `occorr.weekly.Weekly` in place of tables
+about = "what a reader finds in it" md = "page.md.j2"                            # a template of the folder, rendered
+over `document.context` html = "postmortem:html"                     # or a function of a module of occorr.report:
+tables in, text or bytes out over = "weeks"                               # for functions of many results: they take
+`occorr.weekly.Weekly` in place of tables
 """
 
 from __future__ import annotations
@@ -60,13 +60,24 @@ def reports(folder: Path | None = None) -> dict[str, Report]:
         file.keys(data, _SHAPE)
         for form in (f for f in FORMS if isinstance(data.get(f), str)):
             if data[form].endswith(".j2") and not (path.parent / data[form]).is_file():
-                file.wrong(f"{data[form]!r} is no file of this folder; {nearest(data[form], [p.name for p in path.parent.glob('*.j2')])}", key=form)
+                file.wrong(
+                    f"{data[form]!r} is no file of this folder;"
+                    f" {nearest(data[form], [p.name for p in path.parent.glob('*.j2')])}",
+                    key=form,
+                )
             elif not data[form].endswith(".j2") and data[form].count(":") != 1:
                 file.wrong(f"{data[form]!r} is neither a template (NAME.j2) nor a function (module:function)", key=form)
         if data.get("over", "result") not in OVERS:
-            file.wrong(f"{data['over']!r} is nothing that a report is made of; {nearest(str(data['over']), OVERS)}", key="over")
+            file.wrong(
+                f"{data['over']!r} is nothing that a report is made of; {nearest(str(data['over']), OVERS)}", key="over"
+            )
         problems += file.problems
-        found[path.parent.name] = Report(path.parent.name, str(data.get("about", "")), {f: data[f] for f in FORMS if f in data}, str(data.get("over", "result")))
+        found[path.parent.name] = Report(
+            path.parent.name,
+            str(data.get("about", "")),
+            {f: data[f] for f in FORMS if f in data},
+            str(data.get("over", "result")),
+        )
     if problems:
         raise DefinitionError(problems)
     return found
@@ -93,7 +104,10 @@ def pick(name: str, form: str) -> Callable[[Any], str | bytes]:
         raise OccorrError(f"report {name!r} is unknown; {nearest(name, known)}")
     makers = known[name].makers
     if form not in makers:
-        raise OccorrError(f"the file's ending says the form, and {name} comes as {', '.join('.' + f for f in makers)}; not as {'.' + form if form else 'a file without an ending'}")
+        raise OccorrError(
+            f"the file's ending says the form, and {name} comes as {', '.join('.' + f for f in makers)}; not as"
+            f" {'.' + form if form else 'a file without an ending'}"
+        )
     maker = makers[form]
     if maker.endswith(".j2"):
         return lambda tables: _rendered(f"{name}/{maker}", tables)

@@ -21,7 +21,9 @@ _TEXT: Final = 160  # characters of a line on the page; the whole line stands at
 _NOSCRIPT_ROWS: Final = 200
 # Among lines of one strength the most telling stands first, as in the heading.
 _TELLING: Final = pl.col("event_name").cast(pl.String).replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int8)
-_STRENGTH: Final = pl.col("strength").replace_strict({"decisive": 0, "supporting": 1, "circumstantial": 2}, default=3, return_dtype=pl.Int8)
+_STRENGTH: Final = pl.col("strength").replace_strict(
+    {"decisive": 0, "supporting": 1, "circumstantial": 2}, default=3, return_dtype=pl.Int8
+)
 
 
 def timeline_html(tables: Tables) -> str:
@@ -55,23 +57,37 @@ def page_data(d: Digest) -> dict[str, Any]:
         "base": base // 10**6,
         "sure": words.SURE,
         "families": words.FAMILIES,
-        "titles": {c: words.title(c) for c in sorted({*d.closes["cause"].drop_nulls(), *(i.cause for i in d.incidents)})},
+        "titles": {
+            c: words.title(c) for c in sorted({*d.closes["cause"].drop_nulls(), *(i.cause for i in d.incidents)})
+        },
         "closes": _columns(_closes(d, base)),
         "evidence": _columns(_evidence(d, base)),
         "incidents": [
-            {"id": shown(i.incident_id), "number": i.number, "family": i.family, "projects": i.projects.split(", "),
-             "start": _us(i.start, base), "end": _us(i.end, base), "title": words.title(i.cause), "proof": i.proof.close_id if i.proof else None}
+            {
+                "id": shown(i.incident_id),
+                "number": i.number,
+                "family": i.family,
+                "projects": i.projects.split(", "),
+                "start": _us(i.start, base),
+                "end": _us(i.end, base),
+                "title": words.title(i.cause),
+                "proof": i.proof.close_id if i.proof else None,
+            }
             for i in d.incidents
         ],
         "lanes": [
-            {"project": shown(lane.project), "name": shown(lane.name), "gateway": lane.gateway,
-             "spans": [[s.state, _us(s.start, base), _us(s.end, base)] for s in [*lane.spans, *lane.overlays]],
-             "labels": [[_us(at, base), text, loud] for at, text, loud in lane.labels]}
+            {
+                "project": shown(lane.project),
+                "name": shown(lane.name),
+                "gateway": lane.gateway,
+                "spans": [[s.state, _us(s.start, base), _us(s.end, base)] for s in [*lane.spans, *lane.overlays]],
+                "labels": [[_us(at, base), text, loud] for at, text, loud in lane.labels],
+            }
             for lane in d.lanes
         ],
         "events": _columns(events),
         "binned": binned,
-    }  # fmt: skip
+    }
 
 
 def _us(ns: int | None, base: int) -> int | None:
@@ -97,23 +113,62 @@ def _closes(d: Digest, base: int) -> pl.DataFrame:
         pl.col("observers").list.join(", "),
         # Items are made visible before they join, so that none of them can hold the line break that parts them.
         pl.col("missing").list.eval(pl.element().map_elements(visible, pl.String)).list.join("\n"),
-        "close_id", "via", "conn_id", "client_address", "client_port", "code_observer", "code_client", "code_gateway",
-        "established", "group_id", "runner_up", "incident_id", "layer",
-        code="websocket_close_code", http="http_status_proxy", reason="websocket_close_reason", service="service_name",
-    )  # fmt: skip
+        "close_id",
+        "via",
+        "conn_id",
+        "client_address",
+        "client_port",
+        "code_observer",
+        "code_client",
+        "code_gateway",
+        "established",
+        "group_id",
+        "runner_up",
+        "incident_id",
+        "layer",
+        code="websocket_close_code",
+        http="http_status_proxy",
+        reason="websocket_close_reason",
+        service="service_name",
+    )
 
 
 def _evidence(d: Digest, base: int) -> pl.DataFrame:
     places = d.closes.select("close_id").with_row_index("close")
-    told = d.timeline.select("event_id", "timestamp", _TELLING.alias("telling"), "source_kind", "compose_project", service=pl.coalesce("compose_service", "service_name")).unique(
-        "event_id", keep="first", maintain_order=True
-    ).join(quotes.sayings(d.timeline.filter(pl.col("event_id").is_in(d.evidence["event_id"].drop_nulls().unique().implode()))).select("event_id", "said"), on="event_id", how="left", maintain_order="left")
+    told = (
+        d.timeline.select(
+            "event_id",
+            "timestamp",
+            _TELLING.alias("telling"),
+            "source_kind",
+            "compose_project",
+            service=pl.coalesce("compose_service", "service_name"),
+        )
+        .unique("event_id", keep="first", maintain_order=True)
+        .join(
+            quotes.sayings(
+                d.timeline.filter(pl.col("event_id").is_in(d.evidence["event_id"].drop_nulls().unique().implode()))
+            ).select("event_id", "said"),
+            on="event_id",
+            how="left",
+            maintain_order="left",
+        )
+    )
     because = {rule.id: rule.sentence for cause in rules.builtin() for rule in cause.rules}
     return (
         d.evidence.join(places, on="close_id", maintain_order="left")
         .join(told, on="event_id", how="left", maintain_order="left")
         .with_columns(order=_STRENGTH)
-        .sort("close", pl.col("role") != "supports", "order", "telling", pl.col("delta_ns").abs(), "log_file_path", "log_line", nulls_last=True)
+        .sort(
+            "close",
+            pl.col("role") != "supports",
+            "order",
+            "telling",
+            pl.col("delta_ns").abs(),
+            "log_file_path",
+            "log_line",
+            nulls_last=True,
+        )
         .select(
             *_times(base, t="timestamp"),
             pl.col("delta_ns").floordiv(1000).alias("delta"),
@@ -123,19 +178,29 @@ def _evidence(d: Digest, base: int) -> pl.DataFrame:
             pl.coalesce("said", "quote").str.slice(0, 2000).alias("said"),
             pl.col("rule").replace(because).alias("because"),
             pl.col("compose_project").fill_null(d.only_project).alias("project"),
-            "close", "rule", "cause", "role", "strength", "service", line="log_line", kind="source_kind",
+            "close",
+            "rule",
+            "cause",
+            "role",
+            "strength",
+            "service",
+            line="log_line",
+            kind="source_kind",
         )
-    )  # fmt: skip
+    )
 
 
 def _events(d: Digest, base: int) -> tuple[pl.DataFrame, int]:
     """Lines as ticks, and how many were left out: more than a page can hold, where nothing cites or reports them."""
-    ticks = (
-        d.timeline.filter(pl.col("timestamp").is_not_null() & ~pl.col("container_action").str.starts_with("exec").fill_null(value=False))
-        .with_columns(
-            severity=pl.when(pl.col("severity_number") >= 17).then(2).when(pl.col("severity_number") >= 13).then(1).otherwise(0)
-        )
-    )  # fmt: skip
+    ticks = d.timeline.filter(
+        pl.col("timestamp").is_not_null() & ~pl.col("container_action").str.starts_with("exec").fill_null(value=False)
+    ).with_columns(
+        severity=pl.when(pl.col("severity_number") >= 17)
+        .then(2)
+        .when(pl.col("severity_number") >= 13)
+        .then(1)
+        .otherwise(0)
+    )
     binned = 0
     if ticks.height > _EVENT_LIMIT:
         matters = (
@@ -146,18 +211,29 @@ def _events(d: Digest, base: int) -> tuple[pl.DataFrame, int]:
         # One tick a lane and a 2,000th of the span is what a screen can show of the rest.
         span = max(1, ((d.last or 0) - (d.first or 0)) // 2000)
         slots = ticks.filter(~matters).with_columns(slot=pl.col("timestamp") // span)
-        rest = slots.unique(["source_kind", "compose_project", "compose_service", "service_name", "slot"], keep="first", maintain_order=True).drop("slot")
+        rest = slots.unique(
+            ["source_kind", "compose_project", "compose_service", "service_name", "slot"],
+            keep="first",
+            maintain_order=True,
+        ).drop("slot")
         binned = ticks.height
         ticks = pl.concat([ticks.filter(matters), rest])
         binned -= ticks.height
     said = pl.coalesce("body", "log_record_original").str.slice(0, _TEXT)
-    return ticks.sort("timestamp", "event_id", maintain_order=True).select(
-        *_times(base, t="timestamp"),
-        _named(d),
-        said.alias("text"),
-        pl.col("compose_project").fill_null(d.only_project).alias("project"),
-        "severity", line="log_line", kind="source_kind", name="event_name", service=pl.coalesce("compose_service", "service_name"),
-    ), binned  # fmt: skip
+    return (
+        ticks.sort("timestamp", "event_id", maintain_order=True).select(
+            *_times(base, t="timestamp"),
+            _named(d),
+            said.alias("text"),
+            pl.col("compose_project").fill_null(d.only_project).alias("project"),
+            "severity",
+            line="log_line",
+            kind="source_kind",
+            name="event_name",
+            service=pl.coalesce("compose_service", "service_name"),
+        ),
+        binned,
+    )
 
 
 def _named(d: Digest) -> pl.Expr:

@@ -22,11 +22,22 @@ if TYPE_CHECKING:
     from occorr.report.digest import Digest, Incident
     from occorr.schema import Tables
 
-_CLI: Final = pl.col("client_mode").eq("cli").fill_null(value=False) | pl.col("client_id").eq("cli").fill_null(value=False)
+_CLI: Final = pl.col("client_mode").eq("cli").fill_null(value=False) | pl.col("client_id").eq("cli").fill_null(
+    value=False
+)
 _MOST: Final = 4  # values that one answer lists
 # What to look at first: what cuts connections by itself comes before whatever it makes look broken too.
 _COMMAND: Final = re.compile(r"(?:docker|openclaw|ls|ss|nc|dmesg|journalctl) ")
-_PHASES: Final = {"restart": 0, "overload": 1, "network": 1, "unreachable": 1, "timeout": 2, "protocol": 3, "auth": 4, "unknown": 5}
+_PHASES: Final = {
+    "restart": 0,
+    "overload": 1,
+    "network": 1,
+    "unreachable": 1,
+    "timeout": 2,
+    "protocol": 3,
+    "auth": 4,
+    "unknown": 5,
+}
 _HEALTH: Final = {"health_start_period", "health_interval", "health_retries"}
 
 
@@ -87,7 +98,10 @@ def questions(d: Digest, seen: Seen) -> list[Answer]:
 
 
 def _lines(rows: pl.DataFrame, most: int = 3) -> tuple[Place, ...]:
-    return tuple(Place(path or "", line) for path, line in rows.select("log_file_path", "log_line").unique(maintain_order=True).head(most).rows())
+    return tuple(
+        Place(path or "", line)
+        for path, line in rows.select("log_file_path", "log_line").unique(maintain_order=True).head(most).rows()
+    )
 
 
 def _addresses(facts: pl.DataFrame) -> dict[str, str]:
@@ -100,7 +114,9 @@ def _addresses(facts: pl.DataFrame) -> dict[str, str]:
         for key, value in keys.items():
             if key.startswith("network.") and key.endswith(".address"):
                 known[value] = f"the container of {inventory.owner(subject, keys)}"
-            elif (key.startswith("network.") and key.endswith(".gateway")) or (subject.startswith("network:") and key == "gateway"):
+            elif (key.startswith("network.") and key.endswith(".gateway")) or (
+                subject.startswith("network:") and key == "gateway"
+            ):
                 known.setdefault(value, "the host, through the bridge of its network")
     return known
 
@@ -123,17 +139,43 @@ def _namespace(seen: Seen) -> Answer:
     ask = "Which namespace started the CLI?"
     lacks = "a gateway log with the CLI's address (docker inspect names its container), or the CLI's own output"
     known = _addresses(seen.facts)
-    tried = seen.timeline.filter(_CLI & pl.col("source_kind").eq("gateway")).with_columns(address=pl.coalesce(pl.col("forwarded_for").str.split(",").list.first().str.strip_chars(), "client_address", "remote_address"))
-    groups = tried.drop_nulls("address").group_by("address").agg(pl.coalesce("conn_id", "conn_short", "event_id").n_unique().alias("n"), pl.col("log_file_path").first(), pl.col("log_line").first()).sort(["n", "address"], descending=[True, False])
+    tried = seen.timeline.filter(_CLI & pl.col("source_kind").eq("gateway")).with_columns(
+        address=pl.coalesce(
+            pl.col("forwarded_for").str.split(",").list.first().str.strip_chars(), "client_address", "remote_address"
+        )
+    )
+    groups = (
+        tried.drop_nulls("address")
+        .group_by("address")
+        .agg(
+            pl.coalesce("conn_id", "conn_short", "event_id").n_unique().alias("n"),
+            pl.col("log_file_path").first(),
+            pl.col("log_line").first(),
+        )
+        .sort(["n", "address"], descending=[True, False])
+    )
     by_place: dict[str, list[tuple[str, int]]] = {}
     for address, n in groups.select("address", "n").rows():
         by_place.setdefault(_where(address, known), []).append((address, n))
     heard = []
     for where, found in by_place.items():
         more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
-        heard.append(say(f"{words.count(sum(n for _, n in found), 'attempt')} from {{}}{more}: {{}}.", [a for a, _ in found[:_MOST]], where if where in known.values() else say(where)))
+        heard.append(
+            say(
+                f"{words.count(sum(n for _, n in found), 'attempt')} from {{}}{more}: {{}}.",
+                [a for a, _ in found[:_MOST]],
+                where if where in known.values() else say(where),
+            )
+        )
     own = seen.timeline.drop_nulls("cli_target").unique("cli_target", keep="first", maintain_order=True)
-    targets = [say("The CLI's own output says that it dialled {}{}.", row["cli_target"], say(" (from {})", row["cli_source"]) if row["cli_source"] else Said(())) for row in own.head(_MOST).iter_rows(named=True)]
+    targets = [
+        say(
+            "The CLI's own output says that it dialled {}{}.",
+            row["cli_target"],
+            say(" (from {})", row["cli_source"]) if row["cli_source"] else Said(()),
+        )
+        for row in own.head(_MOST).iter_rows(named=True)
+    ]
     lines = _lines(pl.concat([groups.select("log_file_path", "log_line"), own.select("log_file_path", "log_line")]), 5)
     if heard:
         return Answer(ask, together([*heard, *targets]), "", lines)
@@ -147,14 +189,24 @@ def _token(seen: Seen) -> Answer:
     found = [t for gate in seen.gates for t in inventory.tokens(seen.facts, gate, only=seen.only)]
     own = [t for t in found if t.side == "gateway"]
     if not own:
-        return Answer(ask, Said(()), "openclaw.json (gateway.auth.token) and docker inspect of the gateway (OPENCLAW_GATEWAY_TOKEN); secrets become fingerprints")
+        return Answer(
+            ask,
+            Said(()),
+            "openclaw.json (gateway.auth.token) and docker inspect of the gateway (OPENCLAW_GATEWAY_TOKEN); secrets"
+            " become fingerprints",
+        )
     lines = tuple(dict.fromkeys(t.place for t in found))[:5]
     places = [say("{}: {}", t.source, t.text) for t in {(t.source, t.text): t for t in found}.values()]
     literal = {t.source for t in own if t.fingerprint or t.text == "masked"}
     prints = {t.fingerprint for t in own if t.fingerprint}
     listed = together([say("Gateway and clients:"), together(places, "; ")])
     if len(literal) == 1:
-        return Answer(ask, together([say("{}, the only place that sets it.", next(iter(literal))), listed, say(".")], " "), "", lines)
+        return Answer(
+            ask,
+            together([say("{}, the only place that sets it.", next(iter(literal))), listed, say(".")], " "),
+            "",
+            lines,
+        )
     if len(prints) == 1 and not any(t.text == "masked" for t in own):
         return Answer(ask, together([say("{}, and all hold the same one.", sorted(literal)), listed]), "", lines)
     return Answer(ask, listed, "which of them the running gateway took: start it with one of them alone", lines)
@@ -163,21 +215,54 @@ def _token(seen: Seen) -> Answer:
 def _pairing(seen: Seen) -> Answer:
     ask = "Was pairing tried before the token was edited?"
     knocks = seen.closes.filter(pl.col("cause") == "auth.pairing_required").drop_nulls("at")
-    pairs = seen.timeline.filter((pl.col("event_name") == "pairing.approved") & pl.col("timestamp").is_not_null()).sort("timestamp")
-    edits = seen.timeline.filter((pl.col("event_name") == "auth.rotated") & pl.col("timestamp").is_not_null()).sort("timestamp")
-    cited = seen.evidence.filter(pl.col("close_id").is_in(knocks["close_id"].to_list()[:1]) & (pl.col("role") == "supports"))
-    lines = _lines(pl.concat([f.select("log_file_path", "log_line") for f in (cited.head(1), pairs.head(1), edits.head(1))]), 3)
+    pairs = seen.timeline.filter((pl.col("event_name") == "pairing.approved") & pl.col("timestamp").is_not_null()).sort(
+        "timestamp"
+    )
+    edits = seen.timeline.filter((pl.col("event_name") == "auth.rotated") & pl.col("timestamp").is_not_null()).sort(
+        "timestamp"
+    )
+    cited = seen.evidence.filter(
+        pl.col("close_id").is_in(knocks["close_id"].to_list()[:1]) & (pl.col("role") == "supports")
+    )
+    lines = _lines(
+        pl.concat([f.select("log_file_path", "log_line") for f in (cited.head(1), pairs.head(1), edits.head(1))]), 3
+    )
     moments = [int(t) for t in (knocks["at"].min(), pairs["timestamp"].min()) if isinstance(t, int)]
     first, edit = min(moments, default=None), edits["timestamp"].min()
-    history = "the history of openclaw.json and of the environment (version control, backups): an edit that needs no reload leaves no line"
+    history = (
+        "the history of openclaw.json and of the environment (version control, backups): an edit that needs no reload"
+        " leaves no line"
+    )
     if first is not None and isinstance(edit, int):
         order = "Yes" if first < edit else "No"
-        return Answer(ask, say(f"{order}: the first pairing attempt was at {words.moment(first)}, the token changed at {words.moment(edit)} UTC."), "", lines)
+        return Answer(
+            ask,
+            say(
+                f"{order}: the first pairing attempt was at {words.moment(first)}, the token changed at"
+                f" {words.moment(edit)} UTC."
+            ),
+            "",
+            lines,
+        )
     if first is not None:
-        return Answer(ask, say(f"Pairing was tried at {words.moment(first)} UTC; no line tells a change of the token."), history, lines)
+        return Answer(
+            ask,
+            say(f"Pairing was tried at {words.moment(first)} UTC; no line tells a change of the token."),
+            history,
+            lines,
+        )
     heard = bool((seen.timeline["source_kind"] == "gateway").any())
     if isinstance(edit, int):
-        return Answer(ask, say(f"The token changed at {words.moment(edit)} UTC; no pairing attempt was logged before it." if heard else f"The token changed at {words.moment(edit)} UTC."), "" if heard else "the gateway's log", lines)
+        return Answer(
+            ask,
+            say(
+                f"The token changed at {words.moment(edit)} UTC; no pairing attempt was logged before it."
+                if heard
+                else f"The token changed at {words.moment(edit)} UTC."
+            ),
+            "" if heard else "the gateway's log",
+            lines,
+        )
     if heard:
         return Answer(ask, say("Neither a pairing attempt nor a change of the token was logged."), history)
     return Answer(ask, Said(()), "the gateway's log (pairing), and " + history)
@@ -187,20 +272,61 @@ def _proxy(d: Digest, seen: Seen) -> Answer:
     ask = "Was a proxy on the path?"
     counts = dict(d.closes.group_by("via").agg(pl.col("count").fill_null(1).clip(lower_bound=1).sum()).iter_rows())
     through, direct = int(counts.get("proxy", 0)), int(counts.get("direct", 0))
-    proxies = sorted({str(v).removeprefix("proxy.") for v in seen.facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy"))["value"]})
+    proxies = sorted(
+        {
+            str(v).removeprefix("proxy.")
+            for v in seen.facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy"))["value"]
+        }
+    )
     asked = seen.timeline.filter(pl.col("source_kind") == "proxy")
     formats = sorted({p.partition("/")[0].partition("_")[0] for p in asked["parser"].drop_nulls().unique()})
-    lines = _lines(pl.concat([asked.filter(pl.col("event_name") == "http.access").head(1), asked.head(1)]).select("log_file_path", "log_line"), 1)
+    lines = _lines(
+        pl.concat([asked.filter(pl.col("event_name") == "http.access").head(1), asked.head(1)]).select(
+            "log_file_path", "log_line"
+        ),
+        1,
+    )
     named = proxies or formats
     if through and not named:  # whoever connects can claim a forwarded address
         claims = seen.timeline.filter(pl.col("forwarded_for").is_not_null() & (pl.col("source_kind") == "gateway"))
-        return Answer(ask, say(f"Perhaps: {words.count(through, 'close')} of {d.total:,} came from an address that sends X-Forwarded-For, which a client can write too. No proxy's log and no proxy's container was read."), "the proxy's access log, or docker inspect of the host's containers", _lines(claims, 1))
+        return Answer(
+            ask,
+            say(
+                f"Perhaps: {words.count(through, 'close')} of {d.total:,} came from an address that sends"
+                " X-Forwarded-For, which a client can write too. No proxy's log and no proxy's container was read."
+            ),
+            "the proxy's access log, or docker inspect of the host's containers",
+            _lines(claims, 1),
+        )
     if through:
-        return Answer(ask, say(f"Yes{': {}' if named else ''}. {words.count(through, 'close')} of {d.total:,} came through it, {direct:,} came directly{f', of {d.total - through - direct:,} it is not known' if d.total - through - direct else ''}.", *([named] if named else [])), "", lines)
+        return Answer(
+            ask,
+            say(
+                f"Yes{': {}' if named else ''}. {words.count(through, 'close')} of {d.total:,} came through it,"
+                f" {direct:,} came"
+                f" directly{f', of {d.total - through - direct:,} it is not known' if d.total - through - direct else ''}.",
+                *([named] if named else []),
+            ),
+            "",
+            lines,
+        )
     if named:
-        return Answer(ask, say("A proxy was there ({}), but no close was seen on it.", named), "the proxy's access log of the same time", lines)
+        return Answer(
+            ask,
+            say("A proxy was there ({}), but no close was seen on it.", named),
+            "the proxy's access log of the same time",
+            lines,
+        )
     if direct:
-        return Answer(ask, say(f"No sign of one: {words.count(direct, 'close')} came directly, and no proxy's log or container was read."), "" if direct == d.total else "the proxy's access log, if there is one", lines)
+        return Answer(
+            ask,
+            say(
+                f"No sign of one: {words.count(direct, 'close')} came directly, and no proxy's log or container was"
+                " read."
+            ),
+            "" if direct == d.total else "the proxy's access log, if there is one",
+            lines,
+        )
     return Answer(ask, Said(()), "the proxy's access log, docker inspect, or a gateway log with fwd= and remote=")
 
 
@@ -213,32 +339,101 @@ def _image(d: Digest, seen: Seen) -> Answer:
         return Answer(ask, Said(()), "docker inspect of the gateway, or docker events with its create")
     worst = d.worst
     at = worst.start if worst else d.last
-    live = [x for x in own if at is None or ((x.start is None or x.start <= at) and (x.end is None or x.end > at))] or own
+    live = [
+        x for x in own if at is None or ((x.start is None or x.start <= at) and (x.end is None or x.end > at))
+    ] or own
     when = f" at {words.moment(at)} UTC" if at is not None else ""
-    ran = [say(f"{{}} ran {{}}{when}{'' if x.digest else ', its digest is not known'}{', digest {}' if x.digest else ''}.", x.owner, x.image or "an unnamed image", *([x.digest] if x.digest else [])) for x in live[:_MOST]]
+    ran = [
+        say(
+            f"{{}} ran {{}}{when}{'' if x.digest else ', its digest is not known'}{', digest {}' if x.digest else ''}.",
+            x.owner,
+            x.image or "an unnamed image",
+            *([x.digest] if x.digest else []),
+        )
+        for x in live[:_MOST]
+    ]
     later = [x for x in own if x not in live and x.digest]
     if later and not any(x.digest for x in live):
-        ran.append(say("The container that replaced it has {}{}.", later[-1].digest, say(" and the same tag") if later[-1].image == live[0].image else say("")))
-    return Answer(ask, together(ran), "" if all(x.digest for x in live) else "docker inspect of that container, taken before it was removed; or docker events, whose create names the image's digest on newer engines", tuple(x.place for x in live[:3]))
+        ran.append(
+            say(
+                "The container that replaced it has {}{}.",
+                later[-1].digest,
+                say(" and the same tag") if later[-1].image == live[0].image else say(""),
+            )
+        )
+    return Answer(
+        ask,
+        together(ran),
+        (
+            ""
+            if all(x.digest for x in live)
+            else (
+                "docker inspect of that container, taken before it was removed; or docker events, whose create names"
+                " the image's digest on newer engines"
+            )
+        ),
+        tuple(x.place for x in live[:3]),
+    )
 
 
 def layers(d: Digest, seen: Seen) -> list[dict[str, Any]]:
     """L1 transport, L2 auth, L3 channels: how each stands, and on what that rests."""
     n = pl.col("count").fill_null(1).clip(lower_bound=1)
     bad = dict(d.closes.filter(pl.col("family") != "client").group_by("layer").agg(n.sum()).iter_rows())
-    open_ = int(d.closes.filter(pl.col("websocket_close_code").is_in([1006, 1008]) & (pl.col("family").fill_null("unknown") == "unknown")).select(n.sum()).item() or 0)
+    open_ = int(
+        d.closes.filter(
+            pl.col("websocket_close_code").is_in([1006, 1008]) & (pl.col("family").fill_null("unknown") == "unknown")
+        )
+        .select(n.sum())
+        .item()
+        or 0
+    )
     connected = seen.timeline.filter(pl.col("event_name").is_in(["websocket.connected", "websocket.hello"])).height
     held = int(d.closes.filter(pl.col("established").fill_null(value=False)).select(n.sum()).item() or 0)
     first, second = int(bad.get("L1", 0)), int(bad.get("L2", 0))
-    good = f"{held:,} of {words.count(d.total, 'close')} {'was' if held == 1 else 'were'} of a connection that had opened" if d.total else ""
+    good = (
+        f"{held:,} of {words.count(d.total, 'close')} {'was' if held == 1 else 'were'} of a connection that had opened"
+        if d.total
+        else ""
+    )
     channels = seen.timeline.filter(pl.col("method").str.starts_with("channels."))
     ok = int(channels.filter(pl.col("rpc_status") == "ok").height)
     none = not d.total and not connected
     return [
-        {"layer": "L1 transport", "state": "no data" if none else "broken" if first or open_ else "sound", "said": "no handshake and no close was seen" if none else f"{words.count(first, 'close')} by transport causes, {open_:,} with 1006 or 1008 unexplained; {good}"},
-        {"layer": "L2 auth", "state": "no data" if none else "broken" if second else "sound", "said": "nobody was seen to log in" if none else f"{words.count(second, 'attempt')} refused for token, pairing or identity; {connected:,} logged connections passed"},
-        {"layer": "L3 channels", "state": "no data" if channels.is_empty() else "sound" if ok == channels.height else "broken", "said": "no channel probe was read: openclaw channels status --probe" if channels.is_empty() else f"{ok} of {words.count(channels.height, 'probe')} gave a readable state"},
-    ]  # fmt: skip
+        {
+            "layer": "L1 transport",
+            "state": "no data" if none else "broken" if first or open_ else "sound",
+            "said": (
+                "no handshake and no close was seen"
+                if none
+                else (
+                    f"{words.count(first, 'close')} by transport causes, {open_:,} with 1006 or 1008 unexplained;"
+                    f" {good}"
+                )
+            ),
+        },
+        {
+            "layer": "L2 auth",
+            "state": "no data" if none else "broken" if second else "sound",
+            "said": (
+                "nobody was seen to log in"
+                if none
+                else (
+                    f"{words.count(second, 'attempt')} refused for token, pairing or identity; {connected:,} logged"
+                    " connections passed"
+                )
+            ),
+        },
+        {
+            "layer": "L3 channels",
+            "state": "no data" if channels.is_empty() else "sound" if ok == channels.height else "broken",
+            "said": (
+                "no channel probe was read: openclaw channels status --probe"
+                if channels.is_empty()
+                else f"{ok} of {words.count(channels.height, 'probe')} gave a readable state"
+            ),
+        },
+    ]
 
 
 def actions(d: Digest, tables: Tables, judged: list[Judgement], wanted: list[Said]) -> list[Said]:
@@ -246,10 +441,30 @@ def actions(d: Digest, tables: Tables, judged: list[Judgement], wanted: list[Sai
     steps: list[tuple[tuple[int, int], Said]] = []
     failed = [j for j in judged if j.status == "fail"]
     for j in failed:
-        phase = -1 if j.figure.id == "tcp_connect" else 0 if j.figure.id in _HEALTH else 4 if j.figure.id.startswith("token_") else 6
-        if j.figure.id in _HEALTH and any(f.figure.id in _HEALTH and f.figure.scope == j.figure.scope for f in failed[: failed.index(j)]):
+        phase = (
+            -1
+            if j.figure.id == "tcp_connect"
+            else 0
+            if j.figure.id in _HEALTH
+            else 4
+            if j.figure.id.startswith("token_")
+            else 6
+        )
+        if j.figure.id in _HEALTH and any(
+            f.figure.id in _HEALTH and f.figure.scope == j.figure.scope for f in failed[: failed.index(j)]
+        ):
             continue
-        steps.append(((phase, 100), say(f"{j.figure.title}{' ({})' if j.figure.scope else ''}: {words.amount(j.figure.value, j.figure.unit)}, the limit is {j.limit}; {{}}.", *([j.figure.scope] if j.figure.scope else []), told(j.reason.rstrip(".")))))
+        steps.append(
+            (
+                (phase, 100),
+                say(
+                    f"{j.figure.title}{' ({})' if j.figure.scope else ''}:"
+                    f" {words.amount(j.figure.value, j.figure.unit)}, the limit is {j.limit}; {{}}.",
+                    *([j.figure.scope] if j.figure.scope else []),
+                    told(j.reason.rstrip(".")),
+                ),
+            )
+        )
     by_cause: dict[str, list[Incident]] = {}
     for incident in d.incidents:
         if incident.family != "client":
@@ -259,13 +474,30 @@ def actions(d: Digest, tables: Tables, judged: list[Judgement], wanted: list[Sai
         which = f"incident{'s' if len(own) > 1 else ''} {numbers}"
         check, command = advice.check_of(_scoped(tables, own), cause)
         if check and own[0].family != "unknown":
-            steps.append(((_PHASES.get(own[0].family, 5), own[0].number), say(f"{words.title(cause)} ({which}): {{}}{'' if check.endswith('?') else '.'}{' {}' if command else ''}", told(check.rstrip(".")), *([command] if command else []))))
+            steps.append(
+                (
+                    (_PHASES.get(own[0].family, 5), own[0].number),
+                    say(
+                        f"{words.title(cause)} ({which}):"
+                        f" {{}}{'' if check.endswith('?') else '.'}{' {}' if command else ''}",
+                        told(check.rstrip(".")),
+                        *([command] if command else []),
+                    ),
+                )
+            )
     ordered = [text for _, text in sorted(steps, key=lambda s: s[0])]
     unknown = sum(i.closes for i in d.incidents if i.family == "unknown")
     if unknown:
-        ordered.append(say(f"{words.count(unknown, 'close')} {'has' if unknown == 1 else 'have'} no known cause: collect what is missing before guessing."))
+        ordered.append(
+            say(
+                f"{words.count(unknown, 'close')} {'has' if unknown == 1 else 'have'} no known cause: collect what is"
+                " missing before guessing."
+            )
+        )
     if wanted:
-        ordered.append(say("Before the next time, see to it that what is missing is kept; the most useful first: {}", wanted[0]))
+        ordered.append(
+            say("Before the next time, see to it that what is missing is kept; the most useful first: {}", wanted[0])
+        )
     return ordered or [say("Nothing to do: all closes were ordinary and no threshold is broken.")]
 
 
@@ -273,9 +505,18 @@ def _scoped(tables: Tables, incidents: list[Incident]) -> Tables:
     """The tables as far as they speak of these incidents and their projects, so that a command names the right container."""
     projects = {p for i in incidents for p in i.projects.split(", ") if p}
     facts = tables.facts
-    others = facts.filter((pl.col("key") == "compose.project") & ~pl.col("value").is_in(list(projects)))["subject"].implode()
+    others = facts.filter((pl.col("key") == "compose.project") & ~pl.col("value").is_in(list(projects)))[
+        "subject"
+    ].implode()
     closes = tables.closes.filter(pl.col("incident_id").is_in([i.incident_id for i in incidents]))
-    return cast("Tables", SimpleNamespace(facts=facts.filter(~pl.col("subject").is_in(others)) if projects else facts, closes=closes, timeline=tables.timeline))
+    return cast(
+        "Tables",
+        SimpleNamespace(
+            facts=facts.filter(~pl.col("subject").is_in(others)) if projects else facts,
+            closes=closes,
+            timeline=tables.timeline,
+        ),
+    )
 
 
 def wanted(d: Digest, tables: Tables, seen: Seen, answers: list[Answer]) -> list[Said]:
@@ -283,20 +524,47 @@ def wanted(d: Digest, tables: Tables, seen: Seen, answers: list[Answer]) -> list
     kinds = set(seen.timeline["source_kind"].drop_nulls().unique())
     formats = {str(f) for f in seen.sources["format"].drop_nulls()}
     names = set(seen.timeline["event_name"].drop_nulls().unique())
-    proxied = "proxy" in kinds or any(str(v).startswith("proxy") for v in seen.facts.filter(pl.col("key") == "role")["value"])
+    proxied = "proxy" in kinds or any(
+        str(v).startswith("proxy") for v in seen.facts.filter(pl.col("key") == "role")["value"]
+    )
     died = any(i.cause in {"restart.oom", "restart.killed", "restart.crash"} for i in d.incidents)
     sources = [
-        (not any(f.startswith("openclaw/file") for f in formats), "the gateway's file log (/tmp/openclaw/openclaw-*.log, on a volume): it survives the container and names causes"),
+        (
+            not any(f.startswith("openclaw/file") for f in formats),
+            (
+                "the gateway's file log (/tmp/openclaw/openclaw-*.log, on a volume): it survives the container and"
+                " names causes"
+            ),
+        ),
         ("gateway" not in kinds, "the gateway's output: docker logs -t GATEWAY"),
-        ("docker" not in kinds, "the engine's events, taken early, since it keeps only 256: docker events --format json --since 2h --until 0s"),
-        (proxied and "http.access" not in names, "the proxy's access log with request time, upstream status and client port"),
+        (
+            "docker" not in kinds,
+            (
+                "the engine's events, taken early, since it keeps only 256: docker events --format json --since 2h"
+                " --until 0s"
+            ),
+        ),
+        (
+            proxied and "http.access" not in names,
+            "the proxy's access log with request time, upstream status and client port",
+        ),
         (proxied and "proxy.error" not in names, "the proxy's error log"),
-        ("docker inspect" not in formats, "docker inspect of gateway and proxy: image digests, health checks, ports, token fingerprints"),
+        (
+            "docker inspect" not in formats,
+            "docker inspect of gateway and proxy: image digests, health checks, ports, token fingerprints",
+        ),
         ("openclaw.json" not in formats, "openclaw.json: where the token is set, bind, trusted proxies"),
         ("cli" not in kinds, "what the CLI printed, with times: occorr record -- openclaw …"),
         (died and "kernel" not in kinds, "the kernel's log of the same minutes: journalctl -k, or dmesg -T"),
     ]
     absent = [say("{}", told(text)) for lacks, text in sources if lacks]
-    single = [say(f"{{}}: {{}} (would have settled {words.count(a.closes, 'close')})", told(a.what), a.line) for a in advice.collect(tables)]
-    asked = [say(f"{{}} (for: {a.question[0].lower()}{a.question[1:].rstrip('?')})", told(a.missing)) for a in answers if a.missing and a.answer]
+    single = [
+        say(f"{{}}: {{}} (would have settled {words.count(a.closes, 'close')})", told(a.what), a.line)
+        for a in advice.collect(tables)
+    ]
+    asked = [
+        say(f"{{}} (for: {a.question[0].lower()}{a.question[1:].rstrip('?')})", told(a.missing))
+        for a in answers
+        if a.missing and a.answer
+    ]
     return [*single, *absent, *asked]

@@ -12,10 +12,23 @@ if TYPE_CHECKING:
 
 # name in the summary → what people read
 FIGURES: Final = (
-    ("accuracy", "accuracy"), ("accuracy_by_incident", "accuracy, by incident"), ("macro_f1", "macro-F1 of causes"), ("macro_f1_by_incident", "macro-F1 of causes, by incident"), ("family_accuracy", "accuracy of families"),
-    ("family_macro_f1", "macro-F1 of families"), ("answered", "answered"), ("decisive", "decisive"), ("decided", "decisive where a line decides"), ("humble", "humble where no line can"),
-)  # fmt: skip
-CALIBRATED: Final = (("brier", "Brier score"), ("brier_skill", "Brier skill over the base rates"), ("brier_of_right", "Brier score of being right"), ("ece", "expected calibration error"))
+    ("accuracy", "accuracy"),
+    ("accuracy_by_incident", "accuracy, by incident"),
+    ("macro_f1", "macro-F1 of causes"),
+    ("macro_f1_by_incident", "macro-F1 of causes, by incident"),
+    ("family_accuracy", "accuracy of families"),
+    ("family_macro_f1", "macro-F1 of families"),
+    ("answered", "answered"),
+    ("decisive", "decisive"),
+    ("decided", "decisive where a line decides"),
+    ("humble", "humble where no line can"),
+)
+CALIBRATED: Final = (
+    ("brier", "Brier score"),
+    ("brier_skill", "Brier skill over the base rates"),
+    ("brier_of_right", "Brier score of being right"),
+    ("ece", "expected calibration error"),
+)
 OWN: Final = ("decisive", "decided", "humble")  # a table of codes has no verdicts
 BAR: Final = 30  # characters
 
@@ -33,12 +46,33 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     rows = []
     for key, name in FIGURES:
         spread = own["intervals"].get(key)
-        rows.append((name, share(own[key]), f"{share(spread[0])} to {share(spread[1])}" if spread else "", "" if key in OWN else share(base[key])))
+        rows.append(
+            (
+                name,
+                share(own[key]),
+                f"{share(spread[0])} to {share(spread[1])}" if spread else "",
+                "" if key in OWN else share(base[key]),
+            )
+        )
     for key, name in CALIBRATED:
         rows.append((name, _number(own["calibration"][key]), "", _number(base["calibration"][key])))
-    rows.append(("risk at 80 % coverage", share(own["risk_coverage"]["risk_at_80"]), "", share(base["risk_coverage"]["risk_at_80"])))
+    rows.append(
+        (
+            "risk at 80 % coverage",
+            share(own["risk_coverage"]["risk_at_80"]),
+            "",
+            share(base["risk_coverage"]["risk_at_80"]),
+        )
+    )
     bound = own["wrong_decisive_bound"]
-    rows.append(("wrong decisive verdicts", str(own["wrong_decisive"]), "" if bound is None else f"incidents with one: below {share(bound)}", ""))
+    rows.append(
+        (
+            "wrong decisive verdicts",
+            str(own["wrong_decisive"]),
+            "" if bound is None else f"incidents with one: below {share(bound)}",
+            "",
+        )
+    )
     return rows
 
 
@@ -55,19 +89,39 @@ def causes(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
             mistaken.setdefault(cell["truth"], []).append(f"{cell['closes']} {cell['said']}")
     return [
         {
-            "cause": r["cause"], "closes": str(r["closes"]), "incidents": str(r["incidents"]), "mistaken": ", ".join(mistaken.get(r["cause"], ())),
-            **{k: _number(v) if r["scored"] else "" for k, v in (("f1", r["f1"]), ("f1_by_incident", r["f1_by_incident"]), ("baseline", base.get(r["cause"], 0.0)))},
+            "cause": r["cause"],
+            "closes": str(r["closes"]),
+            "incidents": str(r["incidents"]),
+            "mistaken": ", ".join(mistaken.get(r["cause"], ())),
+            **{
+                k: _number(v) if r["scored"] else ""
+                for k, v in (
+                    ("f1", r["f1"]),
+                    ("f1_by_incident", r["f1_by_incident"]),
+                    ("baseline", base.get(r["cause"], 0.0)),
+                )
+            },
         }
         for r in summary["occorr"]["causes"]
-    ]  # fmt: skip
+    ]
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """The scores as Markdown, the plots drawn in characters."""
-    return environment().get_template("eval/report.md.j2").render(
-        s=summary, own=summary["occorr"], headline=headline(summary), causes=causes(summary), share=share,
-        bins=[b | {"bar": _bar(b["right"], b["probability"])} for b in summary["occorr"]["calibration"]["bins"]], curve=_curve(summary["occorr"]["risk_coverage"]["curve"]), worse=_curve(summary["baseline"]["risk_coverage"]["curve"]),
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template("eval/report.md.j2")
+        .render(
+            s=summary,
+            own=summary["occorr"],
+            headline=headline(summary),
+            causes=causes(summary),
+            share=share,
+            bins=[b | {"bar": _bar(b["right"], b["probability"])} for b in summary["occorr"]["calibration"]["bins"]],
+            curve=_curve(summary["occorr"]["risk_coverage"]["curve"]),
+            worse=_curve(summary["baseline"]["risk_coverage"]["curve"]),
+        )
+    )
 
 
 def _bar(right: float, said: float) -> str:
@@ -89,5 +143,14 @@ def html(summary: Mapping[str, Any]) -> str:
     keys = ("calibration", "risk_coverage", "confusion")
     data = {way: {k: summary[way][k] for k in keys} for way in ("occorr", "baseline")}
     return shell.page(
-        "eval/page.html.j2", styles=("eval/style.css",), scripts=("eval/plots.js",), data=data, picture=True, s=summary, own=summary["occorr"], headline=headline(summary), causes=causes(summary), share=share,
-    )  # fmt: skip
+        "eval/page.html.j2",
+        styles=("eval/style.css",),
+        scripts=("eval/plots.js",),
+        data=data,
+        picture=True,
+        s=summary,
+        own=summary["occorr"],
+        headline=headline(summary),
+        causes=causes(summary),
+        share=share,
+    )

@@ -1,7 +1,7 @@
 """The shell of every HTML page: one file, no request, and a policy that runs only the scripts it was written with.
 
-A page is a folder in `reports/` with a template that extends `shell/page.html.j2`, its styles and its scripts; `page` puts
-them together with the shared theme and script, plotly if it draws, and its data.
+A page is a folder in `reports/` with a template that extends `shell/page.html.j2`, its styles and its scripts; `page`
+puts them together with the shared theme and script, plotly if it draws, and its data.
 """
 
 from __future__ import annotations
@@ -24,10 +24,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # Characters of JSON text that a parser of HTML or of JavaScript could take for something else.
-_LOOSE: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_LOOSE: Final = str.maketrans(
+    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+)
 
 
-def page(template: str, *, styles: Sequence[str] = (), scripts: Sequence[str] = (), data: Any = None, picture: bool = False, redacted: bool = True, **context: Any) -> str:
+def page(
+    template: str,
+    *,
+    styles: Sequence[str] = (),
+    scripts: Sequence[str] = (),
+    data: Any = None,
+    picture: bool = False,
+    redacted: bool = True,
+    **context: Any,
+) -> str:
     """Renders one self-contained page.
 
     Args:
@@ -45,9 +56,21 @@ def page(template: str, *, styles: Sequence[str] = (), scripts: Sequence[str] = 
     bundle, bundle_hash = _plotly() if picture else ("", "")
     hashes = [h for h in (_sha256(app) if app else "", bundle_hash) if h]
     packed = "" if data is None else _pack(json_text(data))
-    return environment().get_template(template).render(
-        policy=_policy(hashes), style=style, app=app, plotly=bundle, data=packed, banner="" if redacted else NOT_REDACTED, version=__version__, FAMILIES=words.FAMILIES, **context
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            policy=_policy(hashes),
+            style=style,
+            app=app,
+            plotly=bundle,
+            data=packed,
+            banner="" if redacted else NOT_REDACTED,
+            version=__version__,
+            FAMILIES=words.FAMILIES,
+            **context,
+        )
+    )
 
 
 def json_text(data: Any) -> str:
@@ -62,7 +85,10 @@ def _asset(name: str) -> str:
 def _policy(hashes: Sequence[str]) -> str:
     """The content security policy: scripts by their hashes, no address, no evaluation; plotly needs inline styles."""
     scripts = " ".join(f"'sha256-{h}'" for h in hashes) or "'none'"
-    return f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    return (
+        f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none';"
+        " form-action 'none'"
+    )
 
 
 def _sha256(text: str) -> str:

@@ -49,7 +49,15 @@ def rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
 def json_text(frame: pl.DataFrame) -> str:
     """One object: `schema_version`, `columns` with their types, `rows`."""
     types = {name: str(dtype) for name, dtype in frame.schema.items()}
-    return json.dumps({"schema_version": schema.VERSION, "columns": types, "rows": rows(frame)}, indent=1, allow_nan=False, default=str) + "\n"
+    return (
+        json.dumps(
+            {"schema_version": schema.VERSION, "columns": types, "rows": rows(frame)},
+            indent=1,
+            allow_nan=False,
+            default=str,
+        )
+        + "\n"
+    )
 
 
 def ndjson(frame: pl.DataFrame) -> str:
@@ -63,12 +71,18 @@ def parquet(frame: pl.DataFrame, unit: Unit = "us") -> bytes:
     Bounds stay bounds: `time_latest` is rounded up, all other times down.
     """
     arrow = frame.with_columns(
-        pl.col(name).cast(pl.String) if isinstance(dtype, pl.Categorical | pl.Enum)
-        else _coarse(name, unit) if isinstance(dtype, pl.Datetime)
-        else pl.col(name).cast(pl.Int32 if dtype in (pl.UInt8, pl.UInt16) else pl.Int64)
+        (
+            pl.col(name).cast(pl.String)
+            if isinstance(dtype, pl.Categorical | pl.Enum)
+            else (
+                _coarse(name, unit)
+                if isinstance(dtype, pl.Datetime)
+                else pl.col(name).cast(pl.Int32 if dtype in (pl.UInt8, pl.UInt16) else pl.Int64)
+            )
+        )
         for name, dtype in frame.schema.items()
         if isinstance(dtype, pl.Categorical | pl.Enum | pl.Datetime) or dtype.is_unsigned_integer()
-    ).to_arrow(compat_level=pl.CompatLevel.oldest())  # fmt: skip
+    ).to_arrow(compat_level=pl.CompatLevel.oldest())
     sink = io.BytesIO()
     pq.write_table(arrow, sink, compression="zstd", coerce_timestamps=None if unit == "ns" else unit)
     return sink.getvalue()

@@ -58,24 +58,40 @@ def html(w: Weekly) -> str:
     from occorr.report import shell  # noqa: PLC0415 - brings plotly, which only pages need
 
     return shell.page(
-        "weekly/page.html.j2", styles=("weekly/style.css",), scripts=("weekly/page.js",), redacted=w.redacted,
-        **_context(w), panels={level: _panels(w, level) for level in ("callout", "cause", "code", "service")}, hours=_hour_bars(w), size=(_WIDE, _HIGH + _TOP),
-    )  # fmt: skip
+        "weekly/page.html.j2",
+        styles=("weekly/style.css",),
+        scripts=("weekly/page.js",),
+        redacted=w.redacted,
+        **_context(w),
+        panels={level: _panels(w, level) for level in ("callout", "cause", "code", "service")},
+        hours=_hour_bars(w),
+        size=(_WIDE, _HIGH + _TOP),
+    )
 
 
 def markdown(w: Weekly) -> str:
     """weekly.md: for a ticket."""
-    return environment().get_template("weekly/page.md.j2").render(**_context(w), banner="" if w.redacted else NOT_REDACTED)
+    return (
+        environment().get_template("weekly/page.md.j2").render(**_context(w), banner="" if w.redacted else NOT_REDACTED)
+    )
 
 
 def json_text(w: Weekly) -> str:
     """weekly.json: all of it."""
     document = {
-        "schema_version": schema.VERSION, "zone": w.zone, "redacted": w.redacted, "totals": dict(w.totals),
+        "schema_version": schema.VERSION,
+        "zone": w.zone,
+        "redacted": w.redacted,
+        "totals": dict(w.totals),
         "weeks": [asdict(week) | {"partial": week.partial} for week in w.weeks],
         "levels": {level: tabular.rows(frame) for level, frame in w.levels.items()},
-        "buckets": tabular.rows(w.buckets), "keywords": tabular.rows(w.keywords), "offenders": tabular.rows(w.offenders), "by_hour": list(w.by_hour), "beats": [dict(beat) for beat in w.beats], "callouts": [asdict(c) for c in w.callouts],
-    }  # fmt: skip
+        "buckets": tabular.rows(w.buckets),
+        "keywords": tabular.rows(w.keywords),
+        "offenders": tabular.rows(w.offenders),
+        "by_hour": list(w.by_hour),
+        "beats": [dict(beat) for beat in w.beats],
+        "callouts": [asdict(c) for c in w.callouts],
+    }
     return json.dumps(document, ensure_ascii=True, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
@@ -91,9 +107,20 @@ def parquet(w: Weekly) -> bytes:
 
 def table(w: Weekly) -> pl.DataFrame:
     """One row a week, code, observer, cause, project and service, and one for each such group of a bucket; every close is in exactly one row."""
-    about = pl.DataFrame([{"week": week.name, "partial": week.partial, "hours_in_week": week.hours} for week in w.weeks], schema={"week": pl.String, "partial": pl.Boolean, "hours_in_week": pl.Float64})
-    inside = w.levels["mix"].join(about, on="week", how="left", maintain_order="left").with_columns(zone=pl.lit(w.zone), bucket=pl.lit("week"))
-    outside = w.buckets.with_columns(pl.col("bucket").alias("week"), zone=pl.lit(w.zone), bucket=pl.when(pl.col("bucket").str.contains("/")).then(pl.lit("straddles")).otherwise(pl.lit("no week")))
+    about = pl.DataFrame(
+        [{"week": week.name, "partial": week.partial, "hours_in_week": week.hours} for week in w.weeks],
+        schema={"week": pl.String, "partial": pl.Boolean, "hours_in_week": pl.Float64},
+    )
+    inside = (
+        w.levels["mix"]
+        .join(about, on="week", how="left", maintain_order="left")
+        .with_columns(zone=pl.lit(w.zone), bucket=pl.lit("week"))
+    )
+    outside = w.buckets.with_columns(
+        pl.col("bucket").alias("week"),
+        zone=pl.lit(w.zone),
+        bucket=pl.when(pl.col("bucket").str.contains("/")).then(pl.lit("straddles")).otherwise(pl.lit("no week")),
+    )
     order = ["week", "bucket", "zone", "partial", "hours_in_week", "hours"]
     return pl.concat([inside, outside], how="diagonal_relaxed").select(*order, pl.exclude(order))
 
@@ -101,18 +128,54 @@ def table(w: Weekly) -> pl.DataFrame:
 def _context(w: Weekly) -> dict[str, Any]:
     last = w.last
     now = {level: frame.filter(pl.col("week") == (last.name if last else "")) for level, frame in w.levels.items()}
-    mix = now["mix"].filter(pl.col("closes") > 0).sort("closes", "code", "code_observer", "cause", "project", "service", descending=[True, *[False] * 5], nulls_last=True)
+    mix = (
+        now["mix"]
+        .filter(pl.col("closes") > 0)
+        .sort(
+            "closes",
+            "code",
+            "code_observer",
+            "cause",
+            "project",
+            "service",
+            descending=[True, *[False] * 5],
+            nulls_last=True,
+        )
+    )
     recent = _recent(w)
     by_word: dict[str, list[dict[str, Any]]] = {}
     for row in w.keywords.iter_rows(named=True):
         by_word.setdefault(row["group"], []).append(row)
     return {
-        "w": w, "last": last, "total": next(now["total"].iter_rows(named=True), None), "changes": _changes(w, now),
-        "called": [(call, next(now["callout"].filter(pl.col("callout") == call.name).iter_rows(named=True), None)) for call in w.callouts],
-        "mix": mix.to_dicts(), "mix_rows": _ROWS, "recent": recent, "begun": _begun(w), "matrix": _matrix(w, recent), "words": by_word, "offenders": w.offenders.to_dicts(), "beats": [dict(beat) | {"told": _beat(beat)} for beat in w.beats],
-        "buckets": w.buckets.group_by("bucket").agg(pl.col("closes").sum(), causes=pl.col("cause").unique().sort()).sort("bucket").to_dicts(), "kinds": sorted({kind for week in w.weeks for kind in week.kinds}),
-        "lacking": _lacking(w), "share": _share, "ratio": _ratio, "said": _SAID, "busiest": _busiest(w),
-    }  # fmt: skip
+        "w": w,
+        "last": last,
+        "total": next(now["total"].iter_rows(named=True), None),
+        "changes": _changes(w, now),
+        "called": [
+            (call, next(now["callout"].filter(pl.col("callout") == call.name).iter_rows(named=True), None))
+            for call in w.callouts
+        ],
+        "mix": mix.to_dicts(),
+        "mix_rows": _ROWS,
+        "recent": recent,
+        "begun": _begun(w),
+        "matrix": _matrix(w, recent),
+        "words": by_word,
+        "offenders": w.offenders.to_dicts(),
+        "beats": [dict(beat) | {"told": _beat(beat)} for beat in w.beats],
+        "buckets": (
+            w.buckets.group_by("bucket")
+            .agg(pl.col("closes").sum(), causes=pl.col("cause").unique().sort())
+            .sort("bucket")
+            .to_dicts()
+        ),
+        "kinds": sorted({kind for week in w.weeks for kind in week.kinds}),
+        "lacking": _lacking(w),
+        "share": _share,
+        "ratio": _ratio,
+        "said": _SAID,
+        "busiest": _busiest(w),
+    }
 
 
 def _recent(w: Weekly) -> tuple[Week, ...]:
@@ -169,7 +232,18 @@ def _changes(w: Weekly, now: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]
         for row in now[level].iter_rows(named=True):
             against = next((a for a in ("previous", "trailing") if row[f"{a}_change"] in ("more", "fewer")), None)
             if against:
-                found.append({"level": level, "name": _name(level, row), "against": "the week before" if against == "previous" else "the four weeks before", "which": against, "direction": row[f"{against}_change"], "row": row, "ratio": _rated(row, against), "family": _family(w, level, row)})
+                found.append(
+                    {
+                        "level": level,
+                        "name": _name(level, row),
+                        "against": "the week before" if against == "previous" else "the four weeks before",
+                        "which": against,
+                        "direction": row[f"{against}_change"],
+                        "row": row,
+                        "ratio": _rated(row, against),
+                        "family": _family(w, level, row),
+                    }
+                )
     order = {level: i for i, level in enumerate(_LEVELS)}
     return sorted(found, key=lambda c: (order[c["level"]], -abs(c["row"]["closes"] - c["row"][c["which"]]), c["name"]))
 
@@ -182,14 +256,20 @@ def _name(level: str, row: Mapping[str, Any]) -> str:
     if level == "code":
         return _code(row)
     if level == "service":
-        return "/".join(part for part in (shown(row["project"]), shown(row["service"])) if part) or "no project or service"
+        return (
+            "/".join(part for part in (shown(row["project"]), shown(row["service"])) if part) or "no project or service"
+        )
     return str(row["callout"])
 
 
 def _code(row: Mapping[str, Any]) -> str:
     if row["code"] == "none":
         return "no code seen"
-    return f"{shown(row['code'])} seen by {row['code_observer']}" if not str(row["code"]).startswith("HTTP") else f"{shown(row['code'])} at the proxy"
+    return (
+        f"{shown(row['code'])} seen by {row['code_observer']}"
+        if not str(row["code"]).startswith("HTTP")
+        else f"{shown(row['code'])} at the proxy"
+    )
 
 
 def _family(w: Weekly, level: str, row: Mapping[str, Any]) -> str:
@@ -201,7 +281,13 @@ def _family(w: Weekly, level: str, row: Mapping[str, Any]) -> str:
 def _matrix(w: Weekly, recent: tuple[Week, ...]) -> tuple[list[str], dict[str, dict[str, int]]]:
     """Closes by cause (most first) and week."""
     frame = w.levels["cause"].filter(pl.col("week").is_in([week.name for week in recent]))
-    causes = frame.group_by("cause").agg(pl.col("closes").sum()).filter(pl.col("closes") > 0).sort("closes", "cause", descending=[True, False])["cause"].to_list()
+    causes = (
+        frame.group_by("cause")
+        .agg(pl.col("closes").sum())
+        .filter(pl.col("closes") > 0)
+        .sort("closes", "cause", descending=[True, False])["cause"]
+        .to_list()
+    )
     cells: dict[str, dict[str, int]] = {}
     for week, cause, closes in frame.select("week", "cause", "closes").iter_rows():
         cells.setdefault(week, {})[cause] = closes
@@ -218,7 +304,10 @@ def _lacking(w: Weekly) -> list[str]:
     for kind in sorted({*last.kinds, *before.kinds} - {"other"}):
         now, then = last.kinds.get(kind, 0.0), before.kinds.get(kind, 0.0)
         if (now == 0) != (then == 0) and (last.covered and before.covered):
-            notes.append(f"no {kind} lines in {(last if now == 0 else before).name}, though {(before if now == 0 else last).name} has some: what only they show cannot be compared")
+            notes.append(
+                f"no {kind} lines in {(last if now == 0 else before).name}, though"
+                f" {(before if now == 0 else last).name} has some: what only they show cannot be compared"
+            )
     return notes
 
 
@@ -232,7 +321,11 @@ def _beat(beat: Mapping[str, Any]) -> str:
     """`every 24 h at about 03:00 (Europe/Berlin), 13 of 14 times`."""
     seconds = int(beat["seconds"])
     off, hours = min(seconds % 3600, 3600 - seconds % 3600), round(seconds / 3600)
-    length = (f"{hours // 24} days" if hours % 24 == 0 and hours > 24 else f"{hours} h") if off <= 60 and hours else words.length(seconds * 10**9)
+    length = (
+        (f"{hours // 24} days" if hours % 24 == 0 and hours > 24 else f"{hours} h")
+        if off <= 60 and hours
+        else words.length(seconds * 10**9)
+    )
     minute = round(float(beat["at"]) / 60) % 1440
     when = f" at about {minute // 60:02d}:{minute % 60:02d} ({beat['clock']})" if hours % 24 == 0 and off <= 60 else ""
     return f"every {length}{when}, {beat['visits']} of {beat['beats']} times"
@@ -245,21 +338,41 @@ def _panels(w: Weekly, level: str) -> list[Panel]:
     frame = w.levels[level].filter(pl.col("week").is_in([week.name for week in recent]))
     if last is None or frame.is_empty():
         return []
-    keys = [c for c in ("family", "cause", "code", "code_observer", "project", "service", "callout") if c in frame.columns]
-    groups = [(rows["closes"].sum(), key, {r["week"]: r for r in rows.iter_rows(named=True)}) for key, rows in frame.group_by(keys, maintain_order=True)]
+    keys = [
+        c for c in ("family", "cause", "code", "code_observer", "project", "service", "callout") if c in frame.columns
+    ]
+    groups = [
+        (rows["closes"].sum(), key, {r["week"]: r for r in rows.iter_rows(named=True)})
+        for key, rows in frame.group_by(keys, maintain_order=True)
+    ]
     groups.sort(key=lambda g: (level == "cause" and g[1][0] == "client", -g[0], tuple(map(str, g[1]))))
     made = []
     for _, key, by_week in groups[:_PANELS]:
-        empty = dict.fromkeys(frame.columns) | dict(zip(keys, key, strict=True)) | {"closes": 0, "previous": 0, "trailing": 0, "incidents": 0, "previous_change": "no data", "trailing_change": "no data"}
+        empty = (
+            dict.fromkeys(frame.columns)
+            | dict(zip(keys, key, strict=True))
+            | {
+                "closes": 0,
+                "previous": 0,
+                "trailing": 0,
+                "incidents": 0,
+                "previous_change": "no data",
+                "trailing_change": "no data",
+            }
+        )
         row = by_week.get(last.name, empty)
         made.append(_panel(w, level, row, by_week, recent))
     return made
 
 
-def _panel(w: Weekly, level: str, row: Mapping[str, Any], by_week: Mapping[str, Mapping[str, Any]], recent: tuple[Week, ...]) -> Panel:
+def _panel(
+    w: Weekly, level: str, row: Mapping[str, Any], by_week: Mapping[str, Mapping[str, Any]], recent: tuple[Week, ...]
+) -> Panel:
     counts = [int(by_week[week.name]["closes"]) if week.name in by_week else 0 for week in recent]
     spread = max(1.0, counts[-1] / row["incidents"]) if row["incidents"] else 1.0
-    _, low, high = (float(x) * recent[-1].covered for x in rates.per_hour(counts[-1], recent[-1].covered or 1.0, spread))
+    _, low, high = (
+        float(x) * recent[-1].covered for x in rates.per_hour(counts[-1], recent[-1].covered or 1.0, spread)
+    )
     top = max([*counts, 1])
     # Few weeks do not become planks: a bar is 14 px wide at most.
     step = min(_WIDE / len(recent), 14.0 + _GAP)
@@ -270,11 +383,32 @@ def _panel(w: Weekly, level: str, row: Mapping[str, Any], by_week: Mapping[str, 
     bars = []
     for i, (week, count) in enumerate(zip(recent, counts, strict=True)):
         kind = "none" if week.covered == 0 and not count else "partial" if week.partial else "whole"
-        told = f"{week.name}: {'no logs' if kind == 'none' else words.count(count, 'close')}{f', logs cover {_share(week)}' if kind == 'partial' else ''}"
-        bars.append(Bar(round(_WIDE - (len(recent) - i) * step, 1), y(count), round(step - _GAP, 1), round(_TOP + _HIGH - y(count), 1), kind, told))
+        told = (
+            f"{week.name}:"
+            f" {'no logs' if kind == 'none' else words.count(count, 'close')}{f', logs cover {_share(week)}' if kind == 'partial' else ''}"
+        )
+        bars.append(
+            Bar(
+                round(_WIDE - (len(recent) - i) * step, 1),
+                y(count),
+                round(step - _GAP, 1),
+                round(_TOP + _HIGH - y(count), 1),
+                kind,
+                told,
+            )
+        )
     mean = row["trailing"] / row["trailing_hours"] * recent[-1].covered if row.get("trailing_hours") else None
     whisker = (y(low), y(high)) if counts[-1] and recent[-1].covered else None
-    return Panel(_name(level, row), str(row.get("cause") or ""), _family(w, level, row), tuple(bars), max(counts), row, whisker, None if mean is None else y(mean))
+    return Panel(
+        _name(level, row),
+        str(row.get("cause") or ""),
+        _family(w, level, row),
+        tuple(bars),
+        max(counts),
+        row,
+        whisker,
+        None if mean is None else y(mean),
+    )
 
 
 def _hour_bars(w: Weekly) -> list[dict[str, Any]]:

@@ -24,13 +24,24 @@ class _Cleaner:
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         """Every renderable as its segments, without control characters of their own."""
-        return [Segments([s if s.control else Segment(plain(s.text), s.style) for s in self.console.render(r)]) for r in renderables]
+        return [
+            Segments([s if s.control else Segment(plain(s.text), s.style) for s in self.console.render(r)])
+            for r in renderables
+        ]
 
 
 def console() -> Console:
     """Standard output: colours and the window's width on a terminal, plain text of 80 columns elsewhere."""
     tty = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    made = Console(width=None if tty else WIDTH, force_terminal=None if tty else False, no_color=None if tty else True, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    made = Console(
+        width=None if tty else WIDTH,
+        force_terminal=None if tty else False,
+        no_color=None if tty else True,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+    )
     made.push_render_hook(_Cleaner(made))  # type: ignore[arg-type]  # rich asks for its own base class, and uses this one method of it
     return made
 
@@ -77,7 +88,11 @@ def delta(ns: int | None, error: int | None) -> str:
     if ns is None:
         return "(no time)"
     side = "after" if ns > 0 else "before"
-    return f"{abs(ns) / 1e6:,.1f} ms {side} ± {(error or 0) / 1e6:,.1f} ms" if abs(ns) < 10**10 else f"{abs(ns) / 1e9:,.1f} s {side} ± {(error or 0) / 1e9:,.3f} s"
+    return (
+        f"{abs(ns) / 1e6:,.1f} ms {side} ± {(error or 0) / 1e6:,.1f} ms"
+        if abs(ns) < 10**10
+        else f"{abs(ns) / 1e9:,.1f} s {side} ± {(error or 0) / 1e9:,.3f} s"
+    )
 
 
 def table(*columns: str, right: tuple[str, ...] = (), gap: int = 1) -> Table:

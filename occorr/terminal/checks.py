@@ -31,7 +31,12 @@ def show(judged: Sequence[Judgement], counts: Mapping[str, int]) -> None:
         for j in own:
             scope = f" ({j.figure.scope})" if several and j.figure.scope else ""
             sign = "≥ " if j.figure.floor and j.figure.value is not None else ""
-            rows.add_row(Text(clean(j.figure.id + scope), style=_STYLE[status]), sign + amount(j.figure.value, j.figure.unit), str(j.limit), str(j.figure.n))
+            rows.add_row(
+                Text(clean(j.figure.id + scope), style=_STYLE[status]),
+                sign + amount(j.figure.value, j.figure.unit),
+                str(j.limit),
+                str(j.figure.n),
+            )
         out.print(rows)
         if status != "pass":
             out.print()
@@ -43,9 +48,17 @@ def show(judged: Sequence[Judgement], counts: Mapping[str, int]) -> None:
             if status == "fail":
                 for j in own:
                     if j.figure.lines:
-                        out.print(clean(f"  {j.figure.id}: {', '.join(place(p.path, p.line) for p in j.figure.lines[:3])}{' …' if len(j.figure.lines) > 3 else ''}"))
+                        out.print(
+                            clean(
+                                f"  {j.figure.id}:"
+                                f" {', '.join(place(p.path, p.line) for p in j.figure.lines[:3])}{' …' if len(j.figure.lines) > 3 else ''}"
+                            )
+                        )
         out.print()
-    out.print(f"{counts['fail']} failed, {counts['pass']} passed, {counts['no-data']} without data" + (": nothing is proven" if judged and not counts["fail"] and not counts["pass"] else ""))
+    out.print(
+        f"{counts['fail']} failed, {counts['pass']} passed, {counts['no-data']} without data"
+        + (": nothing is proven" if judged and not counts["fail"] and not counts["pass"] else "")
+    )
 
 
 def limits(found: Mapping[str, Limit]) -> None:
@@ -53,5 +66,9 @@ def limits(found: Mapping[str, Limit]) -> None:
     rows: Any = table("figure", "limit", "what it is", gap=2)
     for name, (title, unit) in figures.FIGURES.items():
         limit = found.get(name)
-        rows.add_row(name, "off" if limit and limit.off else str(limit) if limit else "none", title + (f", {unit}" if unit else ""))
+        rows.add_row(
+            name,
+            "off" if limit and limit.off else str(limit) if limit else "none",
+            title + (f", {unit}" if unit else ""),
+        )
     console().print(rows)

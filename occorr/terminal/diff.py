@@ -19,10 +19,22 @@ def show(found: Diff) -> None:
     out = console()
     out.print(Text(comparison.headline(found), style="bold"))
     out.print()
-    grid = table("cause", "before", "after", "after/before", "95 %", "verdict", right=("before", "after", "after/before"), gap=2)
+    grid = table(
+        "cause", "before", "after", "after/before", "95 %", "verdict", right=("before", "after", "after/before"), gap=2
+    )
     for row in found.rows:
         ratio = "" if row.low is None else comparison.number(row.ratio)
-        grid.add_row(row.cause, str(row.before), str(row.after), ratio, comparison.span(row), Text("unclear" if row.verdict == "same" else row.verdict, style="bold" if row.verdict in ("better", "worse") else ""))
+        grid.add_row(
+            row.cause,
+            str(row.before),
+            str(row.after),
+            ratio,
+            comparison.span(row),
+            Text(
+                "unclear" if row.verdict == "same" else row.verdict,
+                style="bold" if row.verdict in ("better", "worse") else "",
+            ),
+        )
     out.print(grid)
     out.print()
     for row in found.rows:
@@ -31,4 +43,7 @@ def show(found: Diff) -> None:
     for hint in found.hints:
         out.print(Text.assemble(("Mind: ", "bold"), hint))
     out.print()
-    out.print("Rates per hour that the logs cover. Closes of one incident do not count as independent; at most 5 % of the verdicts are chance.")
+    out.print(
+        "Rates per hour that the logs cover. Closes of one incident do not count as independent; at most 5 % of the"
+        " verdicts are chance."
+    )

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
     """File → envelope → format → margin over the runner-up, without reading on."""
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
@@ -34,7 +33,14 @@ def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
             continue
         for plan in ingest.plans(blob, library):
             r = plan.recognition
-            rows.add_row(clean(blob.path) + (f" [{plan.part}]" if plan.part else ""), " > ".join(e.name for e in plan.envelopes), r.name or "(not known)", _zone_shown(plan), f"{r.shares[0]:.0%}" if r.shares else "", f"{r.margin:+.0%}")
+            rows.add_row(
+                clean(blob.path) + (f" [{plan.part}]" if plan.part else ""),
+                " > ".join(e.name for e in plan.envelopes),
+                r.name or "(not known)",
+                _zone_shown(plan),
+                f"{r.shares[0]:.0%}" if r.shares else "",
+                f"{r.margin:+.0%}",
+            )
     console().print(rows)
 
 
@@ -101,7 +107,9 @@ def format_test(path: str, parsers: Path | None) -> None:
         first = next(iter(read.chunks(blob))).head(20)
         bare = unwrap.bare(first)
         plans = ingest.plans(blob, library)
-        envelopes = list(plans[0].envelopes) if len(plans) == 1 else unwrap.chain(bare.get_column("text"), library.envelopes)[0]
+        envelopes = (
+            list(plans[0].envelopes) if len(plans) == 1 else unwrap.chain(bare.get_column("text"), library.envelopes)[0]
+        )
         if envelopes:
             out.print(f"envelopes: {' > '.join(e.name for e in envelopes)}")
         lines = unwrap.peel(bare, envelopes)
@@ -115,7 +123,9 @@ def format_test(path: str, parsers: Path | None) -> None:
             else:
                 near, stop = _nearest_stop(row["text"], library)
                 out.print(Text(f"{row['line']}: no format. Nearest: {near}, which matches {stop} characters:"))
-                told = clean(redactor.text(row["text"]))  # a secret before the stop moves it; where it stops is a hint, not a count
+                told = clean(
+                    redactor.text(row["text"])
+                )  # a secret before the stop moves it; where it stops is a hint, not a count
                 out.print(Text("    " + told[:stop] + " ⟂ " + told[stop : stop + 60]))
 
 

@@ -26,8 +26,22 @@ if TYPE_CHECKING:
 
 KEPT: Final = 500  # closes that are remembered for the table
 A_SECOND: Final = 4  # how often it is drawn
-_HEALTH: Final = {"healthy": "", "unhealthy": "bold red", "running": "", "exited": "bold red", "paused": "yellow", "removed": "dim"}
-_STATES: Final = {"create": "created", "start": "running", "unpause": "running", "die": "exited", "pause": "paused", "destroy": "removed"}
+_HEALTH: Final = {
+    "healthy": "",
+    "unhealthy": "bold red",
+    "running": "",
+    "exited": "bold red",
+    "paused": "yellow",
+    "removed": "dim",
+}
+_STATES: Final = {
+    "create": "created",
+    "start": "running",
+    "unpause": "running",
+    "die": "exited",
+    "pause": "paused",
+    "destroy": "removed",
+}
 
 
 @dataclass(slots=True)
@@ -54,7 +68,10 @@ class Board:
                 self._close(row)
             elif kind == "gap":
                 self.gaps += 1
-                self.notes.append(f"{_time(row['begin'])}–{_time(row['end'])} gap of {row['seconds']:.1f} s: no events. {'; '.join(row['reconciled']) or 'inspect shows no change'}")
+                self.notes.append(
+                    f"{_time(row['begin'])}–{_time(row['end'])} gap of {row['seconds']:.1f} s: no events."
+                    f" {'; '.join(row['reconciled']) or 'inspect shows no change'}"
+                )
             elif kind == "lost":
                 self.notes.append(f"{_time(row['at'])} the engine broke off; waiting for it")
             elif kind == "reconnected":
@@ -75,7 +92,9 @@ class Board:
 
     def _container(self, row: dict[str, Any]) -> None:
         ident = str(row.get("container_id") or "")[:12]
-        own = self.containers.setdefault(ident, {"container": row.get("container"), "state": "", "restarts": 0, "died": False})
+        own = self.containers.setdefault(
+            ident, {"container": row.get("container"), "state": "", "restarts": 0, "died": False}
+        )
         action = row["action"]
         own["container"] = row.get("container") or own["container"]
         own["state"] = _STATES.get(action, own["state"])
@@ -127,7 +146,14 @@ class _Picture:
         parts += [Text(_line(n), style="yellow", no_wrap=True, overflow="ellipsis") for n in notes]
         total = sum(causes.values())
         told = ", ".join(f"{n} {c}" for c, n in causes.most_common(3))
-        parts.append(Text(f"{total} closes{', ' + str(revised) + ' revised' if revised else ''}{': ' + told if told else ' yet'}", style="bold", no_wrap=True, overflow="ellipsis"))
+        parts.append(
+            Text(
+                f"{total} closes{', ' + str(revised) + ' revised' if revised else ''}{': ' + told if told else ' yet'}",
+                style="bold",
+                no_wrap=True,
+                overflow="ellipsis",
+            )
+        )
         left = room - len(shown) - len(notes) - 4 - (len(shown) < len(boxes))
         if closes and left > 0:
             parts.append(_closes(closes[::-1][:left], options.max_width))
@@ -137,13 +163,21 @@ class _Picture:
 def _urgency(box: dict[str, Any]) -> tuple[int, str]:
     """What went wrong under watch first, what had ended before last."""
     wrong = box["died"] and box["state"] != "running"
-    return (0 if wrong or box.get("health") == "unhealthy" else 1 if box["state"] == "running" else 2, str(box["container"]))
+    return (
+        0 if wrong or box.get("health") == "unhealthy" else 1 if box["state"] == "running" else 2,
+        str(box["container"]),
+    )
 
 
 def _head(watched: Watch, follower: Follower, boxes: int, gaps: int) -> Text:
     state = ("connected", "green") if follower.connected else ("ENGINE GONE", "bold red")
     lag = f"lag {watched.lag_s:.1f} s" if watched.lag_s < 60 else "quiet"
-    text = Text.assemble(state, f"  {boxes} containers  {watched.lines:,} lines  {watched.events:,} events  {lag}", (f"  {gaps} gap{'s' * (gaps != 1)}" if gaps else "", "yellow"), no_wrap=True)
+    text = Text.assemble(
+        state,
+        f"  {boxes} containers  {watched.lines:,} lines  {watched.events:,} events  {lag}",
+        (f"  {gaps} gap{'s' * (gaps != 1)}" if gaps else "", "yellow"),
+        no_wrap=True,
+    )
     text.overflow = "ellipsis"
     return text
 
@@ -155,8 +189,16 @@ def _boxes(rows: list[dict[str, Any]]) -> Table:
     table.add_column(no_wrap=True, overflow="ellipsis")
     for row in rows:
         state = str(row.get("health") if row["state"] == "running" and row.get("health") else row["state"] or "–")
-        more = [f"exit {row['exit']}" if row["state"] == "exited" and row.get("exit") is not None else "", "out of memory" if row.get("oom") else "", f"restarted {row['restarts']}×" if row["restarts"] else ""]
-        table.add_row(_line(row["container"] or "–"), Text(_line(state), style=_HEALTH.get(state, "")), ", ".join(m for m in more if m))
+        more = [
+            f"exit {row['exit']}" if row["state"] == "exited" and row.get("exit") is not None else "",
+            "out of memory" if row.get("oom") else "",
+            f"restarted {row['restarts']}×" if row["restarts"] else "",
+        ]
+        table.add_row(
+            _line(row["container"] or "–"),
+            Text(_line(state), style=_HEALTH.get(state, "")),
+            ", ".join(m for m in more if m),
+        )
     return table
 
 
@@ -172,8 +214,21 @@ def _closes(rows: list[dict[str, Any]], width: int) -> Table:
         port = f":{row['client_port']}" if row["client_port"] else ""
         place = "/".join(str(p) for p in (row["compose_project"], row["service_name"]) if p) or "–"
         times = f" ×{row['count']}" if (row["count"] or 1) > 1 else ""
-        was = f" (was {row['was']['cause']})" if "was" in row and row["was"]["cause"] != row["cause"] else " (revised)" if "was" in row else ""
-        cells = (_time(row["timestamp"]), _line(place) if whose else "", _line(f"{client}{port}") if who else "", f"{label(row)}{times}", f"{SHORT.get(row['verdict'], row['verdict'])} {percent(row['probability'])}", f"{row['cause']}{was}")
+        was = (
+            f" (was {row['was']['cause']})"
+            if "was" in row and row["was"]["cause"] != row["cause"]
+            else " (revised)"
+            if "was" in row
+            else ""
+        )
+        cells = (
+            _time(row["timestamp"]),
+            _line(place) if whose else "",
+            _line(f"{client}{port}") if who else "",
+            f"{label(row)}{times}",
+            f"{SHORT.get(row['verdict'], row['verdict'])} {percent(row['probability'])}",
+            f"{row['cause']}{was}",
+        )
         table.add_row(*cells, style=STYLE.get(row["verdict"], ""))
     return table
 
@@ -186,7 +241,13 @@ def picture(board: Board, watched: Watch, follower: Follower) -> RenderableType:
 @contextmanager
 def screen(board: Board, watched: Watch, follower: Follower) -> Iterator[None]:
     """Draws the table until the block ends; a terminal that takes nothing holds up nobody but the drawing."""
-    with Live(picture(board, watched, follower), console=console(), refresh_per_second=A_SECOND, screen=True, vertical_overflow="crop"):
+    with Live(
+        picture(board, watched, follower),
+        console=console(),
+        refresh_per_second=A_SECOND,
+        screen=True,
+        vertical_overflow="crop",
+    ):
         yield
 
 

@@ -38,7 +38,11 @@ def explain(result: Analysis, close_id: str) -> None:
     causes = {c.cause: c for c in rule_files.builtin()}
     title = causes[row["cause"]].title if row["cause"] in causes else ""
     lines = result.evidence.filter(pl.col("close_id") == row["close_id"])
-    words = dict(quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(lines.get_column("event_id").to_list()))).select("event_id", "said").rows())
+    words = dict(
+        quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(lines.get_column("event_id").to_list())))
+        .select("event_id", "said")
+        .rows()
+    )
     if not result.redacted:
         out.print(NOT_REDACTED, style="bold")
     out.print(f"Close {clean(row['close_id'])}", style="bold")
@@ -57,34 +61,55 @@ def explain(result: Analysis, close_id: str) -> None:
 def _found(result: Analysis, close_id: str) -> dict[str, Any]:
     found = result.closes.filter(pl.col("close_id").str.starts_with(close_id))
     if found.is_empty():
-        raise OccorrError(f"no close has the id {close_id!r}; {nearest(close_id, result.closes.get_column('close_id').to_list()[:200]) if result.closes.height else 'the result holds no close'}"[:300])
+        known = result.closes.get_column("close_id").to_list()[:200]
+        hint = nearest(close_id, known) if known else "the result holds no close"
+        raise OccorrError(f"no close has the id {close_id!r}; {hint}"[:300])
     if found.height > 1:
-        raise OccorrError(f"{found.height} closes begin with {close_id!r}: {', '.join(found.get_column('close_id').head(5).to_list())}; give more characters")
+        raise OccorrError(
+            f"{found.height} closes begin with {close_id!r}:"
+            f" {', '.join(found.get_column('close_id').head(5).to_list())}; give more characters"
+        )
     return found.row(0, named=True)
 
 
 def _happened(row: dict[str, Any]) -> str:
     """Who, when, how long and what each side saw, in two sentences."""
-    who = clean(row["client_address"] or "A client") + (f":{row['client_port']}" if row["client_address"] and row["client_port"] else "")
+    who = clean(row["client_address"] or "A client") + (
+        f":{row['client_port']}" if row["client_address"] and row["client_port"] else ""
+    )
     path = {"proxy": " through the proxy", "direct": " directly"}.get(row["via"], "")
-    when = f"at {row['timestamp']:%Y-%m-%d} {clock(row['timestamp'])} UTC ({bound(row)})".replace(" ()", "") if row["timestamp"] is not None else "at a time that nothing bounds"
+    when = (
+        f"at {row['timestamp']:%Y-%m-%d} {clock(row['timestamp'])} UTC ({bound(row)})".replace(" ()", "")
+        if row["timestamp"] is not None
+        else "at a time that nothing bounds"
+    )
     if row["established"]:
         lasted = f" for {row['duration_ns'] / 1e9:.3f} s" if row["duration_ns"] else ""
         deed = f"{who} was connected{path}{lasted}; the connection ended {when}."
     else:
         deed = f"{who} tried to connect{path} and was refused {when}."
-    codes = [f"the {who} saw {row[c]}" for who, c in (("client", "code_client"), ("gateway", "code_gateway")) if row[c] is not None]
+    codes = [
+        f"the {who} saw {row[c]}"
+        for who, c in (("client", "code_client"), ("gateway", "code_gateway"))
+        if row[c] is not None
+    ]
     if row["http_status_proxy"] is not None:
         codes.append(f"the proxy logged HTTP {row['http_status_proxy']}")
     seen = f" {', '.join(codes)}.".replace(" the", " The", 1) if codes else " Nobody logged a code."
     reason = f" The reason given: {clean(row['websocket_close_reason'])}." if row["websocket_close_reason"] else ""
-    group = " Several closes fit these lines equally well: this is one of them, in some order." if row["group_id"] else ""
+    group = (
+        " Several closes fit these lines equally well: this is one of them, in some order." if row["group_id"] else ""
+    )
     many = f" The line stands for {row['count']} closes." if (row["count"] or 1) > 1 else ""
     return deed + seen + reason + group + many
 
 
 def _incident(out: Console, result: Analysis, row: dict[str, Any]) -> None:
-    own = result.incidents.filter(pl.col("incident_id") == row["incident_id"]) if row["incident_id"] else result.incidents.clear()
+    own = (
+        result.incidents.filter(pl.col("incident_id") == row["incident_id"])
+        if row["incident_id"]
+        else result.incidents.clear()
+    )
     for incident in own.to_dicts():
         out.print(f"It is part of {incident['incident_id']}: {clean(incident['title'])}")
 
@@ -123,7 +148,10 @@ def _against(out: Console, row: dict[str, Any], lines: pl.DataFrame, words: dict
 
 def _lost(row: dict[str, Any], lines: pl.DataFrame) -> str:
     """Why the runner-up lost."""
-    best, rival = (max((WORTH[s] for s in lines.filter((pl.col("cause") == c)).get_column("strength").to_list()), default=0) for c in (row["cause"], row["runner_up"]))
+    best, rival = (
+        max((WORTH[s] for s in lines.filter((pl.col("cause") == c)).get_column("strength").to_list()), default=0)
+        for c in (row["cause"], row["runner_up"])
+    )
     names = {3: "stated by a source", 2: "supported", 1: "circumstantial", 0: "without a line"}
     if row["original_cause"]:
         return "That is what the logs said."
@@ -134,14 +162,18 @@ def _lost(row: dict[str, Any], lines: pl.DataFrame) -> str:
     return f"Both are {names[best]}; {row['cause']} is the more direct of the two."
 
 
-def _rules(out: Console, lines: pl.DataFrame, words: dict[str, str], quoted: set[str], *, name_cause: bool = False) -> None:
+def _rules(
+    out: Console, lines: pl.DataFrame, words: dict[str, str], quoted: set[str], *, name_cause: bool = False
+) -> None:
     sentences = _sentences()
     for rule, rows in lines.group_by("rule", maintain_order=True):
         name = str(rule[0])
         cause = f" for {rows.item(0, 'cause')}" if name_cause else ""
         out.print(f"{sentences.get(name, name)} [{rows.item(0, 'strength')}{cause}; rule {name}]")
         for line in rows.to_dicts():
-            out.print(f"  {clean(line['log_file_path'])}:{line['log_line']}  {delta(line['delta_ns'], line['error_ns'])}")
+            out.print(
+                f"  {clean(line['log_file_path'])}:{line['log_line']}  {delta(line['delta_ns'], line['error_ns'])}"
+            )
             if line["event_id"] not in quoted:
                 quoted.add(line["event_id"])
                 out.print(Text("    " + clean(words.get(line["event_id"]) or line["quote"])[:MOST]))

@@ -14,7 +14,6 @@ from occorr.terminal.base import clean, clock, console, label, percent, place
 from occorr.visible import NOT_REDACTED
 
 if TYPE_CHECKING:
-
     from rich.console import Console
 
     from occorr.analysis import Analysis
@@ -44,7 +43,9 @@ def show(result: Analysis, *, brief: bool = False) -> None:
         for cause in own.get_column("cause").unique(maintain_order=True):
             part = own.filter(pl.col("cause") == cause)
             for close in part.head(max(left, 0)).to_dicts():
-                table.add_row(*_cells(close, proof, cause if cause != row["cause"] else ""), style=STYLE.get(close["verdict"], ""))
+                table.add_row(
+                    *_cells(close, proof, cause if cause != row["cause"] else ""), style=STYLE.get(close["verdict"], "")
+                )
             left -= part.height
         listed |= set(own.get_column("close_id"))
         if table.row_count:
@@ -65,7 +66,10 @@ def show(result: Analysis, *, brief: bool = False) -> None:
         out.print()
     quiet = rest.height - notable.height
     if quiet:
-        out.print(f"{quiet} ordinary end{'s' * (quiet != 1)} by the client (client.normal); all of them with -o DIR or --format json\n")
+        out.print(
+            f"{quiet} ordinary end{'s' * (quiet != 1)} by the client (client.normal); all of them with -o DIR or"
+            " --format json\n"
+        )
     if not closes.height:
         out.print("No WebSocket close was found in these logs.\n")
     _first_steps(out, result)
@@ -76,14 +80,38 @@ def _incident(out: Console, result: Analysis, row: dict[str, Any], own: pl.DataF
     """An incident's heading: cause, how sure, the sentence, and the one line that says most."""
     main = own.filter(pl.col("cause") == row["cause"])
     verdict = next((v for v in schema.VERDICTS if (main.get_column("verdict") == v).any()), "unknown")
-    out.print(Text.assemble((f"{row['cause']}", "bold"), f"  {verdict}, {percent(row['probability'])}  ({row['incident_id']})"))
+    out.print(
+        Text.assemble(
+            (f"{row['cause']}", "bold"), f"  {verdict}, {percent(row['probability'])}  ({row['incident_id']})"
+        )
+    )
     out.print(clean(row["title"]))
     if row["correction"]:
-        out.print(f"Corrected by people{', was ' + row['original_cause'] if row['original_cause'] else ''}: {clean(row['correction'])}")
-    lines = result.evidence.filter(pl.col("close_id").is_in(main.filter(pl.col("verdict") == verdict).get_column("close_id").to_list()) & (pl.col("role") == "supports"))
-    told = lines.join(quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(lines.get_column("event_id").to_list()))), on="event_id", how="left", maintain_order="left").with_columns(pl.col("event_name").cast(pl.String).replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int64).alias("_k"))
+        out.print(
+            f"Corrected by people{', was ' + row['original_cause'] if row['original_cause'] else ''}:"
+            f" {clean(row['correction'])}"
+        )
+    lines = result.evidence.filter(
+        pl.col("close_id").is_in(main.filter(pl.col("verdict") == verdict).get_column("close_id").to_list())
+        & (pl.col("role") == "supports")
+    )
+    told = lines.join(
+        quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(lines.get_column("event_id").to_list()))),
+        on="event_id",
+        how="left",
+        maintain_order="left",
+    ).with_columns(
+        pl.col("event_name")
+        .cast(pl.String)
+        .replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int64)
+        .alias("_k")
+    )
     for line in told.sort("_k", maintain_order=True).head(1).to_dicts():
-        out.print(f"  {place(line['log_file_path'], line['log_line'])}  {clean(line['said'] or line['quote'])}"[: out.width - 1])
+        out.print(
+            f"  {place(line['log_file_path'], line['log_line'])}  {clean(line['said'] or line['quote'])}"[
+                : out.width - 1
+            ]
+        )
 
 
 def _table() -> Table:
@@ -98,7 +126,13 @@ def _cells(row: dict[str, Any], proof: dict[str, str], cause: str) -> tuple[str,
     port = f":{row['client_port']}" if row["client_port"] else ""
     times = f" ×{row['count']}" if (row["count"] or 1) > 1 else ""
     said = " ".join(x for x in (cause, proof.get(row["close_id"], "")) if x)
-    return (f"  {clock(row['timestamp'])}", clean(f"{client}{port}"), f"{label(row)}{times}", f"{SHORT.get(row['verdict'], row['verdict'])} {percent(row['probability'])}", said)
+    return (
+        f"  {clock(row['timestamp'])}",
+        clean(f"{client}{port}"),
+        f"{label(row)}{times}",
+        f"{SHORT.get(row['verdict'], row['verdict'])} {percent(row['probability'])}",
+        said,
+    )
 
 
 def _proof(result: Analysis) -> dict[str, str]:
@@ -113,7 +147,11 @@ def _places(result: Analysis) -> dict[str, str]:
 
 def _first(result: Analysis) -> list[dict[str, Any]]:
     """Each close's first supporting row of EVIDENCE."""
-    return result.evidence.filter(pl.col("role") == "supports").unique("close_id", keep="first", maintain_order=True).to_dicts()
+    return (
+        result.evidence.filter(pl.col("role") == "supports")
+        .unique("close_id", keep="first", maintain_order=True)
+        .to_dicts()
+    )
 
 
 def _brief(out: Console, result: Analysis) -> None:
@@ -129,11 +167,19 @@ def _brief(out: Console, result: Analysis) -> None:
     for row in result.closes.to_dicts():
         cause = titles.get(row["cause"])
         rival = f"; else {row['runner_up']}" if row["runner_up"] else ""
-        out.print(f"{row['cause']} ({row['verdict']}, {percent(row['probability'])}{rival}): {cause.title if cause else ''}.")
+        out.print(
+            f"{row['cause']} ({row['verdict']}, {percent(row['probability'])}{rival}): {cause.title if cause else ''}."
+        )
         out.print(f"Proof: {clean(proof.get(row['close_id'], 'none'))}"[: max(out.width - 1, 40)])
         needs = row["missing"] or ([cause.settle] if cause and cause.settle else [])
         todo, command = advice.check_of(result, row["cause"])
-        check = f"Check: {todo}" + (f"\n{command}" if command else "") if cause and row["verdict"] == "decisive" else f"Collect: {'; '.join(needs)}" if needs else "Nothing more is needed."
+        check = (
+            f"Check: {todo}" + (f"\n{command}" if command else "")
+            if cause and row["verdict"] == "decisive"
+            else f"Collect: {'; '.join(needs)}"
+            if needs
+            else "Nothing more is needed."
+        )
         out.print(clean(check), soft_wrap=True)
 
 
@@ -156,12 +202,20 @@ def _footer(out: Console, result: Analysis) -> None:
         if row["status"] != "reference" and row["clock_id"] not in ("other", "host"):
             offset, error = (row["offset_ns"] or 0) / 1e6, (row["error_ns"] or 0) / 1e6
             zone = "" if row["zone"] == "as written" else f", zone {row['zone']} ({row['zone_origin']})"
-            out.print(f"clock {row['clock_id']}: {offset:+.1f} ms ± {error:.1f} ms, {row['status']} ({row['method']}{zone})")
+            out.print(
+                f"clock {row['clock_id']}: {offset:+.1f} ms ± {error:.1f} ms, {row['status']} ({row['method']}{zone})"
+            )
         if fault := sentence(row):
             out.print(clean(fault))
     s = result.sources
-    total = {c: int(s.get_column(c).fill_null(0).sum()) for c in ("lines_read", "lines_kept", "lines_skipped", "lines_unparsed")}
-    out.print(f"read {s.get_column('path').n_unique()} inputs, {total['lines_read']:,} lines: {total['lines_kept']:,} kept, {total['lines_skipped']:,} skipped, {total['lines_unparsed']:,} unparsed")
+    total = {
+        c: int(s.get_column(c).fill_null(0).sum())
+        for c in ("lines_read", "lines_kept", "lines_skipped", "lines_unparsed")
+    }
+    out.print(
+        f"read {s.get_column('path').n_unique()} inputs, {total['lines_read']:,} lines: {total['lines_kept']:,} kept,"
+        f" {total['lines_skipped']:,} skipped, {total['lines_unparsed']:,} unparsed"
+    )
     for row in s.filter(pl.col("status").is_in(["failed", "partial", "unknown", "empty"])).to_dicts():
         out.print(f"  {row['status']}: {clean(row['path'])}: {clean(row['message'])}")
     if asks := advice.collect(result):

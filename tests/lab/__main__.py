@@ -36,17 +36,26 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counted from --seed")
     parser.add_argument("--out", type=Path, default=Path("out/lab"), help="bundles/ and truth/ are made in it")
-    parser.add_argument("--only", action="append", default=[], choices=sorted(plans.STORIES), help="only this story (repeatable)")
-    parser.add_argument("--jobs", type=int, default=1, help="engines at once; a gateway starts slowly on a busy machine")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=sorted(plans.STORIES), help="only this story (repeatable)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="engines at once; a gateway starts slowly on a busy machine"
+    )
     given = parser.parse_args(words)
     if reason := install.missing():
         print(f"lab: {reason}", file=sys.stderr)
         return 77
-    wanted = [p for seed in range(given.seed, given.seed + given.seeds) for p in plans.plans(given.size, seed, given.only)]
+    wanted = [
+        p for seed in range(given.seed, given.seed + given.seeds) for p in plans.plans(given.size, seed, given.only)
+    ]
     (given.out / "bundles").mkdir(parents=True, exist_ok=True)
     programs = install.fetch(tuple(sorted({p.setting.version for p in wanted})))
     hosts: SimpleQueue[engine.Engine] = SimpleQueue()
-    started = [engine.start(Path(tempfile.mkdtemp(prefix="occorr-engine-")), image=False) for _ in range(min(given.jobs, len(wanted)))]
+    started = [
+        engine.start(Path(tempfile.mkdtemp(prefix="occorr-engine-")), image=False)
+        for _ in range(min(given.jobs, len(wanted)))
+    ]
     failed = 0
 
     def work(plan: incident.Plan) -> bool:

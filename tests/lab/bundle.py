@@ -32,8 +32,23 @@ def gather(run: Run, names: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Everything that could be found: file name → (source, text)."""
     place, s, folder = run.stage, run.setting, run.stage.folder
     name = s.container(s.gateway)
-    logs = lambda *options: subprocess.run(["docker", "logs", *options, name], env=place.engine.environment, capture_output=True, text=True, errors="replace", check=False)
-    both = subprocess.run(f"docker logs -t {name} 2>&1", shell=True, env=place.engine.environment, capture_output=True, text=True, errors="replace", check=False).stdout
+    logs = lambda *options: subprocess.run(
+        ["docker", "logs", *options, name],
+        env=place.engine.environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    both = subprocess.run(
+        f"docker logs -t {name} 2>&1",
+        shell=True,
+        env=place.engine.environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    ).stdout
     split = logs()
     out = {
         names["gateway"]: ("gateway", both), names["stdout"]: ("stdout", split.stdout), names["stderr"]: ("stderr", split.stderr), names["json"]: ("json", place.json_log()),
@@ -42,10 +57,27 @@ def gather(run: Run, names: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         names["inspect"]: ("inspect", place.docker("inspect", name, *([s.container(s.front)] if s.proxy else []), s.container(s.bystander)) + "\n"),
     }  # fmt: skip
     if place.proxy:
-        console = subprocess.run(["docker", "logs", s.container(s.front)], env=place.engine.environment, capture_output=True, text=True, errors="replace", check=False)
+        console = subprocess.run(
+            ["docker", "logs", s.container(s.front)],
+            env=place.engine.environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
         access, error = folder / "logs/access.log", folder / "logs/error.log"
-        out[names["access"]] = ("access", console.stdout if place.proxy.stdout else access.read_text(errors="replace") if access.is_file() else "")
-        out[names["error"]] = ("error", error.read_text(errors="replace") if place.proxy.own_error_log and error.is_file() else console.stderr if place.proxy.stdout else console.stderr + console.stdout)
+        out[names["access"]] = (
+            "access",
+            console.stdout if place.proxy.stdout else access.read_text(errors="replace") if access.is_file() else "",
+        )
+        out[names["error"]] = (
+            "error",
+            error.read_text(errors="replace")
+            if place.proxy.own_error_log and error.is_file()
+            else console.stderr
+            if place.proxy.stdout
+            else console.stderr + console.stdout,
+        )
         out[place.proxy.config] = ("config", (folder / "conf" / place.proxy.config).read_text())
     out |= {name: ("second", text) for name, text in place.other_logs.items()}
     for path in sorted((folder / "cli").iterdir()):
@@ -56,7 +88,13 @@ def gather(run: Run, names: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 def clean(text: str, run: Run) -> str:
     """Without this machine's paths and without secrets."""
     place = run.stage
-    for path, shown in ((str(place.folder), f"/srv/{run.setting.project}"), (str(place.programs.node.resolve()), "/opt/node24/bin"), (str(install.CACHE), "/srv/openclaw"), (str(install.CACHE.resolve()), "/srv/openclaw"), (str(place.engine.root), "/var/lib/docker")):
+    for path, shown in (
+        (str(place.folder), f"/srv/{run.setting.project}"),
+        (str(place.programs.node.resolve()), "/opt/node24/bin"),
+        (str(install.CACHE), "/srv/openclaw"),
+        (str(install.CACHE.resolve()), "/srv/openclaw"),
+        (str(place.engine.root), "/var/lib/docker"),
+    ):
         text = text.replace(path, shown)
     for secret in {run.setting.token, run.world.token}:
         text = text.replace(secret, "TOKEN-REMOVED")
@@ -71,7 +109,10 @@ def offsets(fake: str | None) -> tuple[float, float]:
 
 def measured(both: str) -> float | None:
     """The gateway's own stamp minus the engine's of the same line, median, ms."""
-    pairs = [(datetime.fromisoformat(m[1][:26].rstrip("Z").ljust(26, "0") + "+00:00"), datetime.fromisoformat(m[2])) for m in re.finditer(r"^(\S+?Z) (\d{4}-\d\d-\d\dT\S+?[+-]\d\d:\d\d) ", both, re.MULTILINE)]
+    pairs = [
+        (datetime.fromisoformat(m[1][:26].rstrip("Z").ljust(26, "0") + "+00:00"), datetime.fromisoformat(m[2]))
+        for m in re.finditer(r"^(\S+?Z) (\d{4}-\d\d-\d\dT\S+?[+-]\d\d:\d\d) ", both, re.MULTILINE)
+    ]
     return round(statistics.median((b - a).total_seconds() * 1000 for a, b in pairs), 1) if pairs else None
 
 
@@ -129,11 +170,39 @@ def write(run: Run, bundles: Path, truth: Path) -> dict[str, Any]:
             dropped.append({**plain, "drop_reason": got.why})
             continue
         seen, visible, decisive = evidence.judge(record, got.cause, sources, s)
-        row = {k: plain[k] for k in ("close_id", "client", "via", "conn_id", "client_local_port", "t_open_ms", "t_close_ms", "code", "reason")}
-        row |= {"cause": got.cause, "family": got.cause.split(".")[0], "accept": [c for c in got.accept if c != got.cause], "fault_id": got.fault_id, **{k: plain[k] for k in ("http_status", "how", "ended_by", "established", "mode", "src_ip", "path", "kind")}}
+        row = {
+            k: plain[k]
+            for k in (
+                "close_id",
+                "client",
+                "via",
+                "conn_id",
+                "client_local_port",
+                "t_open_ms",
+                "t_close_ms",
+                "code",
+                "reason",
+            )
+        }
+        row |= {
+            "cause": got.cause,
+            "family": got.cause.split(".")[0],
+            "accept": [c for c in got.accept if c != got.cause],
+            "fault_id": got.fault_id,
+            **{
+                k: plain[k] for k in ("http_status", "how", "ended_by", "established", "mode", "src_ip", "path", "kind")
+            },
+        }
         if record.t_close_window_ms:
             row["t_close_window_ms"] = record.t_close_window_ms
-        row |= {"decisive_evidence_in": decisive, "knowable": bool(decisive), "visible_in": visible, "gateway_conn": sources.conns.get(record.close_id), "seen_by": seen, "observable": bool(seen)}
+        row |= {
+            "decisive_evidence_in": decisive,
+            "knowable": bool(decisive),
+            "visible_in": visible,
+            "gateway_conn": sources.conns.get(record.close_id),
+            "seen_by": seen,
+            "observable": bool(seen),
+        }
         rows.append(row)
     for fault in run.faults:
         fault.t_end_ms = fault.t_end_ms or run.end
@@ -151,8 +220,24 @@ def write(run: Run, bundles: Path, truth: Path) -> dict[str, Any]:
         (part / name).write_text(text)
     truth.mkdir(parents=True, exist_ok=True)
     lines = lambda rows: "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
-    for suffix, text in (("dropped.jsonl", lines(dropped)), ("faults.jsonl", lines([{k: getattr(f, k) for k in ("fault_id", "cause", "reach", "t_start_ms", "t_end_ms", "command", "also", "closes")} for f in run.faults])), ("clocks.json", json.dumps(clocks(run, both), indent=1)),
-                         ("meta.json", json.dumps(meta, indent=1)), ("jsonl", lines(rows))):
+    for suffix, text in (
+        ("dropped.jsonl", lines(dropped)),
+        (
+            "faults.jsonl",
+            lines(
+                [
+                    {
+                        k: getattr(f, k)
+                        for k in ("fault_id", "cause", "reach", "t_start_ms", "t_end_ms", "command", "also", "closes")
+                    }
+                    for f in run.faults
+                ]
+            ),
+        ),
+        ("clocks.json", json.dumps(clocks(run, both), indent=1)),
+        ("meta.json", json.dumps(meta, indent=1)),
+        ("jsonl", lines(rows)),
+    ):
         fresh = truth / f".{plan.name}.{suffix}"
         fresh.write_text(text)
         fresh.rename(truth / f"{plan.name}.{suffix}")

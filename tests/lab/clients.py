@@ -17,7 +17,9 @@ from .websocket import ADMIN, CLOSE, Socket, connect_request, named, now, upgrad
 if TYPE_CHECKING:
     import threading
 
-AGENT = {"webchat": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36"}
+AGENT = {
+    "webchat": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36"
+}
 ORIGIN = "http://gw.example.com"
 BAD_FRAMES = {
     "text": "hello there", "other": '{"type":"foo"}', "early": '{"type":"req","id":"x","method":"health","params":{}}',
@@ -66,7 +68,14 @@ class Record:
     t_close_window_ms: list[int] | None = None
     extra: dict[str, object] = field(default_factory=dict)
 
-    def end(self, how: str, by: str | None = "remote", code: int | None = None, reason: str | None = None, at: int | None = None) -> Record:
+    def end(
+        self,
+        how: str,
+        by: str | None = "remote",
+        code: int | None = None,
+        reason: str | None = None,
+        at: int | None = None,
+    ) -> Record:
         """Note how it ended."""
         self.how, self.ended_by, self.code, self.reason, self.t_close_ms = how, by, code, reason, at or now()
         return self
@@ -96,11 +105,22 @@ def attempt(world: World, kind: str = "normal", *, name: str, via: str = "direct
     assert address is not None
     if kind == "closed_port":
         address = (address[0], address[1] + 7)
-    headers = {"User-Agent": AGENT.get(mode, f"openclaw-cli/{world.version}"), "Host": "gw.example.com" if via == "proxy" else f"{address[0]}:{address[1]}"}
+    headers = {
+        "User-Agent": AGENT.get(mode, f"openclaw-cli/{world.version}"),
+        "Host": "gw.example.com" if via == "proxy" else f"{address[0]}:{address[1]}",
+    }
     if mode == "webchat":
         headers["Origin"] = "https://chat.example.com" if kind == "origin" else ORIGIN
     try:
-        connection = upgrade(address, path, headers, source=source, http_patience=http_patience, user_timeout_ms=4000 if watch else 0, small_buffer=kind == "slow")
+        connection = upgrade(
+            address,
+            path,
+            headers,
+            source=source,
+            http_patience=http_patience,
+            user_timeout_ms=4000 if watch else 0,
+            small_buffer=kind == "slow",
+        )
     except OSError as error:
         return record.end({"reset": "reset_before_101", "timeout": "connect_timeout"}.get(named(error), named(error)))
     record.client_local_port = connection.tcp.getsockname()[1]
@@ -109,9 +129,25 @@ def attempt(world: World, kind: str = "normal", *, name: str, via: str = "direct
         if connection.silent:
             return record.end("no_answer", "local")
         if connection.status != 101:
-            return record.end("http" if connection.status else "eof_before_101", reason=connection.body[:160].decode(errors="replace").strip() or None)
+            return record.end(
+                "http" if connection.status else "eof_before_101",
+                reason=connection.body[:160].decode(errors="replace").strip() or None,
+            )
         record.http_status = None
-        return _live(world, connection, record, kind=kind, mode=mode, hold=hold, end=end, chat=chat, variant=variant, watch=watch, stop=stop, rng=rng)
+        return _live(
+            world,
+            connection,
+            record,
+            kind=kind,
+            mode=mode,
+            hold=hold,
+            end=end,
+            chat=chat,
+            variant=variant,
+            watch=watch,
+            stop=stop,
+            rng=rng,
+        )
     except OSError as error:
         return record.end("reset" if named(error) == "timeout" else named(error), code=1006, reason="")
     finally:
@@ -131,7 +167,17 @@ def _closed(connection: Socket, record: Record, frame: tuple[str, object, object
     return record.end("close_frame", code=int(str(frame[1])), reason=str(frame[2]), at=at)
 
 
-def _listen(connection: Socket, record: Record, until: float, *, pong: bool = True, chat: float | None = None, watch: bool = False, stop: threading.Event | None = None, tick: float | None = None) -> Record | None:
+def _listen(
+    connection: Socket,
+    record: Record,
+    until: float,
+    *,
+    pong: bool = True,
+    chat: float | None = None,
+    watch: bool = False,
+    stop: threading.Event | None = None,
+    tick: float | None = None,
+) -> Record | None:
     """Read until `until` or `stop`; a record if the peer ended it, or the client's own watch did."""
     asked, waiting, heard, number = time.monotonic(), None, time.monotonic(), 0
     while time.monotonic() < until and not (stop and stop.is_set()):
@@ -158,7 +204,21 @@ def _listen(connection: Socket, record: Record, until: float, *, pong: bool = Tr
     return None
 
 
-def _live(world: World, connection: Socket, record: Record, *, kind: str, mode: str, hold: float, end: str, chat: float | None, variant: str, watch: bool, stop: threading.Event | None, rng: random.Random) -> Record:
+def _live(
+    world: World,
+    connection: Socket,
+    record: Record,
+    *,
+    kind: str,
+    mode: str,
+    hold: float,
+    end: str,
+    chat: float | None,
+    variant: str,
+    watch: bool,
+    stop: threading.Event | None,
+    rng: random.Random,
+) -> Record:
     """The life after the upgrade."""
     if kind == "early_abort":
         time.sleep(0.2)
@@ -192,7 +252,9 @@ def _live(world: World, connection: Socket, record: Record, *, kind: str, mode: 
         "device": world.device if admin else None, "version": world.version, "build": world.build if admin else None, "skew_ms": world.skew_ms,
     }  # fmt: skip
     if kind == "wrong_token":
-        request |= {"token": f"bad-{rng.randrange(10**6)}", }
+        request |= {
+            "token": f"bad-{rng.randrange(10**6)}",
+        }
     elif kind == "no_token":
         request |= {"token": None, "device": Ed25519PrivateKey.generate(), "scopes": ADMIN}
     elif kind == "pairing":
@@ -227,7 +289,9 @@ def _live(world: World, connection: Socket, record: Record, *, kind: str, mode: 
     if kind == "slow":
         return _drown(connection, record, hold)
     tick = 2 * payload.get("policy", {}).get("tickIntervalMs", 30000) / 1000 if kind == "tick" else None
-    ended = _listen(connection, record, time.monotonic() + hold, pong=kind != "deaf", chat=chat, watch=watch, stop=stop, tick=tick)
+    ended = _listen(
+        connection, record, time.monotonic() + hold, pong=kind != "deaf", chat=chat, watch=watch, stop=stop, tick=tick
+    )
     return ended or _goodbye(connection, record, end, rng)
 
 

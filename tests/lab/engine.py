@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 IMAGE = "occorr/busybox:1"
-PACKAGES = {"dockerd": "docker.io", "busybox": "busybox-static", "iptables": "iptables", "ip": "iproute2", "unshare": "util-linux"}
+PACKAGES = {
+    "dockerd": "docker.io",
+    "busybox": "busybox-static",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "unshare": "util-linux",
+}
 CLONE_NEWNET = 0x40000000
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # containerd and its shims keep sockets under /run, which a second engine would share
@@ -72,9 +78,18 @@ class Engine:
     def docker(self, *arguments: object, check: bool = True, timeout: float = 120) -> str:
         """Run Debian's docker client against this engine; its stdout without the last line end."""
         program = shutil.which("docker", path="/usr/bin") or "docker"
-        done = subprocess.run([program, *map(str, arguments)], env=self.environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [program, *map(str, arguments)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
         if check and done.returncode:
-            raise RuntimeError(f"docker {' '.join(map(str, arguments))}: exit {done.returncode}: {done.stderr.strip()[-500:]}")
+            raise RuntimeError(
+                f"docker {' '.join(map(str, arguments))}: exit {done.returncode}: {done.stderr.strip()[-500:]}"
+            )
         return done.stdout.rstrip("\n")
 
     def inside(self, *command: object) -> Sequence[str]:
@@ -83,7 +98,10 @@ class Engine:
 
     def run(self, *command: object, **options: object) -> subprocess.CompletedProcess[str]:
         """Run a command in the engine's network."""
-        return subprocess.run(self.inside(*command), **{"capture_output": True, "text": True, "env": self.environment, "timeout": 120, **options})
+        return subprocess.run(
+            self.inside(*command),
+            **{"capture_output": True, "text": True, "env": self.environment, "timeout": 120, **options},
+        )
 
     @contextmanager
     def network(self, pid: int | None = None) -> Iterator[None]:
@@ -96,7 +114,9 @@ class Engine:
                 yield
             finally:
                 if libc.setns(home.fileno(), CLONE_NEWNET):
-                    os._exit(70)  # a thread that cannot come home would quietly run everything else in the wrong network
+                    os._exit(
+                        70
+                    )  # a thread that cannot come home would quietly run everything else in the wrong network
 
 
 def cgroup(root: Path) -> str:
@@ -120,7 +140,14 @@ def start(root: Path, *options: str, image: bool = True) -> Engine:
     ]  # fmt: skip
     environment = {**os.environ, "PATH": PATH}
     with open(root / "dockerd.log", "ab") as log:
-        child = subprocess.Popen(["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", INSIDE, "sh", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
+        child = subprocess.Popen(
+            ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", INSIDE, "sh", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
     engine = Engine(root, child)
     deadline = time.monotonic() + 60
     while engine.docker("version", "--format", "{{.Server.Version}}", check=False) == "":
@@ -157,7 +184,9 @@ def processes(root: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with suppress(OSError):
-                if (entry / "comm").read_text().startswith(OURS) and f"{root}/".encode() in (entry / "cmdline").read_bytes():
+                if (entry / "comm").read_text().startswith(OURS) and f"{root}/".encode() in (
+                    entry / "cmdline"
+                ).read_bytes():
                     found.append(int(entry.name))
     return found
 
@@ -182,7 +211,9 @@ def clear(root: Path) -> None:
             with suppress(OSError):
                 send([int(p) for p in members.read_text().split()], signal.SIGKILL)
     time.sleep(0.05)
-    shutil.rmtree(root / "exec", ignore_errors=True)  # the next containerd would wait for the one whose pid stands there
+    shutil.rmtree(
+        root / "exec", ignore_errors=True
+    )  # the next containerd would wait for the one whose pid stands there
     for name in ("docker.pid", "docker.sock"):
         (root / name).unlink(missing_ok=True)
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from .clients import Record
     from .stage import Setting
 
-ENDS = re.compile(r"closed before connect|disconnected|unauthorized|handshake timeout|protocol mismatch|invalid handshake|\berror\b|→ close|outbound|parse|rejected")
+ENDS = re.compile(
+    r"closed before connect|disconnected|unauthorized|handshake timeout|protocol mismatch|invalid handshake|\berror\b|→ close|outbound|parse|rejected"
+)
 PER_CLOSE = {
     "auth.token_mismatch": r"token.mismatch", "auth.token_missing": r"token.missing", "auth.pairing_required": r"pairing.required|NOT_PAIRED", "auth.origin": r"origin.mismatch|origin not allowed", "auth.rate_limited": r"rate.limited|too many failed",
     "auth.device_identity": r"device.identity|control-ui-insecure-auth|device-required|device_identity|device-auth", "protocol.version_mismatch": r"protocol.mismatch", "protocol.invalid_frame": r"[Ii]nvalid|parse|WS_ERR|phase=ws_upgrade_started",
@@ -69,7 +71,12 @@ def engine_lines(text: str) -> list[tuple[float, str]]:
     for line in text.splitlines():
         try:
             row = json.loads(line)
-            out.append((datetime.fromisoformat(row["time"][:26].rstrip("Z").ljust(26, "0") + "+00:00").timestamp() * 1000, row["log"].rstrip("\n")))
+            out.append(
+                (
+                    datetime.fromisoformat(row["time"][:26].rstrip("Z").ljust(26, "0") + "+00:00").timestamp() * 1000,
+                    row["log"].rstrip("\n"),
+                )
+            )
         except (ValueError, KeyError):
             continue
     return out
@@ -77,7 +84,13 @@ def engine_lines(text: str) -> list[tuple[float, str]]:
 
 def find_conns(records: Sequence[Record], sources: Sources) -> None:
     """The connection id that the gateway gave to attempts whose client never learnt it: by address, port and time."""
-    named = [(at, line, m[0]) for at, line in sources.engine_log if (m := re.search(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", line)) and "conn" in line and ENDS.search(line)]
+    named = [
+        (at, line, m[0])
+        for at, line in sources.engine_log
+        if (m := re.search(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", line))
+        and "conn" in line
+        and ENDS.search(line)
+    ]
     taken = {r.conn_id for r in records if r.conn_id}
     for record in records:
         if record.conn_id:
@@ -90,9 +103,19 @@ def find_conns(records: Sequence[Record], sources: Sources) -> None:
         best = None
         for at, line, conn in named:
             by_port = record.client_local_port and f":{record.client_local_port}->" in line
-            by_address = f"fwd={record.src_ip} " in line or f"remote={record.src_ip} " in line or f'"forwardedFor":"{record.src_ip}"' in line or f'"remoteAddr":"{record.src_ip}"' in line
+            by_address = (
+                f"fwd={record.src_ip} " in line
+                or f"remote={record.src_ip} " in line
+                or f'"forwardedFor":"{record.src_ip}"' in line
+                or f'"remoteAddr":"{record.src_ip}"' in line
+            )
             late = at - record.t_close_ms
-            if conn not in taken and (by_port or by_address and "peer=" not in line or by_address and record.via == "proxy") and -500 < late < (25000 if by_port else patience) and (best is None or abs(late) < best[0]):
+            if (
+                conn not in taken
+                and (by_port or by_address and "peer=" not in line or by_address and record.via == "proxy")
+                and -500 < late < (25000 if by_port else patience)
+                and (best is None or abs(late) < best[0])
+            ):
                 best = (abs(late), conn)
         if best:
             taken.add(best[1])
@@ -121,16 +144,26 @@ def access_lines(record: Record, sources: Sources, name: str) -> list[str]:
     """Lines of an access log that may be this attempt's: by address and port, or by address and time."""
     found = []
     port = record.client_local_port
-    exact = re.compile(rf'{re.escape(record.src_ip or "-")}"?(?::|,"port":|","remote_port":"| ){port}\b|"ClientPort":"{port}"') if port else None
+    exact = (
+        re.compile(
+            rf'{re.escape(record.src_ip or "-")}"?(?::|,"port":|","remote_port":"| ){port}\b|"ClientPort":"{port}"'
+        )
+        if port
+        else None
+    )
     for line in sources.texts[name].splitlines():
         if record.src_ip and record.src_ip in line or record.client.startswith("cli/"):
             if exact and exact.search(line):
                 return [line]
             at = stamp_of(line, sources.proxy_zone)
-            if at is not None and not re.search(rf'{re.escape(record.src_ip or "-")}:\d|"port":\d|ClientPort|msec', line):
+            if at is not None and not re.search(
+                rf'{re.escape(record.src_ip or "-")}:\d|"port":\d|ClientPort|msec', line
+            ):
                 want = (record.t_open_ms if sources.starts else record.t_close_ms) + sources.proxy_offset_ms
                 low, high = record.t_close_window_ms or (want, want)
-                if low - 1300 <= at <= high + 1300 and (not record.http_status or re.search(rf"\b{record.http_status}\b", line)):
+                if low - 1300 <= at <= high + 1300 and (
+                    not record.http_status or re.search(rf"\b{record.http_status}\b", line)
+                ):
                     found.append(line)
     return found
 
@@ -144,7 +177,12 @@ def judge(record: Record, cause: str, sources: Sources, setting: Setting) -> tup
             seen.add("gateway")
             visible.add(name)
             pattern = PER_CLOSE.get(cause)
-            if pattern and any(re.search(pattern, line) for line in lines) or cause.startswith("restart.") and any("1012" in line for line in lines):
+            if (
+                pattern
+                and any(re.search(pattern, line) for line in lines)
+                or cause.startswith("restart.")
+                and any("1012" in line for line in lines)
+            ):
                 decisive.add(name)
     if record.via == "proxy":
         for name in sources.of("access"):
@@ -157,9 +195,17 @@ def judge(record: Record, cause: str, sources: Sources, setting: Setting) -> tup
         if cause in CLI and re.search(CLI[cause], sources.texts[record.client]):
             decisive.add(record.client)
     for kind, pattern in ANYWHERE.get(cause, {}).items():
-        pattern = pattern.replace("FRONT", re.escape(setting.front)).replace("NAME", re.escape({"gateway": "gatway", "openclaw": "openclaw-gw"}.get(setting.gateway, f"{setting.gateway}-1")))
+        pattern = pattern.replace("FRONT", re.escape(setting.front)).replace(
+            "NAME",
+            re.escape({"gateway": "gatway", "openclaw": "openclaw-gw"}.get(setting.gateway, f"{setting.gateway}-1")),
+        )
         for name in sources.of(kind):
-            if kind in ("access", "error", "config") and record.via != "proxy" or kind == "error" and setting.proxy == "envoy":
+            if (
+                kind in ("access", "error", "config")
+                and record.via != "proxy"
+                or kind == "error"
+                and setting.proxy == "envoy"
+            ):
                 continue  # Envoy's own log tells of no request
             text = "\n".join(access_lines(record, sources, name)) if kind == "access" else sources.texts[name]
             if re.search(pattern, text):

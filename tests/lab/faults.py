@@ -31,7 +31,9 @@ ROUTES = {
 
 
 # ---- what clients do
-def burst(run: Run, kind: str, n: int = 3, gap: float = 0.5, via: str | None = None, one_source: bool = False, **options: Any) -> None:
+def burst(
+    run: Run, kind: str, n: int = 3, gap: float = 0.5, via: str | None = None, one_source: bool = False, **options: Any
+) -> None:
     """Several attempts of clients that do one thing wrong."""
     fault = run.fault(BEHAVIOURS[kind], "client", f"{n} attempts: {kind}")
     threads = []
@@ -43,7 +45,17 @@ def burst(run: Run, kind: str, n: int = 3, gap: float = 0.5, via: str | None = N
             more.setdefault("mode", "webchat")
         way = via if via in run.ways else run.rng.choice(run.ways)
         number = 20 if one_source else 12 + (len(run.faults) * 3 + i) % 8
-        threads.append(run.spawn(run.attempt, "normal" if kind == "idle" else kind, name=f"{kind}{i}", via=way, source=run.source(number), fault=fault.fault_id, **more))
+        threads.append(
+            run.spawn(
+                run.attempt,
+                "normal" if kind == "idle" else kind,
+                name=f"{kind}{i}",
+                via=way,
+                source=run.source(number),
+                fault=fault.fault_id,
+                **more,
+            )
+        )
         time.sleep(gap * run.rng.uniform(0.5, 1.5))
     for thread in threads:
         thread.join(120)
@@ -56,7 +68,18 @@ def route(run: Run, path: str, n: int = 3, gap: float = 0.6) -> None:
     fault = run.fault(ROUTES[kind], "client", f"{n} attempts on {path}, a route of kind {kind}")
     threads = []
     for i in range(n):
-        threads.append(run.spawn(run.attempt, name=f"route{i}", via="proxy", source=run.source(21 + i % 4), path=path if path == "/" else f"{path}ws", fault=fault.fault_id, mode=run.rng.choice(["cli", "webchat"]), hold=2))
+        threads.append(
+            run.spawn(
+                run.attempt,
+                name=f"route{i}",
+                via="proxy",
+                source=run.source(21 + i % 4),
+                path=path if path == "/" else f"{path}ws",
+                fault=fault.fault_id,
+                mode=run.rng.choice(["cli", "webchat"]),
+                hold=2,
+            )
+        )
         time.sleep(gap * run.rng.uniform(0.5, 1.5))
     for thread in threads:
         thread.join(60)
@@ -70,16 +93,52 @@ def cli(run: Run, planned: str = "normal", via: str = "direct", cause: str | Non
     if inside:
         host = f"{s.gateway}:18789" if via == "direct" else f"{s.front}:80"
     denied = next((p for p, k in s.routes.items() if k in ("auth", "deny")), "/")
-    url = {"closed_port": "ws://127.0.0.1:18999", "loopback": "ws://127.0.0.1:18789", "dns": f"ws://{run.stage.layout().unknown_name}:18789", "denied": f"ws://127.0.0.1:8080{denied}"}.get(planned, f"ws://{host}")
-    known = {"wrong_token": "auth.token_mismatch", "closed_port": "unreachable.refused", "loopback": "unreachable.loopback", "dns": "unreachable.dns", "denied": "auth.proxy_denied"}
-    fault = run.fault(known[planned], "client", f"openclaw CLI: {planned}", also=("unreachable.refused",) if planned == "loopback" else ()) if planned in known else None
-    run.command(url, planned=f"cli_{planned}", via=via, fault=fault and fault.fault_id, token="not-the-token" if planned == "wrong_token" else None, inside=inside or planned in ("loopback", "dns"))
+    url = {
+        "closed_port": "ws://127.0.0.1:18999",
+        "loopback": "ws://127.0.0.1:18789",
+        "dns": f"ws://{run.stage.layout().unknown_name}:18789",
+        "denied": f"ws://127.0.0.1:8080{denied}",
+    }.get(planned, f"ws://{host}")
+    known = {
+        "wrong_token": "auth.token_mismatch",
+        "closed_port": "unreachable.refused",
+        "loopback": "unreachable.loopback",
+        "dns": "unreachable.dns",
+        "denied": "auth.proxy_denied",
+    }
+    fault = (
+        run.fault(
+            known[planned],
+            "client",
+            f"openclaw CLI: {planned}",
+            also=("unreachable.refused",) if planned == "loopback" else (),
+        )
+        if planned in known
+        else None
+    )
+    run.command(
+        url,
+        planned=f"cli_{planned}",
+        via=via,
+        fault=fault and fault.fault_id,
+        token="not-the-token" if planned == "wrong_token" else None,
+        inside=inside or planned in ("loopback", "dns"),
+    )
     if fault:
         fault.t_end_ms = now()
 
 
 # ---- what happens to the gateway
-def cut(run: Run, cause: str, command: str, act: Callable[[], object], after: Callable[[], object] | None = None, eager: int = 3, ready: int = 1, seconds: float = 300) -> Fault:
+def cut(
+    run: Run,
+    cause: str,
+    command: str,
+    act: Callable[[], object],
+    after: Callable[[], object] | None = None,
+    eager: int = 3,
+    ready: int = 1,
+    seconds: float = 300,
+) -> Fault:
     """Take the gateway down and wait until it is ready again; eager clients knock while it starts.
 
     Args:
@@ -118,20 +177,42 @@ def manual(run: Run, how: str = "restart") -> None:
     if how == "restart":
         cut(run, "restart.manual", f"docker restart {name}", lambda: place.docker("restart", name))
     elif how == "stop":
-        cut(run, "restart.manual", f"docker stop {name}; sleep 2; docker start {name}", lambda: place.docker("stop", name), lambda: (time.sleep(2), place.docker("start", name)))
+        cut(
+            run,
+            "restart.manual",
+            f"docker stop {name}; sleep 2; docker start {name}",
+            lambda: place.docker("stop", name),
+            lambda: (time.sleep(2), place.docker("start", name)),
+        )
     else:
         pid = place.pid(run.setting.gateway)
-        cut(run, "restart.manual", f"kill -TERM of {name}'s first process from the host; the restart policy brings it back", lambda: os.kill(pid, signal.SIGTERM))
+        cut(
+            run,
+            "restart.manual",
+            f"kill -TERM of {name}'s first process from the host; the restart policy brings it back",
+            lambda: os.kill(pid, signal.SIGTERM),
+        )
 
 
 def killed(run: Run, how: str = "docker") -> None:
     """SIGKILL from outside."""
     place, name = run.stage, run.setting.container(run.setting.gateway)
     if how == "docker":
-        cut(run, "restart.killed", f"docker kill {name}; sleep 1.5; docker start {name}", lambda: place.docker("kill", name), lambda: (time.sleep(1.5), place.docker("start", name)))
+        cut(
+            run,
+            "restart.killed",
+            f"docker kill {name}; sleep 1.5; docker start {name}",
+            lambda: place.docker("kill", name),
+            lambda: (time.sleep(1.5), place.docker("start", name)),
+        )
     else:
         pid = place.pid(run.setting.gateway)
-        cut(run, "restart.killed", f"kill -KILL of {name}'s first process from the host", lambda: os.kill(pid, signal.SIGKILL))
+        cut(
+            run,
+            "restart.killed",
+            f"kill -KILL of {name}'s first process from the host",
+            lambda: os.kill(pid, signal.SIGKILL),
+        )
 
 
 def trigger(run: Run, word: str, file: str = "trigger") -> None:
@@ -156,7 +237,14 @@ def crash_loop(run: Run, how: str = "throw", times: int = 3, life: float = 3) ->
             place.wait_ready(was + i, 300)
         (place.folder / "run-gateway/hooks/loop").unlink()
 
-    cut(run, "restart.crash", f"inside the process: {how}, {life} s after each start, {times} times", act, eager=0, ready=times)
+    cut(
+        run,
+        "restart.crash",
+        f"inside the process: {how}, {life} s after each start, {times} times",
+        act,
+        eager=0,
+        ready=times,
+    )
 
 
 def oom(run: Run) -> None:
@@ -170,9 +258,19 @@ def in_process(run: Run, how: str = "exec") -> None:
     word = "USR2" if run.setting.version >= "2026.9" else "USR1"
     if how == "exec":
         inner = next(line for line in open(f"/proc/{pid}/status") if line.startswith("NSpid")).split()[-1]
-        cut(run, "restart.in_process", f"docker exec {name} kill -{word} of the gateway", lambda: place.docker("exec", name, "sh", "-c", f"kill -{word} {inner}"))
+        cut(
+            run,
+            "restart.in_process",
+            f"docker exec {name} kill -{word} of the gateway",
+            lambda: place.docker("exec", name, "sh", "-c", f"kill -{word} {inner}"),
+        )
     else:
-        cut(run, "restart.in_process", f"kill -{word} of {name}'s gateway from the host", lambda: os.kill(pid, getattr(signal, f"SIG{word}")))
+        cut(
+            run,
+            "restart.in_process",
+            f"kill -{word} of {name}'s gateway from the host",
+            lambda: os.kill(pid, getattr(signal, f"SIG{word}")),
+        )
 
 
 def deploy(run: Run, style: str = "v2") -> None:
@@ -190,7 +288,14 @@ def deploy(run: Run, style: str = "v2") -> None:
             shutil.rmtree(place.folder / "state")
             (place.folder / "state").mkdir()
         if style == "v2":
-            place.docker("create", "--name", f"{old[:12]}_{name}", *place.gateway_options(service=s.gateway, address=s.address(0), port=18789, state=place.folder / "state"))
+            place.docker(
+                "create",
+                "--name",
+                f"{old[:12]}_{name}",
+                *place.gateway_options(
+                    service=s.gateway, address=s.address(0), port=18789, state=place.folder / "state"
+                ),
+            )
             docker("stop", name)
             write()
             docker("rm", name)
@@ -214,10 +319,28 @@ def deploy(run: Run, style: str = "v2") -> None:
             (place.folder / "state/openclaw.json").write_text(json.dumps(place.gateway_config(), indent=2))
 
     if not s.persistent:
-        fault = cut(run, "restart.deploy", f"RELEASE changed; docker compose up -d {s.gateway} ({style}); the state was not on a volume", act)
-        after = run.fault("auth.pairing_required", "client", "the paired device comes again: the new container knows no device", also=("restart.deploy",))
+        fault = cut(
+            run,
+            "restart.deploy",
+            f"RELEASE changed; docker compose up -d {s.gateway} ({style}); the state was not on a volume",
+            act,
+        )
+        after = run.fault(
+            "auth.pairing_required",
+            "client",
+            "the paired device comes again: the new container knows no device",
+            also=("restart.deploy",),
+        )
         for i in range(3):
-            run.attempt("paired_before", name=f"paired{i}", via=run.ways[-1], source=run.source(21 + i), mode="webchat", hold=2, fault=after.fault_id)
+            run.attempt(
+                "paired_before",
+                name=f"paired{i}",
+                via=run.ways[-1],
+                source=run.source(21 + i),
+                mode="webchat",
+                hold=2,
+                fault=after.fault_id,
+            )
             time.sleep(0.5)
         after.t_end_ms = now()
         assert fault
@@ -239,7 +362,12 @@ def unhealthy(run: Run, times: int = 1, stall: int = 12) -> None:
                 raise TimeoutError("the health check did not fail")
             time.sleep(0.1)
 
-    pause = run.fault("restart.unhealthy", "freeze", f"inside the process: event loop busy for {stall} s, so that the health check fails", also=("timeout.upstream", "timeout.handshake", "timeout.client"))
+    pause = run.fault(
+        "restart.unhealthy",
+        "freeze",
+        f"inside the process: event loop busy for {stall} s, so that the health check fails",
+        also=("timeout.upstream", "timeout.handshake", "timeout.client"),
+    )
     trigger(run, f"stall {stall}")
     wait(60)
     pause.t_end_ms = now()
@@ -256,11 +384,21 @@ def unhealthy(run: Run, times: int = 1, stall: int = 12) -> None:
 def conflict_loop(run: Run, seconds: float = 25) -> None:
     """A second gateway takes the state while the first restarts; the first cannot start until the second goes."""
     place, s = run.stage, run.setting
-    name, second = s.container(s.gateway), f"{s.project}{s.separator}{s.gateway}{s.separator}run{s.separator}{run.rng.randrange(16**12):012x}"
+    name, second = (
+        s.container(s.gateway),
+        f"{s.project}{s.separator}{s.gateway}{s.separator}run{s.separator}{run.rng.randrange(16**12):012x}",
+    )
     first = run.fault("restart.manual", "gateway", f"docker stop {name}", grace_ms=300)
     place.docker("stop", name)
     first.t_end_ms = now()
-    place.engine.docker("create", "--name", second, *place.gateway_options(service=s.gateway, address=s.address(3), port=None, state=place.folder / "state", oneoff=True))
+    place.engine.docker(
+        "create",
+        "--name",
+        second,
+        *place.gateway_options(
+            service=s.gateway, address=s.address(3), port=None, state=place.folder / "state", oneoff=True
+        ),
+    )
     place.engine.docker("start", second)
     deadline = time.monotonic() + 90
     while not place_ready(place, second) and time.monotonic() < deadline:
@@ -275,13 +413,21 @@ def conflict_loop(run: Run, seconds: float = 25) -> None:
         place.docker("rm", second)
         place.docker("start", name)
 
-    cut(run, "restart.conflict", f"docker compose run {s.gateway} holds the state; docker start {name} fails", act, eager=1)
+    cut(
+        run,
+        "restart.conflict",
+        f"docker compose run {s.gateway} holds the state; docker start {name} fails",
+        act,
+        eager=1,
+    )
 
 
 def place_ready(place: Any, container: str) -> bool:
     from .stage import READY
 
-    done = subprocess.run(["docker", "logs", container], capture_output=True, text=True, env=place.engine.environment, check=False)
+    done = subprocess.run(
+        ["docker", "logs", container], capture_output=True, text=True, env=place.engine.environment, check=False
+    )
     return bool(READY.search(done.stdout + done.stderr))
 
 
@@ -289,12 +435,29 @@ def conflict_second(run: Run, seconds: float = 30, n: int = 4) -> None:
     """A second gateway on the first one's state loops; its clients are refused."""
     place, s = run.stage, run.setting
     second = s.container(f"{s.gateway}-2")
-    fault = run.fault("restart.conflict", "client", f"a second service on the state of {s.gateway}: {second}", also=("unreachable.refused",))
-    place.engine.docker("run", "--detach", "--name", second, *place.gateway_options(service=f"{s.gateway}-2", address=s.address(3), port=18790, state=place.folder / "state"))
+    fault = run.fault(
+        "restart.conflict",
+        "client",
+        f"a second service on the state of {s.gateway}: {second}",
+        also=("unreachable.refused",),
+    )
+    place.engine.docker(
+        "run",
+        "--detach",
+        "--name",
+        second,
+        *place.gateway_options(
+            service=f"{s.gateway}-2", address=s.address(3), port=18790, state=place.folder / "state"
+        ),
+    )
     time.sleep(6)
     for i in range(n):
         time.sleep(seconds / n)
-        run.command("ws://127.0.0.1:18790", planned="cli_second", via="direct", fault=fault.fault_id) if i % 2 else run.attempt("second", name=f"second{i}", via="second", source=run.source(21 + i), fault=fault.fault_id)
+        run.command(
+            "ws://127.0.0.1:18790", planned="cli_second", via="direct", fault=fault.fault_id
+        ) if i % 2 else run.attempt(
+            "second", name=f"second{i}", via="second", source=run.source(21 + i), fault=fault.fault_id
+        )
     fault.t_end_ms = now()
     keep_log(run, second)
     place.docker("rm", "--force", second)
@@ -302,7 +465,15 @@ def conflict_second(run: Run, seconds: float = 30, n: int = 4) -> None:
 
 def keep_log(run: Run, container: str) -> None:
     """What a second gateway wrote, before its container goes."""
-    done = subprocess.run(f"docker logs -t {container} 2>&1", shell=True, capture_output=True, text=True, errors="replace", env=run.stage.engine.environment, check=False)
+    done = subprocess.run(
+        f"docker logs -t {container} 2>&1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=run.stage.engine.environment,
+        check=False,
+    )
     run.stage.other_logs[f"{run.setting.gateway}-2.docker.log"] = done.stdout
 
 
@@ -334,13 +505,34 @@ def proxy(run: Run, how: str = "reload") -> None:
 def freeze(run: Run, seconds: float = 9, proxied: int = 2, commands: int = 0, how: str = "pause") -> None:
     """The gateway stands still: attempts through the proxy get no answer, a CLI gives up."""
     place, name = run.stage, run.setting.container(run.setting.gateway)
-    fault = run.fault("timeout.upstream" if proxied else "timeout.client", "freeze", f"docker pause {name}; sleep {seconds}; docker unpause {name}" if how == "pause" else f"event loop busy for {seconds} s", grace_ms=3000)
+    fault = run.fault(
+        "timeout.upstream" if proxied else "timeout.client",
+        "freeze",
+        f"docker pause {name}; sleep {seconds}; docker unpause {name}"
+        if how == "pause"
+        else f"event loop busy for {seconds} s",
+        grace_ms=3000,
+    )
     place.docker("pause", name) if how == "pause" else trigger(run, f"stall {seconds}")
     time.sleep(0.3)
-    threads = [run.spawn(run.attempt, "frozen", name=f"new{i}", via="proxy", source=run.source(12 + i), hold=2, fault=fault.fault_id) for i in range(proxied if run.world.proxy else 0)]
+    threads = [
+        run.spawn(
+            run.attempt, "frozen", name=f"new{i}", via="proxy", source=run.source(12 + i), hold=2, fault=fault.fault_id
+        )
+        for i in range(proxied if run.world.proxy else 0)
+    ]
     for i in range(commands):
         way = run.ways[i % len(run.ways)]
-        threads.append(run.spawn(run.command, "ws://127.0.0.1:18789" if way == "direct" else "ws://127.0.0.1:8080", planned="cli_giveup", via=way, fault=fault.fault_id, arguments=("gateway", "call", "health", "--timeout", "3500")))
+        threads.append(
+            run.spawn(
+                run.command,
+                "ws://127.0.0.1:18789" if way == "direct" else "ws://127.0.0.1:8080",
+                planned="cli_giveup",
+                via=way,
+                fault=fault.fault_id,
+                arguments=("gateway", "call", "health", "--timeout", "3500"),
+            )
+        )
     time.sleep(seconds)
     if how == "pause":
         for thread in threads[proxied:]:
@@ -354,9 +546,27 @@ def freeze(run: Run, seconds: float = 9, proxied: int = 2, commands: int = 0, ho
 def stalled_handshake(run: Run, n: int = 3, seconds: int = 20) -> None:
     """The event loop stands still while clients are in the middle of their handshake: the timer fires before their request is read."""
     fault = run.fault("timeout.handshake", "client", f"event loop busy for {seconds} s while clients shake hands")
-    threads = [run.spawn(run.attempt, "late_hello", variant=str(seconds + 3), name=f"stalled{i}", via=run.ways[i % len(run.ways)], source=run.source(12 + i), fault=fault.fault_id, hold=2) for i in range(n)]
+    threads = [
+        run.spawn(
+            run.attempt,
+            "late_hello",
+            variant=str(seconds + 3),
+            name=f"stalled{i}",
+            via=run.ways[i % len(run.ways)],
+            source=run.source(12 + i),
+            fault=fault.fault_id,
+            hold=2,
+        )
+        for i in range(n)
+    ]
     time.sleep(0.5)
-    around = run.fault("timeout.upstream", "freeze", f"event loop busy for {seconds} s", also=("timeout.handshake", "timeout.client", "timeout.heartbeat"), grace_ms=3000)
+    around = run.fault(
+        "timeout.upstream",
+        "freeze",
+        f"event loop busy for {seconds} s",
+        also=("timeout.handshake", "timeout.client", "timeout.heartbeat"),
+        grace_ms=3000,
+    )
     trigger(run, f"stall {seconds}")
     for thread in threads:
         thread.join(90)
@@ -387,15 +597,55 @@ def reset(run: Run, where: str = "gateway", seconds: float = 4) -> None:
     """Something on the path answers established connections with RST: at the gateway, or in front of the proxy."""
     place, s = run.stage, run.setting
     service, port = (s.gateway, 18789) if where == "gateway" else (s.front, 80)
-    fault = run.fault("network.reset", "network" if where == "gateway" else "proxy-network", f"iptables: REJECT --reject-with tcp-reset of established connections of {s.container(service)}", also=("client.abort",) if where != "gateway" else (), grace_ms=2500)
+    fault = run.fault(
+        "network.reset",
+        "network" if where == "gateway" else "proxy-network",
+        f"iptables: REJECT --reject-with tcp-reset of established connections of {s.container(service)}",
+        also=("client.abort",) if where != "gateway" else (),
+        grace_ms=2500,
+    )
     rules = (("INPUT", "--dport"), ("OUTPUT", "--sport"))
     for chain, option in rules:
-        done = place.netns(service, "iptables", "-I", chain, "-p", "tcp", option, str(port), "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "REJECT", "--reject-with", "tcp-reset")
+        done = place.netns(
+            service,
+            "iptables",
+            "-I",
+            chain,
+            "-p",
+            "tcp",
+            option,
+            str(port),
+            "-m",
+            "conntrack",
+            "--ctstate",
+            "ESTABLISHED",
+            "-j",
+            "REJECT",
+            "--reject-with",
+            "tcp-reset",
+        )
         if done.returncode:
             raise RuntimeError(done.stderr)
     time.sleep(seconds)
     for chain, option in rules:
-        place.netns(service, "iptables", "-D", chain, "-p", "tcp", option, str(port), "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "REJECT", "--reject-with", "tcp-reset")
+        place.netns(
+            service,
+            "iptables",
+            "-D",
+            chain,
+            "-p",
+            "tcp",
+            option,
+            str(port),
+            "-m",
+            "conntrack",
+            "--ctstate",
+            "ESTABLISHED",
+            "-j",
+            "REJECT",
+            "--reject-with",
+            "tcp-reset",
+        )
     fault.t_end_ms = now()
 
 

@@ -87,7 +87,11 @@ class Gateway:
         self.booted.set()
 
     def _term(self) -> None:
-        for line in ("[admission] closed: stop (SIGTERM)", "[gateway] received SIGTERM; shutting down", "[gateway] active-work drain settled; beginning server close"):
+        for line in (
+            "[admission] closed: stop (SIGTERM)",
+            "[gateway] received SIGTERM; shutting down",
+            "[gateway] active-work drain settled; beginning server close",
+        ):
             self.say(line)
         for conn in self.open:
             self.say(f"[ws] webchat disconnected code=1012 reason=service restart conn={conn}")
@@ -113,20 +117,31 @@ class Gateway:
     def connect(self, remote: str = "192.0.2.117") -> str:
         """A browser connects; its connection id."""
         conn = str(uuid.uuid4())
-        self.say(f"[ws] webchat connected conn={conn} remote={remote} client=openclaw-control-ui webchat v2026.9.6 build=2026.9.6-release-eb377ac59e6c-2026-09-23T16-33-12.144Z")
+        self.say(
+            f"[ws] webchat connected conn={conn} remote={remote} client=openclaw-control-ui webchat v2026.9.6 build=2026.9.6-release-eb377ac59e6c-2026-09-23T16-33-12.144Z"
+        )
         self.open.append(conn)
         return conn
 
     def refuse(self, remote: str = "192.0.2.106", port: int = 50825) -> str:
         """A client with a wrong token; the connection's id."""
         conn, peer = str(uuid.uuid4()), f"{remote}:{port}->192.0.2.2:18789"
-        self.say(f"[ws] unauthorized conn={conn} peer={peer} remote={remote} client=cli cli v2026.9.6 role=operator scopes=0 auth=token device=no platform=linux instance=n/a host=192.0.2.2:18789 origin=n/a ua=openclaw-cli/2026.9.6 reason=token_mismatch guidance=unauthorized: gateway token mismatch (set gateway.remote.token to match gateway.auth.token)", error=True)
-        self.say(f"[ws] closed before connect conn={conn} peer={peer} remote={remote} fwd=n/a origin=n/a host=192.0.2.2:18789 ua=openclaw-cli/2026.9.6 code=1008 reason=unauthorized: gateway token mismatch (set gateway.remote.token to match gateway.auth.token) phase=auth_credentials_received cause=unauthorized durationMs=7 handshake=failed phase=auth_credentials_received lastFrameType=req lastFrameMethod=connect lastFrameId=c1 host=192.0.2.2:18789 userAgent=openclaw-cli/2026.9.6 remoteAddr={remote} remotePort={port} localAddr=192.0.2.2 localPort=18789 endpoint={peer} authMode=token authProvided=token authReason=token_mismatch", error=True)
+        self.say(
+            f"[ws] unauthorized conn={conn} peer={peer} remote={remote} client=cli cli v2026.9.6 role=operator scopes=0 auth=token device=no platform=linux instance=n/a host=192.0.2.2:18789 origin=n/a ua=openclaw-cli/2026.9.6 reason=token_mismatch guidance=unauthorized: gateway token mismatch (set gateway.remote.token to match gateway.auth.token)",
+            error=True,
+        )
+        self.say(
+            f"[ws] closed before connect conn={conn} peer={peer} remote={remote} fwd=n/a origin=n/a host=192.0.2.2:18789 ua=openclaw-cli/2026.9.6 code=1008 reason=unauthorized: gateway token mismatch (set gateway.remote.token to match gateway.auth.token) phase=auth_credentials_received cause=unauthorized durationMs=7 handshake=failed phase=auth_credentials_received lastFrameType=req lastFrameMethod=connect lastFrameId=c1 host=192.0.2.2:18789 userAgent=openclaw-cli/2026.9.6 remoteAddr={remote} remotePort={port} localAddr=192.0.2.2 localPort=18789 endpoint={peer} authMode=token authProvided=token authReason=token_mismatch",
+            error=True,
+        )
         return conn
 
     def crash(self) -> None:
         """An unhandled error, then Node's exit code."""
-        self.say("[openclaw] FATAL unhandled rejection: TypeError: Cannot read properties of undefined (reading 'sessionKey')", error=True)
+        self.say(
+            "[openclaw] FATAL unhandled rejection: TypeError: Cannot read properties of undefined (reading 'sessionKey')",
+            error=True,
+        )
         self.booted.clear()
         self.send("X 1")
 
@@ -145,10 +160,31 @@ def prepare(engine: Engine) -> None:
 
 def run(engine: Engine, gateway: Gateway, project: str, *options: object, service: str = "gateway") -> str:
     """Start a container as Compose would; its id."""
-    labels = {"project": project, "service": service, "container-number": "1", "oneoff": "False", "config-hash": uuid.uuid4().hex}
+    labels = {
+        "project": project,
+        "service": service,
+        "container-number": "1",
+        "oneoff": "False",
+        "config-hash": uuid.uuid4().hex,
+    }
     flags = [part for k, v in labels.items() for part in ("--label", f"com.docker.compose.{k}={v}")]
     gateway.booted.clear()
-    ident = engine.docker("run", "--detach", "--name", f"{project}-{service}-1", *flags, "--volume", f"{gateway.folder}:/ctl", *options, GATEWAY_IMAGE, "sh", "-c", SCRIPT, "openclaw", "gateway")
+    ident = engine.docker(
+        "run",
+        "--detach",
+        "--name",
+        f"{project}-{service}-1",
+        *flags,
+        "--volume",
+        f"{gateway.folder}:/ctl",
+        *options,
+        GATEWAY_IMAGE,
+        "sh",
+        "-c",
+        SCRIPT,
+        "openclaw",
+        "gateway",
+    )
     assert gateway.booted.wait(20), engine.docker("logs", ident)
     return ident
 

@@ -117,8 +117,26 @@ class Run:
         self.stop.wait(rng.uniform(0, 4))
         patience = 3.0
         while not self.stop.is_set():
-            got = self.attempt(name=f"visitor{number}", via=rng.choice(self.ways), source=self.source(number), mode=rng.choice(["cli", "cli", "webchat"]), hold=rng.uniform(1.5, 6), stop=self.stop, chat=rng.choice([None, 2]),
-                               end=rng.choice(["1000", "1000", "1000", "1001", "1005", "rst" if rng.random() < 0.4 else "fin" if rng.random() < 0.1 else "1000"]), rng=rng)
+            got = self.attempt(
+                name=f"visitor{number}",
+                via=rng.choice(self.ways),
+                source=self.source(number),
+                mode=rng.choice(["cli", "cli", "webchat"]),
+                hold=rng.uniform(1.5, 6),
+                stop=self.stop,
+                chat=rng.choice([None, 2]),
+                end=rng.choice(
+                    [
+                        "1000",
+                        "1000",
+                        "1000",
+                        "1001",
+                        "1005",
+                        "rst" if rng.random() < 0.4 else "fin" if rng.random() < 0.1 else "1000",
+                    ]
+                ),
+                rng=rng,
+            )
             patience = 4.5 if got.established else min(patience * 1.5, 12)
             self.stop.wait(rng.uniform(1, 4) if got.established else patience * rng.uniform(0.8, 1.2))
 
@@ -128,13 +146,33 @@ class Run:
         self.stop.wait(rng.uniform(0, 1.5))
         patience, via = 3.0, self.ways[number % len(self.ways)]
         while not self.stop.is_set():
-            got = self.attempt(name=f"holder{number}", via=via, source=self.source(8 + number), mode="webchat" if number % 4 in (1, 2) else "cli", hold=900, end=rng.choice(["1000", "1001", "1005"]), stop=self.stop,
-                               chat=rng.uniform(0.8, 1.6), watch=any(step.fault in ("partition", "reset") for step in self.plan.steps), rng=rng)
+            got = self.attempt(
+                name=f"holder{number}",
+                via=via,
+                source=self.source(8 + number),
+                mode="webchat" if number % 4 in (1, 2) else "cli",
+                hold=900,
+                end=rng.choice(["1000", "1001", "1005"]),
+                stop=self.stop,
+                chat=rng.uniform(0.8, 1.6),
+                watch=any(step.fault in ("partition", "reset") for step in self.plan.steps),
+                rng=rng,
+            )
             if not self.stop.is_set():
                 patience = 4.5 if got.established else min(patience * 1.6, 14)
                 self.stop.wait(patience * rng.uniform(0.5, 1.2))
 
-    def command(self, url: str, *, planned: str, via: str, fault: str | None = None, token: str | None = None, inside: bool = False, arguments: Sequence[str] = ("gateway", "call", "health", "--timeout", "8000")) -> clients.Record:
+    def command(
+        self,
+        url: str,
+        *,
+        planned: str,
+        via: str,
+        fault: str | None = None,
+        token: str | None = None,
+        inside: bool = False,
+        arguments: Sequence[str] = ("gateway", "call", "health", "--timeout", "8000"),
+    ) -> clients.Record:
         """Run the real CLI once and keep what it printed.
 
         Args:
@@ -157,19 +195,71 @@ class Run:
                  "--entrypoint", "node", f"{s.image}:{s.version}", "/app/node_modules/openclaw/openclaw.mjs", *words],
                 env=self.stage.engine.environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False)  # fmt: skip
         else:
-            environment = {**os.environ, "HOME": str(home), "OPENCLAW_STATE_DIR": str(home), "OPENCLAW_CONFIG_PATH": str(home / "openclaw.json"), "NO_COLOR": "1", "NODE_COMPILE_CACHE": str(stage.install.CACHE / "compiled"), "TZ": s.zones.get("cli", "UTC")}
+            environment = {
+                **os.environ,
+                "HOME": str(home),
+                "OPENCLAW_STATE_DIR": str(home),
+                "OPENCLAW_CONFIG_PATH": str(home / "openclaw.json"),
+                "NO_COLOR": "1",
+                "NODE_COMPILE_CACHE": str(stage.install.CACHE / "compiled"),
+                "TZ": s.zones.get("cli", "UTC"),
+            }
             environment["PATH"] = f"{self.stage.programs.node}:{environment['PATH']}"
-            line = self.stage.engine.inside(self.stage.programs.node / "node", self.stage.programs.launcher(s.version), *words)
-            done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False)
+            line = self.stage.engine.inside(
+                self.stage.programs.node / "node", self.stage.programs.launcher(s.version), *words
+            )
+            done = subprocess.run(
+                line,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
         ended = now()
         text = f"{done.stdout[:6000]}{done.stderr}".replace(str(home), "/home/user/.openclaw")
         out.write_text(f"$ {shown}\n{text}")
-        out.with_name(f"{number:02d}.meta.json").write_text(json.dumps({"argv": shown, "start_ms": began, "end_ms": ended, "rc": done.returncode}))
-        record = clients.Record(f"cli/{out.name}", via, planned, "cli", None, "/", began, fault_id=fault, t_close_window_ms=[began, ended], error=done.stderr[:600], established=done.returncode == 0)
+        out.with_name(f"{number:02d}.meta.json").write_text(
+            json.dumps({"argv": shown, "start_ms": began, "end_ms": ended, "rc": done.returncode})
+        )
+        record = clients.Record(
+            f"cli/{out.name}",
+            via,
+            planned,
+            "cli",
+            None,
+            "/",
+            began,
+            fault_id=fault,
+            t_close_window_ms=[began, ended],
+            error=done.stderr[:600],
+            established=done.returncode == 0,
+        )
         closed, status = CLI_CLOSED.search(text), CLI_STATUS.search(text)
         record.http_status = int(status[1] or status[2]) if status else None
-        how = "cli_ok" if done.returncode == 0 else "cli_close" if closed else "refused" if "ECONNREFUSED" in text else "http" if status else "cli_timeout" if re.search(r"timeout after|timed out", text) else "dns" if "ENOTFOUND" in text or "EAI_AGAIN" in text else "cli_other"
-        record.end(how, None, int(closed[1]) if closed else 1000 if done.returncode == 0 else None, (closed[2] or "") if closed else None, ended)
+        how = (
+            "cli_ok"
+            if done.returncode == 0
+            else "cli_close"
+            if closed
+            else "refused"
+            if "ECONNREFUSED" in text
+            else "http"
+            if status
+            else "cli_timeout"
+            if re.search(r"timeout after|timed out", text)
+            else "dns"
+            if "ENOTFOUND" in text or "EAI_AGAIN" in text
+            else "cli_other"
+        )
+        record.end(
+            how,
+            None,
+            int(closed[1]) if closed else 1000 if done.returncode == 0 else None,
+            (closed[2] or "") if closed else None,
+            ended,
+        )
         return self.note(record)
 
     # ---- faults

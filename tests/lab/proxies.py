@@ -58,23 +58,32 @@ class Proxy:
 def target(layout: Layout, kind: str) -> str:
     """host:port of an upstream."""
     port = layout.gateway.rpartition(":")[2]
-    return {"closed": layout.closed, "hole": layout.hole, "loopback": f"127.0.0.1:{port}", "dns": f"{layout.unknown_name}:{port}"}.get(kind, layout.gateway)
+    return {
+        "closed": layout.closed,
+        "hole": layout.hole,
+        "loopback": f"127.0.0.1:{port}",
+        "dns": f"{layout.unknown_name}:{port}",
+    }.get(kind, layout.gateway)
 
 
 # ---- nginx
 NGINX = {
     "combined": None,
-    "main": "'$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\" \"$http_x_forwarded_for\"'",
-    "timed": "'$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\" rt=$request_time uct=$upstream_connect_time urt=$upstream_response_time us=$upstream_status'",
-    "json": "escape=json '{\"ts\":\"$time_iso8601\",\"msec\":$msec,\"client\":\"$remote_addr\",\"port\":$remote_port,\"method\":\"$request_method\",\"uri\":\"$request_uri\",\"status\":$status,\"rt\":$request_time,\"upgrade\":\"$http_upgrade\",\"upstream\":\"$upstream_addr\",\"ustatus\":\"$upstream_status\",\"urt\":\"$upstream_response_time\",\"sent\":$bytes_sent,\"conn\":$connection,\"ua\":\"$http_user_agent\"}'",
-    "upstreaminfo": "'$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\" $request_length $request_time [openclaw-gateway-18789] [] $upstream_addr $upstream_response_length $upstream_response_time $upstream_status $request_id'",
+    "main": '\'$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" "$http_x_forwarded_for"\'',
+    "timed": '\'$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" rt=$request_time uct=$upstream_connect_time urt=$upstream_response_time us=$upstream_status\'',
+    "json": 'escape=json \'{"ts":"$time_iso8601","msec":$msec,"client":"$remote_addr","port":$remote_port,"method":"$request_method","uri":"$request_uri","status":$status,"rt":$request_time,"upgrade":"$http_upgrade","upstream":"$upstream_addr","ustatus":"$upstream_status","urt":"$upstream_response_time","sent":$bytes_sent,"conn":$connection,"ua":"$http_user_agent"}\'',
+    "upstreaminfo": '\'$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" $request_length $request_time [openclaw-gateway-18789] [] $upstream_addr $upstream_response_length $upstream_response_time $upstream_status $request_id\'',
 }
 
 
 def nginx_files(layout: Layout) -> dict[str, str]:
     def location(path: str, kind: str) -> str:
         tail = "/" if path != "/" else ""
-        extra = {"auth": 'auth_basic "ops"; auth_basic_user_file /conf/htpasswd; ', "deny": "deny all; ", "plain": 'proxy_set_header Connection ""; proxy_set_header Upgrade ""; proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Real-IP $remote_addr; '}.get(kind, "")
+        extra = {
+            "auth": 'auth_basic "ops"; auth_basic_user_file /conf/htpasswd; ',
+            "deny": "deny all; ",
+            "plain": 'proxy_set_header Connection ""; proxy_set_header Upgrade ""; proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Real-IP $remote_addr; ',
+        }.get(kind, "")
         if kind == "dns":  # a variable, so that the name is asked for at each request and nginx starts without it
             return f"    location {path} {{ resolver 127.0.0.11 ipv6=off; resolver_timeout 3s; set $upstream {target(layout, kind)}; proxy_pass http://$upstream; }}\n"
         where = f"http://unix:{layout.socket}:{tail}" if kind == "socket" else f"http://{target(layout, kind)}{tail}"
@@ -102,7 +111,10 @@ http {{
 
 # ---- HAProxy
 def haproxy_files(layout: Layout) -> dict[str, str]:
-    log = {"httplog": "  option httplog\n", "ports": '  log-format "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %bi:%bp"\n'}[layout.format]
+    log = {
+        "httplog": "  option httplog\n",
+        "ports": '  log-format "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %bi:%bp"\n',
+    }[layout.format]
     rules, backends = "", ""
     for path, kind in layout.routes.items():
         name = path.strip("/").replace("/", "-")
@@ -150,7 +162,10 @@ def caddy_files(layout: Layout, *, new: bool) -> dict[str, str]:
         plain = "      header_up -Upgrade\n      header_up -Connection\n" if kind == "plain" else ""
         return f"    reverse_proxy {where} {{\n{plain}      transport http {{\n        dial_timeout 2s\n        response_header_timeout 4s\n      }}\n    }}\n"
 
-    text = "{\n  admin 127.0.0.1:2019\n  auto_https off\n  grace_period " + f"{layout.cut}s\n}}\n:80 {{\n  log {{\n    output file /logs/access.log\n    format json\n  }}\n"
+    text = (
+        "{\n  admin 127.0.0.1:2019\n  auto_https off\n  grace_period "
+        + f"{layout.cut}s\n}}\n:80 {{\n  log {{\n    output file /logs/access.log\n    format json\n  }}\n"
+    )
     for path, kind in layout.routes.items():
         if kind == "auth":
             text += f"  {'basic_auth' if new else 'basicauth'} {path}* {{\n    ops {BCRYPT}\n  }}\n"
@@ -173,7 +188,11 @@ def apache_files(layout: Layout) -> dict[str, str]:
     def location(path: str, kind: str) -> str:
         if kind == "deny":
             return f"<Location {path}>\n  Require all denied\n</Location>\nProxyPass {path} http://{layout.gateway}/ upgrade=websocket\n"
-        auth = f'<Location {path}>\n  AuthType Basic\n  AuthName "ops"\n  AuthUserFile /conf/htpasswd\n  Require valid-user\n</Location>\n' if kind == "auth" else ""
+        auth = (
+            f'<Location {path}>\n  AuthType Basic\n  AuthName "ops"\n  AuthUserFile /conf/htpasswd\n  Require valid-user\n</Location>\n'
+            if kind == "auth"
+            else ""
+        )
         where = f"unix:{layout.socket}|http://localhost/" if kind == "socket" else f"http://{target(layout, kind)}/"
         upgrade = "" if kind == "plain" else " upgrade=websocket"
         return f"{auth}ProxyPass {path} {where}{upgrade} connectiontimeout=2 timeout={4 if kind == 'hole' else layout.idle} retry=0\n"
@@ -195,12 +214,23 @@ def traefik_files(layout: Layout) -> dict[str, str]:
         "entryPoints": {"web": {"address": ":80", "transport": {"lifeCycle": {"graceTimeOut": f"{layout.cut}s"}, "respondingTimeouts": {"readTimeout": "0s"}}}},
     }  # fmt: skip
     routers, services = {}, {}
-    middlewares = {"auth": {"basicAuth": {"users": [HTPASSWD]}}, "deny": {"ipAllowList": {"sourceRange": ["203.0.113.250/32"]}}, "plain": {"headers": {"customRequestHeaders": {"Upgrade": "", "Connection": ""}}}}
+    middlewares = {
+        "auth": {"basicAuth": {"users": [HTPASSWD]}},
+        "deny": {"ipAllowList": {"sourceRange": ["203.0.113.250/32"]}},
+        "plain": {"headers": {"customRequestHeaders": {"Upgrade": "", "Connection": ""}}},
+    }
     for path, kind in {"/": layout.main, **layout.routes}.items():
         name = path.strip("/") or "all"
-        routers[name] = {"rule": f"PathPrefix(`{path}`)", "service": name, "entryPoints": ["web"]} | ({"middlewares": [kind]} if kind in middlewares else {})
+        routers[name] = {"rule": f"PathPrefix(`{path}`)", "service": name, "entryPoints": ["web"]} | (
+            {"middlewares": [kind]} if kind in middlewares else {}
+        )
         services[name] = {"loadBalancer": {"servers": [{"url": f"http://{target(layout, kind)}"}]}}
-    return {"traefik.yml": json.dumps(static, indent=1), "routes.yml": json.dumps({"http": {"routers": routers, "services": services, "middlewares": middlewares}}, indent=1)}
+    return {
+        "traefik.yml": json.dumps(static, indent=1),
+        "routes.yml": json.dumps(
+            {"http": {"routers": routers, "services": services, "middlewares": middlewares}}, indent=1
+        ),
+    }
 
 
 # ---- Envoy
@@ -220,15 +250,33 @@ def envoy_files(layout: Layout) -> dict[str, str]:
             action["prefix_rewrite"] = "/"
         routes.append({"match": match, "route": action})
         host, _, port = target(layout, kind).rpartition(":")
-        address = {"pipe": {"path": layout.socket}} if kind == "socket" else {"socket_address": {"address": host, "port_value": int(port)}}
-        clusters.append({"name": name, "type": "STRICT_DNS" if kind == "dns" else "STATIC", "connect_timeout": "2s", "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}})
+        address = (
+            {"pipe": {"path": layout.socket}}
+            if kind == "socket"
+            else {"socket_address": {"address": host, "port_value": int(port)}}
+        )
+        clusters.append(
+            {
+                "name": name,
+                "type": "STRICT_DNS" if kind == "dns" else "STATIC",
+                "connect_timeout": "2s",
+                "load_assignment": {
+                    "cluster_name": name,
+                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+                },
+            }
+        )
     manager = {
         "@type": f"{kinds}.filters.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "web", "upgrade_configs": [{"upgrade_type": "websocket"}], "use_remote_address": True,
         "access_log": [{"name": "file", "typed_config": {"@type": f"{kinds}.access_loggers.file.v3.FileAccessLog", "path": "/logs/access.log"}}],
         "http_filters": [{"name": "router", "typed_config": {"@type": f"{kinds}.filters.http.router.v3.Router"}}],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
     }  # fmt: skip
-    listener = {"name": "web", "address": {"socket_address": {"address": "0.0.0.0", "port_value": 80}}, "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}]}
+    listener = {
+        "name": "web",
+        "address": {"socket_address": {"address": "0.0.0.0", "port_value": 80}},
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
     return {"envoy.json": json.dumps({"static_resources": {"listeners": [listener], "clusters": clusters}}, indent=1)}
 
 

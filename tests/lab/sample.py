@@ -15,7 +15,12 @@ PROXY_FORMATS = {
     "nginx": {"combined": "nginx_access/combined", "main": "nginx_access/main", "json": "nginx_access/json", "upstreaminfo": "nginx_access/upstreaminfo"}, "haproxy": {"httplog": "haproxy/httplog"}, "caddy": {"json": "caddy/json"},
     "httpd": {"combined": "apache/combined"}, "traefik": {"json": "traefik/json", "common": "traefik/clf"}, "envoyproxy/envoy": {"default": "envoy/default"},
 }  # fmt: skip
-OTHERS = {"docker.events.jsonl": "docker_events/json", "docker.inspect.json": "docker inspect", "compose.yml": "compose", "gateway.file.log": "openclaw/file"}
+OTHERS = {
+    "docker.events.jsonl": "docker_events/json",
+    "docker.inspect.json": "docker inspect",
+    "compose.yml": "compose",
+    "gateway.file.log": "openclaw/file",
+}
 
 
 def moment(ms: int) -> str:
@@ -35,35 +40,70 @@ def sources(files: list[str], meta: dict[str, Any]) -> dict[str, str]:
     if "proxy.access.log" in files and access:
         found["proxy.access.log"] = access
     if meta["console"] == "default":
-        found |= {f: "openclaw/console" for f in files if f in ("gateway.docker.log", "gateway-json.log", "gateway.stdout.log", "gateway.stderr.log")}
+        found |= {
+            f: "openclaw/console"
+            for f in files
+            if f in ("gateway.docker.log", "gateway-json.log", "gateway.stdout.log", "gateway.stderr.log")
+        }
     return found | {f: "openclaw/cli" for f in files if f.startswith("cli/") and f.endswith((".out", ".json"))}
 
 
 def least(row: dict[str, Any]) -> str:
     """How sure one may be at least: a configuration alone shows only what could be."""
-    return "supported" if any(not f.endswith((".conf", ".cfg", "file", ".yml", "envoy.json")) for f in row["decisive_evidence_in"]) else "circumstantial"
+    return (
+        "supported"
+        if any(not f.endswith((".conf", ".cfg", "file", ".yml", "envoy.json")) for f in row["decisive_evidence_in"])
+        else "circumstantial"
+    )
 
 
-def expected(bundle: Path, rows: list[dict[str, Any]], faults: list[dict[str, Any]], meta: dict[str, Any], clocks: dict[str, Any]) -> str:
+def expected(
+    bundle: Path, rows: list[dict[str, Any]], faults: list[dict[str, Any]], meta: dict[str, Any], clocks: dict[str, Any]
+) -> str:
     """expected.toml."""
     files = sorted(str(p.relative_to(bundle)) for p in bundle.rglob("*") if p.is_file())
     seen = [r for r in rows if r["observable"]]
     out = [HEAD, "[sources] # file → format", *(f'"{k}" = "{v}"' for k, v in sorted(sources(files, meta).items())), ""]
-    out += ["[closes]", f"observable = {len(seen)} # some line shows them", f"happened = {len(rows) + meta['dropped']} # more rows than that would be invented", "", "[causes] # of the closes that these logs can settle: how many, and how sure one may be"]
+    out += [
+        "[closes]",
+        f"observable = {len(seen)} # some line shows them",
+        f"happened = {len(rows) + meta['dropped']} # more rows than that would be invented",
+        "",
+        "[causes] # of the closes that these logs can settle: how many, and how sure one may be",
+    ]
     causes = sorted({r["cause"] for r in seen if r["knowable"]})
     for cause in causes:
         mine = [r for r in seen if r["knowable"] and r["cause"] == cause]
-        verdicts = ["decisive", "supported"] + (["circumstantial"] if any(least(r) == "circumstantial" for r in mine) else [])
+        verdicts = ["decisive", "supported"] + (
+            ["circumstantial"] if any(least(r) == "circumstantial" for r in mine) else []
+        )
         out.append(f'"{cause}" = {{ count = {len(mine)}, verdicts = {json.dumps(verdicts)} }}')
     for fault in faults:
         mine = [r for r in seen if r["fault_id"] == fault["fault_id"] and r["cause"] == fault["cause"]]
         if mine and any(r["knowable"] for r in mine):
-            out += ["", "[[incident]]", f'cause = "{fault["cause"]}"', f"from = {moment(fault['t_start_ms'])}", f"until = {moment(fault['t_end_ms'])}", "most = 2 # incidents", f"closes = {len(mine)} # in all of them", f"give = {max(2, len(mine) // 3)} # some may be counted elsewhere"]
+            out += [
+                "",
+                "[[incident]]",
+                f'cause = "{fault["cause"]}"',
+                f"from = {moment(fault['t_start_ms'])}",
+                f"until = {moment(fault['t_end_ms'])}",
+                "most = 2 # incidents",
+                f"closes = {len(mine)} # in all of them",
+                f"give = {max(2, len(mine) // 3)} # some may be counted elsewhere",
+            ]
     gateway = clocks["gateway.*#own-timestamp"]
     out += ["", "[[clock]]", 'id = "gateway"', f"offset_ms = {gateway['offset_ms']}", "within_ms = 25"]
     for row in seen:
         out += ["", "[[close]]", f"at = {moment(row['t_close_ms'])}"]
-        named = {"conn": row["conn_id"], "client": row["src_ip"], "port": row["client_local_port"], "via": row["via"], "code": None if row["http_status"] else row["code"], "status": row["http_status"], "cause": row["cause"]}
+        named = {
+            "conn": row["conn_id"],
+            "client": row["src_ip"],
+            "port": row["client_local_port"],
+            "via": row["via"],
+            "code": None if row["http_status"] else row["code"],
+            "status": row["http_status"],
+            "cause": row["cause"],
+        }
         out += [f"{k} = {json.dumps(v)}" for k, v in named.items() if v is not None]
         if row["client"].startswith("cli/"):
             out.append("cli = true")
@@ -73,7 +113,9 @@ def expected(bundle: Path, rows: list[dict[str, Any]], faults: list[dict[str, An
     return "\n".join(out) + "\n"
 
 
-def readme(name: str, rows: list[dict[str, Any]], faults: list[dict[str, Any]], meta: dict[str, Any], bundle: Path) -> str:
+def readme(
+    name: str, rows: list[dict[str, Any]], faults: list[dict[str, Any]], meta: dict[str, Any], bundle: Path
+) -> str:
     """README.md: what was done; the sentences that need a person are left to be written."""
     table = "".join(
         f"| {clock_time(f['t_start_ms'])} | {clock_time(f['t_end_ms'])} | `{f['command']}` | {f['cause']} | {sum(r['fault_id'] == f['fault_id'] and r['observable'] for r in rows)} |\n" for f in faults
@@ -82,7 +124,10 @@ def readme(name: str, rows: list[dict[str, Any]], faults: list[dict[str, Any]], 
     text = f"# {name}\n\nTO WRITE: the story in two sentences.\n\n## What was done\n\n| from | to | what | cause | closes of it that a line shows |\n|---|---|---|---|---|\n{table}\n"
     text += "Times are UTC on the host. All along, clients connected and left in ordinary ways.\n\n## The lines that decide\n\nTO WRITE: - `FILE:LINE`: why\n\n## What cannot be known\n\nTO WRITE\n\n"
     verbose = ", --verbose" if meta["verbose"] else ""
-    return text + f"{hidden} of the {len(rows)} closes and attempts left no line in any of these files.\n\nGateway {meta['gateway']}{verbose}, {meta['proxy']} ({meta['proxy_format']}).\n"
+    return (
+        text
+        + f"{hidden} of the {len(rows)} closes and attempts left no line in any of these files.\n\nGateway {meta['gateway']}{verbose}, {meta['proxy']} ({meta['proxy_format']}).\n"
+    )
 
 
 def main() -> None:
@@ -91,7 +136,9 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="what the lab wrote: bundles/ and truth/")
     parser.add_argument("id")
     parser.add_argument("name", help="of the folder in sample_logs/")
-    parser.add_argument("--without", action="append", default=[], help="a file to leave out (its evidence must stand elsewhere)")
+    parser.add_argument(
+        "--without", action="append", default=[], help="a file to leave out (its evidence must stand elsewhere)"
+    )
     given = parser.parse_args()
     bundle, truth = given.out / "bundles" / given.id, given.out / "truth"
     read = lambda suffix: [json.loads(line) for line in (truth / f"{given.id}.{suffix}").read_text().splitlines()]
@@ -107,7 +154,10 @@ def main() -> None:
     (target / "expected.toml").write_text(expected(target, rows, faults, meta, clocks))
     (target / "README.md").write_text(readme(given.name, rows, faults, meta, target))
     size = sum(p.stat().st_size for p in target.rglob("*") if p.is_file())
-    print(f"{target}: {size} bytes{', too many for a sample' if size >= 300_000 else ''}; finish {target}/README.md", file=sys.stderr)
+    print(
+        f"{target}: {size} bytes{', too many for a sample' if size >= 300_000 else ''}; finish {target}/README.md",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

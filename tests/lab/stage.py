@@ -91,11 +91,29 @@ def make_images(engine: Engine) -> None:
     if engine.docker("image", "ls", "--quiet", "lab/base:1"):
         return
     root = engine.root / "base"
-    for name in ("usr", "tmp", "proc", "sys", "dev", "run/lab", "etc", "var/lib", "var/log", "root", "conf", "logs", "state", "opt", "home"):
+    for name in (
+        "usr",
+        "tmp",
+        "proc",
+        "sys",
+        "dev",
+        "run/lab",
+        "etc",
+        "var/lib",
+        "var/log",
+        "root",
+        "conf",
+        "logs",
+        "state",
+        "opt",
+        "home",
+    ):
         (root / name).mkdir(parents=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n")
+    (root / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+    )
     (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
     shutil.copy(HERE / "entry.sh", root / "entry.sh")
@@ -139,7 +157,13 @@ class Stage:
     def gateway_config(self) -> dict[str, object]:
         """openclaw.json."""
         s = self.setting
-        gateway: dict[str, object] = {"mode": "local", "bind": "lan", "port": PORT, "auth": {"mode": "token", "token": s.token}, "controlUi": {"allowedOrigins": [clients.ORIGIN]}}
+        gateway: dict[str, object] = {
+            "mode": "local",
+            "bind": "lan",
+            "port": PORT,
+            "auth": {"mode": "token", "token": s.token},
+            "controlUi": {"allowedOrigins": [clients.ORIGIN]},
+        }
         if s.trusted and s.proxy:
             gateway["trustedProxies"] = [s.address(1)]
         logging = {"consoleStyle": s.console} if s.console else {}
@@ -165,7 +189,11 @@ class Stage:
     def private(self, which: str, more: str = "") -> None:
         """The environment that `docker inspect` does not show: the clock, and for the gateway its hook."""
         fake = self.setting.clocks.get(which)
-        text = f'export LD_PRELOAD={install.FAKETIME} FAKETIME="{fake}" FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1\n' if fake else ""
+        text = (
+            f'export LD_PRELOAD={install.FAKETIME} FAKETIME="{fake}" FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1\n'
+            if fake
+            else ""
+        )
         (self.folder / f"run-{which}/env").write_text(text + more)
 
     # ---- containers
@@ -176,7 +204,9 @@ class Stage:
             "project.config_files": f"/srv/{s.project}/compose.yml" if s.separator == "-" else "compose.yml", "config-hash": f"{abs(hash((s.project, service, self.release))):064x}"[:64],
         }.items()]  # fmt: skip
 
-    def gateway_options(self, *, service: str, address: str, port: int | None, state: Path, oneoff: bool = False) -> list[str]:
+    def gateway_options(
+        self, *, service: str, address: str, port: int | None, state: Path, oneoff: bool = False
+    ) -> list[str]:
         """What follows `docker create` for a gateway."""
         s = self.setting
         environment = {
@@ -196,12 +226,22 @@ class Stage:
     def create_gateway(self, name: str | None = None) -> str:
         """Create the gateway's container, without starting it."""
         s = self.setting
-        return self.engine.docker("create", "--name", name or s.container(s.gateway), *self.gateway_options(service=s.gateway, address=s.address(0), port=PORT, state=self.folder / "state"))
+        return self.engine.docker(
+            "create",
+            "--name",
+            name or s.container(s.gateway),
+            *self.gateway_options(service=s.gateway, address=s.address(0), port=PORT, state=self.folder / "state"),
+        )
 
     def proxy_options(self) -> list[str]:
         s, proxy = self.setting, self.proxy
         assert proxy is not None
-        binds = {"/usr": "/usr:ro", str(self.folder / "conf"): "/conf:ro", str(self.folder / "run-proxy"): "/run/lab:ro", str(self.folder / "logs"): "/logs"}
+        binds = {
+            "/usr": "/usr:ro",
+            str(self.folder / "conf"): "/conf:ro",
+            str(self.folder / "run-proxy"): "/run/lab:ro",
+            str(self.folder / "logs"): "/logs",
+        }
         if proxy.pypi:
             program = install.fetch_proxy(proxy.pypi)
             assert program is not None
@@ -219,13 +259,29 @@ class Stage:
             docker("tag", "lab/base:1", image)
         self.write_state(self.folder / "state")
         self.write_proxy()
-        self.private("gateway", "export NODE_OPTIONS='--require /run/lab/hook.cjs' NODE_COMPILE_CACHE=/var/cache/node\n")
+        self.private(
+            "gateway", "export NODE_OPTIONS='--require /run/lab/hook.cjs' NODE_COMPILE_CACHE=/var/cache/node\n"
+        )
         self.private("proxy")
         shutil.copy(HERE / "hook.cjs", self.folder / "run-gateway/hook.cjs")
         with open(self.folder / "events.jsonl", "ab") as out:
-            self.events = subprocess.Popen(["docker", "events", "--format", "{{json .}}"], stdout=out, stderr=subprocess.DEVNULL, env=self.engine.environment)
+            self.events = subprocess.Popen(
+                ["docker", "events", "--format", "{{json .}}"],
+                stdout=out,
+                stderr=subprocess.DEVNULL,
+                env=self.engine.environment,
+            )
         time.sleep(0.3)
-        docker("network", "create", "--subnet", f"{s.subnet}.0/24", "--opt", f"com.docker.network.bridge.name={BRIDGE}", f"--label=com.docker.compose.project={s.project}", f"{s.project}_default")
+        docker(
+            "network",
+            "create",
+            "--subnet",
+            f"{s.subnet}.0/24",
+            "--opt",
+            f"com.docker.network.bridge.name={BRIDGE}",
+            f"--label=com.docker.compose.project={s.project}",
+            f"{s.project}_default",
+        )
         with self.engine.network():
             self.dns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self.dns.bind((f"{s.subnet}.1", 53))
@@ -234,18 +290,40 @@ class Stage:
         docker("start", s.container(s.gateway))
         if self.proxy:
             docker("run", "--detach", "--name", s.container(s.front), *self.proxy_options())
-        bystander = ("--volume=/usr:/usr:ro", "--entrypoint", "/bin/sh", f"{s.bystander}:1", "-c", "trap 'exit 0' TERM; while :; do sleep 1 & wait; done")
-        docker("run", "--detach", "--name", s.container(s.bystander), *self.labels(s.bystander), "--network", f"{s.project}_default", "--ip", s.address(2), *bystander)
+        bystander = (
+            "--volume=/usr:/usr:ro",
+            "--entrypoint",
+            "/bin/sh",
+            f"{s.bystander}:1",
+            "-c",
+            "trap 'exit 0' TERM; while :; do sleep 1 & wait; done",
+        )
+        docker(
+            "run",
+            "--detach",
+            "--name",
+            s.container(s.bystander),
+            *self.labels(s.bystander),
+            "--network",
+            f"{s.project}_default",
+            "--ip",
+            s.address(2),
+            *bystander,
+        )
         self.addresses()
         rule = ("INPUT", "-p", "tcp", "--dport", "9000", "-j", "DROP")
         if self.engine.run("iptables", "-C", *rule).returncode:
             self.engine.run("iptables", "-I", *rule)
         self.wait_ready(0, 300)
         key = self.folder / "state/lab-device"
-        if not key.is_file():  # no template: the device pairs now, from the loopback, where the gateway approves by itself
+        if (
+            not key.is_file()
+        ):  # no template: the device pairs now, from the loopback, where the gateway approves by itself
             device = Ed25519PrivateKey.generate()
             key.write_bytes(device.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()))
-            world = clients.World(("127.0.0.1", PORT), None, s.token, device, s.version, build_of(self.programs, s.version))
+            world = clients.World(
+                ("127.0.0.1", PORT), None, s.token, device, s.version, build_of(self.programs, s.version)
+            )
             with self.engine.network(self.pid(s.gateway)):
                 self.first = clients.attempt(world, name="first", source="127.0.0.1", mode="webchat", hold=1)
             if not self.first.established:
@@ -274,7 +352,12 @@ class Stage:
 
     def netns(self, service: str, *command: object) -> subprocess.CompletedProcess[str]:
         """Run a command in a container's network."""
-        return subprocess.run(["nsenter", f"--net=/proc/{self.pid(service)}/ns/net", "--", *map(str, command)], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            ["nsenter", f"--net=/proc/{self.pid(service)}/ns/net", "--", *map(str, command)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def json_log(self, service: str | None = None) -> str:
         """The engine's own file of a container's output, so that waiting makes no traffic."""
@@ -323,11 +406,30 @@ class Stage:
         }  # fmt: skip
         if s.health:
             options = dict(o.removeprefix("--health-").split("=", 1) for o in s.health)
-            services[s.gateway] |= {"healthcheck": {{"cmd": "test", "start-period": "start_period"}.get(k, k): int(v) if k == "retries" else v for k, v in options.items()}}  # type: ignore[operator]
+            services[s.gateway] |= {
+                "healthcheck": {
+                    {"cmd": "test", "start-period": "start_period"}.get(k, k): int(v) if k == "retries" else v
+                    for k, v in options.items()
+                }
+            }  # type: ignore[operator]
         if self.proxy:
-            services[s.front] = {"image": self.proxy.image, "environment": {"TZ": s.zones.get("proxy", "UTC")}, "volumes": ["./conf:/conf:ro"], "ports": ["127.0.0.1:8080:80"], "restart": "unless-stopped", "networks": {"default": {"ipv4_address": s.address(1)}}}
+            services[s.front] = {
+                "image": self.proxy.image,
+                "environment": {"TZ": s.zones.get("proxy", "UTC")},
+                "volumes": ["./conf:/conf:ro"],
+                "ports": ["127.0.0.1:8080:80"],
+                "restart": "unless-stopped",
+                "networks": {"default": {"ipv4_address": s.address(1)}},
+            }
         top = {"version": "2.4"} if s.separator == "_" else {"name": s.project}
-        return yaml.safe_dump({**top, "services": services, "networks": {"default": {"ipam": {"config": [{"subnet": f"{s.subnet}.0/24"}]}}}}, sort_keys=False)
+        return yaml.safe_dump(
+            {
+                **top,
+                "services": services,
+                "networks": {"default": {"ipam": {"config": [{"subnet": f"{s.subnet}.0/24"}]}}},
+            },
+            sort_keys=False,
+        )
 
 
 def prepare_state(engine: Engine, programs: install.Programs, version: str, folder: Path) -> None:
@@ -353,4 +455,3 @@ def build_of(programs: install.Programs, version: str) -> str | None:
     """The build that this version's Control UI names."""
     path = programs.gateways[version] / "node_modules/openclaw/dist/build-info.json"
     return json.loads(path.read_text()).get("buildId") if path.is_file() else None
-

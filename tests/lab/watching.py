@@ -26,8 +26,18 @@ class Watching:
     """A running watch and the rows that it told until now."""
 
     def __init__(self, engine: Engine, *options: object) -> None:
-        environment = {**engine.environment, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "OCCORR_DEBUG": "1"}
-        self.process = subprocess.Popen([*COMMAND, "--format", "ndjson", *map(str, options)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        environment = {
+            **engine.environment,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "OCCORR_DEBUG": "1",
+        }
+        self.process = subprocess.Popen(
+            [*COMMAND, "--format", "ndjson", *map(str, options)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
         self.rows: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -40,13 +50,17 @@ class Watching:
                 self.rows.append(row)
                 self._changed.notify_all()
 
-    def until(self, wanted: Callable[[dict[str, Any]], bool], patience: float = 20.0, count: int = 1) -> list[dict[str, Any]]:
+    def until(
+        self, wanted: Callable[[dict[str, Any]], bool], patience: float = 20.0, count: int = 1
+    ) -> list[dict[str, Any]]:
         """The rows that are wanted, as soon as there are so many."""
         deadline = time.monotonic() + patience
         with self._changed:
             while len(found := [r for r in self.rows if wanted(r)]) < count:
                 left = deadline - time.monotonic()
-                assert left > 0 and self.process.poll() is None, f"{count} rows wanted, there are {len(found)} of {[(r['type'], r.get('cause') or r.get('action')) for r in self.rows]}"
+                assert left > 0 and self.process.poll() is None, (
+                    f"{count} rows wanted, there are {len(found)} of {[(r['type'], r.get('cause') or r.get('action')) for r in self.rows]}"
+                )
                 self._changed.wait(left)
         return found
 

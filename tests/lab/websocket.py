@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 TCP_USER_TIMEOUT = 18
 ADMIN = ("operator.read", "operator.write", "operator.admin")
-ERRORS = {errno.ECONNRESET: "reset", errno.EPIPE: "reset", errno.ECONNREFUSED: "refused", errno.ETIMEDOUT: "etimedout", errno.EHOSTUNREACH: "unreachable", errno.ENETUNREACH: "unreachable"}
+ERRORS = {
+    errno.ECONNRESET: "reset",
+    errno.EPIPE: "reset",
+    errno.ECONNREFUSED: "refused",
+    errno.ETIMEDOUT: "etimedout",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+}
 
 
 def now() -> int:
@@ -32,7 +39,11 @@ def now() -> int:
 
 def named(error: OSError) -> str:
     """An error of the network in one word."""
-    return "timeout" if isinstance(error, TimeoutError) and error.errno is None else ERRORS.get(error.errno, f"errno_{error.errno}")
+    return (
+        "timeout"
+        if isinstance(error, TimeoutError) and error.errno is None
+        else ERRORS.get(error.errno, f"errno_{error.errno}")
+    )
 
 
 @dataclass(slots=True)
@@ -77,7 +88,11 @@ class Socket:
             return "text", json.loads(payload), None
         if kind == CLOSE:
             self.answer = payload
-            return "close", struct.unpack(">H", payload[:2])[0] if len(payload) > 1 else 1005, payload[2:].decode(errors="replace")
+            return (
+                "close",
+                struct.unpack(">H", payload[:2])[0] if len(payload) > 1 else 1005,
+                payload[2:].decode(errors="replace"),
+            )
         if kind == PING and pong:
             self.send(payload, PONG)
         return "other", kind, None
@@ -86,7 +101,13 @@ class Socket:
         """One masked frame."""
         raw = json.dumps(data).encode() if isinstance(data, dict) else data.encode() if isinstance(data, str) else data
         size = len(raw)
-        head = bytes([0x80 | kind]) + (bytes([0x80 | size]) if size < 126 else b"\xfe" + struct.pack(">H", size) if size < 65536 else b"\xff" + struct.pack(">Q", size))
+        head = bytes([0x80 | kind]) + (
+            bytes([0x80 | size])
+            if size < 126
+            else b"\xfe" + struct.pack(">H", size)
+            if size < 65536
+            else b"\xff" + struct.pack(">Q", size)
+        )
         mask = os.urandom(4)
         mixed = int.from_bytes(raw, "big") ^ int.from_bytes((mask * (size // 4 + 1))[:size], "big")
         self.tcp.sendall(head + mask + mixed.to_bytes(size, "big"))
@@ -97,7 +118,17 @@ class Socket:
         self.tcp.close()
 
 
-def upgrade(address: tuple[str, int], path: str, headers: dict[str, str], *, source: str | None = None, patience: float = 5, http_patience: float = 20, user_timeout_ms: int = 0, small_buffer: bool = False) -> Socket:
+def upgrade(
+    address: tuple[str, int],
+    path: str,
+    headers: dict[str, str],
+    *,
+    source: str | None = None,
+    patience: float = 5,
+    http_patience: float = 20,
+    user_timeout_ms: int = 0,
+    small_buffer: bool = False,
+) -> Socket:
     """Connect and ask for a WebSocket; `status` says what came. Errors of the network are raised."""
     tcp = socket.socket()
     try:
@@ -113,9 +144,18 @@ def upgrade(address: tuple[str, int], path: str, headers: dict[str, str], *, sou
         tcp.close()
         raise
     connection = Socket(tcp)
-    asked = {"Host": f"{address[0]}:{address[1]}", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(), **headers}
+    asked = {
+        "Host": f"{address[0]}:{address[1]}",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+        **headers,
+    }
     connection.tcp.settimeout(http_patience)
-    tcp.sendall((f"GET {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in asked.items() if v) + "\r\n").encode())
+    tcp.sendall(
+        (f"GET {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in asked.items() if v) + "\r\n").encode()
+    )
     got = b""
     while b"\r\n\r\n" not in got:
         try:
@@ -136,15 +176,47 @@ def upgrade(address: tuple[str, int], path: str, headers: dict[str, str], *, sou
     return connection
 
 
-def device_fields(device: Ed25519PrivateKey, client: str, mode: str, scopes: Sequence[str], token: str | None, nonce: str, at: int) -> dict[str, object]:
+def device_fields(
+    device: Ed25519PrivateKey, client: str, mode: str, scopes: Sequence[str], token: str | None, nonce: str, at: int
+) -> dict[str, object]:
     """The signed identity of a device."""
     public = device.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    text = "|".join(["v2", hashlib.sha256(public).hexdigest(), client, mode, "operator", ",".join(scopes), str(at), token or "", nonce])
+    text = "|".join(
+        [
+            "v2",
+            hashlib.sha256(public).hexdigest(),
+            client,
+            mode,
+            "operator",
+            ",".join(scopes),
+            str(at),
+            token or "",
+            nonce,
+        ]
+    )
     encoded = [base64.urlsafe_b64encode(b).decode().rstrip("=") for b in (public, device.sign(text.encode()))]
-    return {"id": hashlib.sha256(public).hexdigest(), "publicKey": encoded[0], "signature": encoded[1], "signedAt": at, "nonce": nonce}
+    return {
+        "id": hashlib.sha256(public).hexdigest(),
+        "publicKey": encoded[0],
+        "signature": encoded[1],
+        "signedAt": at,
+        "nonce": nonce,
+    }
 
 
-def connect_request(*, nonce: str, token: str | None, client: str, mode: str, scopes: Sequence[str], device: Ed25519PrivateKey | None, version: str, build: str | None, protocol: tuple[int, int] = (3, 4), skew_ms: int = 0) -> dict[str, object]:
+def connect_request(
+    *,
+    nonce: str,
+    token: str | None,
+    client: str,
+    mode: str,
+    scopes: Sequence[str],
+    device: Ed25519PrivateKey | None,
+    version: str,
+    build: str | None,
+    protocol: tuple[int, int] = (3, 4),
+    skew_ms: int = 0,
+) -> dict[str, object]:
     """The first request on a connection."""
     params: dict[str, object] = {
         "minProtocol": protocol[0], "maxProtocol": protocol[1], "role": "operator", "scopes": list(scopes), "caps": [],
