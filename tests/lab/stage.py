@@ -11,6 +11,7 @@ import stat
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -80,6 +81,8 @@ def deny_names(server: socket.socket) -> None:
     while True:
         try:
             question, who = server.recvfrom(1500)
+            if who is None:  # shut down
+                return
             # the same id and question, an answer (0x8180) with NXDOMAIN (3), no records
             server.sendto(question[:2] + b"\x81\x83" + question[4:6] + bytes(6) + question[12:], who)
         except OSError:
@@ -390,6 +393,8 @@ class Stage:
             self.events.terminate()
             self.events.wait(5)
         if self.dns:
+            with suppress(OSError):  # wakes the thread that waits on it: a socket that is waited on keeps its port
+                self.dns.shutdown(socket.SHUT_RDWR)
             self.dns.close()
         for name in ("state", "state-b", "home"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
