@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+import occorr
 from occorr import segments
 from occorr.errors import OccorrError
 from occorr.segments import Limits, Record
@@ -133,7 +134,7 @@ def test_killed_while_it_writes(tmp_path):
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(
-            [os.path.dirname(os.path.dirname(segments.__file__)), os.environ.get("PYTHONPATH", "")]
+            [os.path.dirname(os.path.dirname(occorr.__file__)), os.environ.get("PYTHONPATH", "")]
         ),
     }
     with subprocess.Popen(
