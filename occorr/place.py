@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from occorr import schema
-from occorr.clocks import offsets
+from occorr.offsets import offsets
 
 MS: Final = 1_000_000
 

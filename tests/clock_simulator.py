@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from occorr import alignment
+from occorr.anchors import within
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -70,7 +70,7 @@ def simulate(
     low = np.where(
         here, written - reference - reference_resolution, -np.inf
     )  # this clock sent: offset ≥ written − arrived
-    given = alignment.anchors(reference, low, high)
+    given = within(reference, low, high)
     return given, false[np.lexsort((high, low, reference))]
 
 
@@ -92,4 +92,4 @@ def periodic(clock, seed, *, pulses=40, period=30.0):
     true = EPOCH + np.arange(pulses) * period * SECOND
     mine = truncate(true + clock.at(true) + random.lognormal(np.log(2), 0.8, pulses) * MS, MS)
     difference = (mine[:, None] - true[None, :]).ravel()
-    return alignment.anchors(np.tile(true, pulses), difference - 20 * MS, difference + 20 * MS)
+    return within(np.tile(true, pulses), difference - 20 * MS, difference + 20 * MS)

@@ -6,7 +6,8 @@ import pytest
 from clock_simulator import MS, SECOND, Clock, measure, simulate
 from hypothesis import given, settings, strategies as st
 
-from occorr import alignment
+from occorr import alignment, program
+from occorr.anchors import within
 
 CLOCKS = st.builds(Clock, st.floats(-4e13, 4e13), st.floats(-50, 50))
 SEEDS = st.integers(0, 10**6)
@@ -30,7 +31,7 @@ def test_the_bound_holds_the_truth(clock, seed, resolution, wrong, buffered):
 @given(CLOCKS, SEEDS, st.integers(-4 * 10**15, 4 * 10**15))
 def test_a_shifted_clock_shifts_its_offset_and_nothing_else(clock, seed, shift):
     anchors, _ = simulate(clock, seed)
-    moved = alignment.anchors(anchors.at, anchors.low + shift, anchors.high + shift)
+    moved = within(anchors.at, anchors.low + shift, anchors.high + shift)
     (before,), (after,) = alignment.align(anchors), alignment.align(moved)
     assert after.offset - before.offset == pytest.approx(shift, abs=50)
     assert after.drift == pytest.approx(before.drift, abs=1e-9)
@@ -42,7 +43,7 @@ def test_a_shifted_clock_shifts_its_offset_and_nothing_else(clock, seed, shift):
 def test_the_order_of_the_anchors_does_not_matter(clock, seed):
     anchors, _ = simulate(clock, seed)
     order = np.random.default_rng(seed).permutation(len(anchors))
-    mixed = alignment.anchors(anchors.at[order], anchors.low[order], anchors.high[order])
+    mixed = within(anchors.at[order], anchors.low[order], anchors.high[order])
     (one,), (two,) = alignment.align(anchors), alignment.align(mixed)
     assert (one.offset, one.drift, one.errors.tolist()) == (two.offset, two.drift, two.errors.tolist())
 
@@ -79,7 +80,7 @@ def test_two_steps():
 @pytest.mark.parametrize(("make", "words"), [
     (lambda: simulate(Clock(), 1, n=8)[0], "8 anchors"),
     (lambda: simulate(Clock(), 1, n=0)[0], "0 anchors"),
-    (lambda: alignment.anchors(np.arange(50) * SECOND, np.full(50, -np.inf), np.arange(50) * 0.0), "one side only"),
+    (lambda: within(np.arange(50) * SECOND, np.full(50, -np.inf), np.arange(50) * 0.0), "one side only"),
     (lambda: sim.periodic(Clock(5 * SECOND), 1), "ambiguous"),
     (lambda: simulate(Clock(), 1, wrong=0.6, wrong_reach=2000.0)[0], "%"),
 ])  # fmt: skip
@@ -92,7 +93,7 @@ def test_it_abstains(make, words):
 
 def test_hard_bounds_need_few_anchors():
     at = np.arange(3) * SECOND
-    anchors = alignment.anchors(at, np.full(3, 5.0 * MS), np.full(3, 8.0 * MS), hard=True)
+    anchors = within(at, np.full(3, 5.0 * MS), np.full(3, 8.0 * MS), hard=True)
     (segment,) = alignment.align(anchors)
     assert segment.status == "aligned"
     assert segment.at(at.astype(float)) == pytest.approx(6.5 * MS, abs=0.1 * MS)
@@ -102,7 +103,7 @@ def test_the_bound_widens_outside_the_anchors():
     anchors, _ = simulate(Clock(), 1)
     (segment,) = alignment.align(anchors)
     inside, outside = segment.error(np.array([segment.last, segment.last + 3600 * SECOND]))
-    assert outside - inside == pytest.approx(alignment.DRIFT * 3600 * SECOND)
+    assert outside - inside == pytest.approx(program.DRIFT * 3600 * SECOND)
 
 
 def test_many_anchors_take_near_linear_time():
@@ -127,7 +128,7 @@ def test_any_anchors_give_an_answer(n, seed):
     at = random.integers(0, 10**6, n) * 1.0
     low = random.choice([-np.inf, 0.0, 5e8, 7e12], n)
     high = np.where(random.random(n) < 0.3, np.inf, np.maximum(low, 0) + random.integers(0, 10**9, n))
-    for segment in alignment.align(alignment.anchors(at, low, high)):
+    for segment in alignment.align(within(at, low, high)):
         assert segment.status in ("aligned", "unalignable")
         assert segment.start <= segment.end
         assert not np.isnan(segment.error(at)).any()

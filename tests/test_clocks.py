@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import occorr
-from occorr import clocks, place, schema, times
+from occorr import anchors, clock_faults, offsets, place, schema, times
 
 SAMPLES = Path(__file__).parent.parent / "sample_logs"
 MS = 1_000_000
@@ -136,7 +136,7 @@ def cover(low: np.ndarray, high: np.ndarray, point: float) -> int:
 def test_vote_finds_the_stretch_that_most_share(intervals):
     low = np.array([a for a, _ in intervals])
     high = np.array([a + w for a, w in intervals])
-    start, end, support = clocks.vote(low, high)
+    start, end, support = anchors.vote(low, high)
     most = max(cover(low, high, p) for p in {*low.tolist(), *high.tolist()})
     assert support == most
     assert start <= end
@@ -149,8 +149,8 @@ def test_vote_finds_the_stretch_that_most_share(intervals):
 def test_vote_on_a_plateau_is_no_narrower(intervals, share):
     low = np.array([a for a, _ in intervals])
     high = np.array([a + w for a, w in intervals])
-    start, end, support = clocks.vote(low, high)
-    wide_start, wide_end, same = clocks.vote(low, high, share)
+    start, end, support = anchors.vote(low, high)
+    wide_start, wide_end, same = anchors.vote(low, high, share)
     assert same == support
     assert wide_start <= start and end <= wide_end
     assert cover(low, high, wide_start) >= share * support and cover(low, high, wide_end) >= share * support
@@ -161,8 +161,8 @@ def test_vote_on_a_plateau_is_no_narrower(intervals, share):
 def test_vote_moves_with_its_intervals(intervals, shift):
     low = np.array([a for a, _ in intervals])
     high = np.array([a + w for a, w in intervals])
-    start, end, support = clocks.vote(low, high)
-    assert clocks.vote(low + shift, high + shift) == (start + shift, end + shift, support)
+    start, end, support = anchors.vote(low, high)
+    assert anchors.vote(low + shift, high + shift) == (start + shift, end + shift, support)
 
 
 # ---------------------------------------------------------------- place
@@ -364,7 +364,7 @@ def test_stamps_around_a_step_keep_the_truth_in_their_interval(true, back):
     events = pl.DataFrame({"clock_id": ["c"], "timestamp_raw": [written]}).with_columns(
         pl.col("timestamp_raw").cast(schema.TS)
     )
-    offset, error, status = clocks.offsets(events, stepped(back))
+    offset, error, status = offsets.offsets(events, stepped(back))
     assert abs(written - offset[0] - true * second) <= error[0]
     assert status == ["aligned"]
     # only a stamp that both segments may have written is wide
@@ -376,7 +376,7 @@ def test_the_bound_widens_behind_the_last_anchor():
     events = pl.DataFrame({"clock_id": ["c", "c"], "timestamp_raw": [1_970 * second, 2_970 * second]}).with_columns(
         pl.col("timestamp_raw").cast(schema.TS)
     )
-    _, error, _ = clocks.offsets(events, stepped(30))
+    _, error, _ = offsets.offsets(events, stepped(30))
     assert error[1] - error[0] == pytest.approx(200e-6 * 1_000 * second, rel=0.01)
 
 
@@ -409,4 +409,4 @@ def row(**values):
     ({"method": "x; the clock was set in this time", "segment_start": 0, "segment_end": 5_000 * MS}, "nginx was set between 1970-01-01 00:00:00 and 1970-01-01 00:00:05 UTC."),
 ])  # fmt: skip
 def test_a_wrong_clock_is_a_sentence(values, said):
-    assert clocks.sentence(row(**values)) == said
+    assert clock_faults.sentence(row(**values)) == said

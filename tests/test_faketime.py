@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from occorr import alignment
+from occorr.anchors import within
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -54,7 +55,7 @@ def test_offset_and_drift_of_a_moved_clock():
     base = asked[0]
     asked, answered = np.array(asked, np.int64), np.array(answered, np.int64)
     # the server stamped, cut to the millisecond, between the request and the answer
-    (found,) = alignment.align(alignment.anchors(asked - base, stamps - answered, stamps + MS - asked, hard=True))
+    (found,) = alignment.align(within(asked - base, stamps - answered, stamps + MS - asked, hard=True))
     assert found.status == "aligned"
     when = np.array([0.0, found.last])
     true = 37.25 * SECOND + 200e-6 * (when + base - started)

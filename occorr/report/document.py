@@ -12,7 +12,7 @@ import jinja2
 import polars as pl
 
 from occorr import advice, resources, schema
-from occorr.clocks import sentence
+from occorr.clock_faults import sentence
 from occorr.report import words
 from occorr.report.digest import Digest, digest, proof_of
 from occorr.report.tables import Tables, shown

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from occorr import advice, quotes, rules as rule_files, schema
-from occorr.clocks import sentence
+from occorr.clock_faults import sentence
 from occorr.terminal.base import clean, clock, console, label, percent, place
 from occorr.visible import NOT_REDACTED
 

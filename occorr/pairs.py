@@ -1,0 +1,198 @@
+"""A clock's offset from candidate pairs of stamps, of which some have nothing to do with each other.
+
+The place is the offset that most pairs share (a sweep over the ends of their intervals), first with wide tolerances,
+then with narrow ones for the bound; with enough pairs the linear program finds the drift too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import polars as pl
+
+from occorr import alignment, anchors, program
+from occorr.anchors import vote
+from occorr.offsets import Estimate, linear
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+ENOUGH: Final = 3  # anchors that must agree
+COARSE: Final = 1_200 * MS  # a close line comes up to 1 s after the decision
+# proxy end minus gateway close when nothing is wrong: the gateway logs up to 7 ms after
+FINE: Final = (-9 * MS, 2 * MS)
+SLOW: Final = 150 * MS  # by how much a busy gateway's lines come later than the proxy's
+NARROW: Final = (-4 * MS, 2 * MS)  # … and what two thirds of them keep to
+MOSTLY: Final = 0.6  # share of the anchors in place that must keep to it
+SYSTEMATIC: Final = 2 * MS  # what the bulk of that lag may be off by
+PLATEAU: Final = 0.8  # wrong anchors move the peak inside its plateau: the bound is where this share of it still agrees
+FAR_ENOUGH: Final = 6  # … for an offset of more than NEARBY
+NEARBY: Final = 5 * SECOND
+STEP: Final = 400 * MS  # the least step of a clock that is told from lags
+NEAR: Final = 20 * MS  # what drift moves a place by in the usual span
+WIDEST: Final = 30 * SECOND  # a place known no better than this settles nothing
+SURELY: Final = 0.9  # share of the refusals that must lie in downtimes where nothing else tells the offset
+MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is ambiguous
+
+
+def settle(pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int) -> Estimate | None:
+    """An offset from pairs of stamps and from windows that hold it: the place first, then offset, drift and bound.
+
+    Args: pairs: candidate pairs: `p`, this clock's time of the end; `g`, the aligned stamp of the other side; `at`,
+    when this clock was read, which is the beginning where the end is told by a duration; `width`, the resolution of p.
+    A stamp truncated to `width` stands for [p, p + width), so the offset lies in [p − g, p − g + width) but for lags.
+    windows: `p`, a refused attempt, `up`, the end of a downtime, `low` and `high`, the offsets with which the one lies
+    in the other. method: what the anchors are, for the table. extra: half-width of the other side's own bound, ns.
+    """
+    pairs = pairs.sort("at", "g", "p")
+    cut = _set_at(pairs)
+    if cut is not None:
+        one, two = (
+            _steady(part, windows.clear(), method, extra, sure=True)
+            for part in (pairs.filter(pl.col("at") <= cut), pairs.filter(pl.col("at") > cut))
+        )
+        if one is not None and two is not None and one.segments and two.segments:
+            found = [*one.segments, *(s.later(two.base - one.base) for s in two.segments)]
+            return linear(alignment.beside(found, [(found[0].last, found[1].first)]), one.base, extra, method)
+    return _steady(pairs, windows, method, extra)
+
+
+def _set_at(pairs: pl.DataFrame) -> int | None:
+    """When the clock was set, ns on the other side's clock: two places, each held by the anchors on one side of a moment.
+
+    A connection that one place explains is not asked for the other, so that chance agreement has only the rest.
+    """
+    if pairs.is_empty():
+        return None
+    p, g, read, width = (pairs.get_column(c).to_numpy() for c in ("p", "g", "at", "width"))
+    low, high = p - g - FINE[1], p - g + width - FINE[0]
+    first = _held(low, high)
+    rest = ~first & ~np.isin(p, p[first]) & ~np.isin(g, g[first])
+    if first.sum() < ENOUGH or rest.sum() < ENOUGH:
+        return None
+    second = np.zeros(len(p), np.bool_)
+    second[rest] = _held(low[rest], high[rest])
+    apart = abs(float(np.median(p[first] - g[first])) - float(np.median(p[second] - g[second])))
+    if second.sum() < ENOUGH or apart < STEP + float(np.median(width)):
+        return None
+    at = np.concatenate([read[first], read[second]])
+    side = np.concatenate([np.ones(int(first.sum()), np.int64), -np.ones(int(second.sum()), np.int64)])
+    order = np.argsort(at, kind="stable")
+    balance = np.cumsum(side[order])  # greatest distance from 0: where one place ends and the other begins
+    where = int(np.argmax(np.abs(balance - balance[-1] / 2)))
+    sign = np.sign(balance[where] - balance[-1] / 2)
+    wrong = int((side[order][: where + 1] != sign).sum() + (side[order][where + 1 :] != -sign).sum())
+    if wrong > program.VIOLATED * len(at) or where + 1 >= len(at):
+        return None
+    return int(at[order][where])
+
+
+def _held(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which intervals hold the place that most of them share, or nearly, as drift may move it."""
+    start, end, _ = vote(low, high)
+    return (low <= end + NEAR) & (high >= start - NEAR)
+
+
+def _steady(
+    pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int, *, sure: bool = False
+) -> Estimate | None:
+    """An estimate of a clock that nobody set; `sure`: chance agreement was ruled out."""
+    diff, width = (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
+    if len(diff) + windows.height == 0:
+        return None
+    low, high = (
+        np.concatenate([diff - COARSE, windows.get_column("low").to_numpy()]),
+        np.concatenate([diff + width + COARSE, windows.get_column("high").to_numpy()]),
+    )
+    start, end, support = vote(low, high)
+    far = (high < start - 2 * COARSE) | (low > end + 2 * COARSE)
+    rival = vote(low[far], high[far])[2] if far.any() else 0
+    # Chance agreement grows with the range that is searched: far from zero more anchors must agree.
+    needed = ENOUGH if sure or (start <= NEARBY and end >= -NEARBY) else FAR_ENOUGH
+    if support < needed or rival > MARGIN * support:
+        return None
+    near = (diff - COARSE <= end) & (diff + width + COARSE >= start)
+    total = int(near.sum()) + windows.height
+    violated = round(1 - support / max(total, support), 4)
+    if near.any():
+        first, last, agreed = vote((diff - FINE[1])[near], (diff + width - FINE[0])[near], PLATEAU)
+        if agreed >= ENOUGH:
+            place = _narrow(diff, width, first, last, agreed)
+            return _ends(pairs, place, method, extra) or _even(
+                pairs, place, max(agreed, support), violated, method, extra
+            )
+        # two may agree by chance while a busy gateway delays the rest: what more of them hold is wider
+        first, last, agreed = vote((diff - FINE[1])[near], (diff + width + SLOW)[near], PLATEAU)
+        if agreed >= ENOUGH - 1 and support > ENOUGH - 1:
+            return _even(pairs, (first, last), max(agreed, support), violated, method, extra)
+    # refusals alone: a proxy refuses for other reasons too, so nearly all of them must lie in several downtimes here
+    holds = windows.filter((pl.col("low") <= end) & (pl.col("high") >= start))
+    alone = (
+        holds.get_column("up").n_unique() < 2
+        or holds.get_column("p").n_unique() < SURELY * windows.get_column("p").n_unique()
+    )
+    if end - start > WIDEST or (not near.any() and (alone or start <= 0 <= end)):
+        return None
+    return Estimate((start + end) // 2, (end - start) // 2 + SYSTEMATIC + extra, support, violated, method, "aligned")
+
+
+def _narrow(diff: NDArray[np.int64], width: NDArray[np.int64], low: int, high: int, agreed: int) -> tuple[int, int]:
+    """The part of the place that most of its anchors share when each is given the usual lag and not the longest."""
+    kept = (diff - FINE[1] <= high) & (diff + width - FINE[0] >= low)
+    if kept.sum() < ENOUGH:
+        return low, high
+    first, last, support = vote((diff - NARROW[1])[kept], (diff + width - NARROW[0])[kept], PLATEAU)
+    return (
+        (max(low, first), min(high, last))
+        if support >= max(ENOUGH, MOSTLY * agreed) and last > low and first < high
+        else (low, high)
+    )
+
+
+def _ends(pairs: pl.DataFrame, place: tuple[int, int], method: str, extra: int) -> Estimate | None:
+    """Offset and drift from the ends of the same connections that agree with the place but for drift."""
+    base = int(pairs.item(0, "at"))  # sorted
+    at, diff, width = (
+        pairs.get_column("at").to_numpy() - base,
+        (pairs.get_column("p") - pairs.get_column("g")).to_numpy(),
+        pairs.get_column("width").to_numpy(),
+    )
+    reach = program.DRIFT * (at.max() - at.min())
+    low, high = diff - FINE[1], diff + width - FINE[0]
+    likely = (low <= place[1] + reach) & (high >= place[0] - reach)
+    if likely.sum() < program.ENOUGH:
+        return None
+    segments = alignment.align(anchors.within(at[likely], low[likely], high[likely], hard=True))
+    if len(segments) != 1 or segments[0].status != "aligned":
+        return None
+    return linear(segments, base, extra + SYSTEMATIC, method)
+
+
+def _even(
+    pairs: pl.DataFrame, place: tuple[int, int], support: int, violated: float, method: str, extra: int
+) -> Estimate:
+    """Too few anchors to tell a drift: what it may be is part of the bound."""
+    near = pairs.filter(
+        (pl.col("p") - pl.col("g") <= place[1] + COARSE)
+        & (pl.col("p") + pl.col("width") - pl.col("g") >= place[0] - COARSE)
+    ).get_column("at")
+    base = int(near.item(0))  # sorted
+    span = float(int(near.item(-1)) - base)
+    error = (place[1] - place[0]) / 2 + SYSTEMATIC + program.DRIFT * span / 2
+    piece = program.Segment(
+        -np.inf,
+        np.inf,
+        0.0,
+        span,
+        span / 2,
+        (place[0] + place[1]) / 2,
+        0.0,
+        np.array([span / 2]),
+        np.array([error]),
+        support,
+        violated,
+    )
+    return linear([piece], base, extra, method)
