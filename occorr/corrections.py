@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from occorr import schema
-from occorr.definitions import _File as File
+from occorr.checked import File
 from occorr.errors import DefinitionError, OccorrError, Problem, nearest
 
 if TYPE_CHECKING:

@@ -86,7 +86,10 @@ def _proxy_config(text: str) -> tuple[str, list[Fact]] | None:
     """A proxy's configuration: the timeouts that it declares, and what its logs will not show."""
     kind = configs.kind(text)
     return (
-        (configs.TITLES[kind], [Fact(f"proxy:{kind}", f.key, f.value, f.line) for f in configs.findings(kind, text)])
+        (
+            configs.READERS[kind].title,
+            [Fact(f"proxy:{kind}", f.key, f.value, f.line) for f in configs.findings(kind, text)],
+        )
         if kind
         else None
     )

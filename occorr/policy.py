@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from occorr.definitions import _File as File
+from occorr.checked import File
 from occorr.errors import DefinitionError, OccorrError, Problem, nearest
 from occorr.figures import FIGURES
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from occorr import resources, schema
-from occorr.definitions import _File as File
+from occorr.checked import File
 from occorr.errors import DefinitionError, Problem, nearest
 
 if TYPE_CHECKING:

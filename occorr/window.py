@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from occorr import analysis, decode, definitions, ingest
+from occorr import analysis, decode, definitions, relevance
 from occorr.errors import NothingParsableError
 from occorr.read import Blob
 
@@ -28,7 +28,7 @@ SECOND: Final = 1_000_000_000
 WIDTH: Final = 600 * SECOND  # lines older than this leave, but for connections that are open
 MOST: Final = 30_000  # lines kept of one log; then the oldest leave earlier
 HEAD: Final = 100  # lines of a new log that are kept whole, to recognise it
-NEWEST: Final = ingest.HEAD_TAIL * 2  # lines at the end of a log that are kept whole
+NEWEST: Final = relevance.HEAD_TAIL * 2  # lines at the end of a log that are kept whole
 OPENINGS: Final = ("websocket.open", "websocket.connected")
 LIFE: Final = ("gateway.start", "gateway.listening", "gateway.ready")
 OPEN: Final = 5_000  # openings that are kept beyond the width
@@ -47,9 +47,9 @@ def _words() -> tuple[str, str]:
     """What makes a line matter, and what makes its neighbours matter too."""
     formats = [f for f in definitions.builtin().formats.values() if f.source_kind != "docker"]
     closing = {s for f in formats for e in f.events if e.name in ("websocket.close", "cli.failure") for s in e.select}
-    return decode.literals(tuple(sorted({*(s for f in formats for s in f.selects), *ingest.TROUBLE}))), decode.literals(
-        tuple(sorted(closing))
-    )
+    return decode.literals(
+        tuple(sorted({*(s for f in formats for s in f.selects), *relevance.TROUBLE}))
+    ), decode.literals(tuple(sorted(closing)))
 
 
 @dataclass(slots=True)
@@ -126,8 +126,8 @@ class Window:
                 near = raw.filter(hit).str.contains(closing)
                 places = hit.arg_true().filter(near).to_numpy().astype(np.int64)
                 mark = np.zeros(part.height + 1, dtype=np.int32)
-                np.add.at(mark, np.maximum(places - ingest.AROUND, 0), 1)
-                np.add.at(mark, np.minimum(places + ingest.AROUND + 1, part.height), -1)
+                np.add.at(mark, np.maximum(places - relevance.AROUND, 0), 1)
+                np.add.at(mark, np.minimum(places + relevance.AROUND + 1, part.height), -1)
                 hit = hit | pl.Series(np.cumsum(mark[:-1]) > 0)
         early = max(HEAD - log.seen, 0)
         log.seen += part.height

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from occorr import resources
-from occorr.definitions import _File as File
+from occorr.checked import File
 from occorr.errors import DefinitionError, OccorrError, Problem, nearest
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from occorr import definitions, detect, ingest, read, redact, resources
+from occorr import definitions, detect, plans, read, redact, resources
 from occorr.errors import OccorrError, nearest
 from occorr.terminal.base import clean, console, table
 
@@ -31,7 +31,7 @@ def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
         if document := facts.document(blob, redact.Redactor(b"")):
             rows.add_row(clean(blob.path), "", document[0], "", "", "")
             continue
-        for plan in ingest.plans(blob, library):
+        for plan in plans.plans(blob, library):
             r = plan.recognition
             rows.add_row(
                 clean(blob.path) + (f" [{plan.part}]" if plan.part else ""),
@@ -44,7 +44,7 @@ def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
     console().print(rows)
 
 
-def _zone_shown(plan: ingest.Plan) -> str:
+def _zone_shown(plan: plans.Plan) -> str:
     """How the stamps of a part get their zone."""
     time = plan.recognition.dialects[0].time if plan.recognition.dialects else None
     time = time or next((e.time for e in reversed(plan.envelopes) if e.time is not None), None)
@@ -106,9 +106,9 @@ def format_test(path: str, parsers: Path | None) -> None:
 
         first = next(iter(read.chunks(blob))).head(20)
         bare = unwrap.bare(first)
-        plans = ingest.plans(blob, library)
+        parts = plans.plans(blob, library)
         envelopes = (
-            list(plans[0].envelopes) if len(plans) == 1 else unwrap.chain(bare.get_column("text"), library.envelopes)[0]
+            list(parts[0].envelopes) if len(parts) == 1 else unwrap.chain(bare.get_column("text"), library.envelopes)[0]
         )
         if envelopes:
             out.print(f"envelopes: {' > '.join(e.name for e in envelopes)}")

@@ -1,0 +1,44 @@
+r"""Reads configurations of reverse proxies: the timeouts they set, the log formats they declare, and what their logs will not show.
+
+A configuration is recognised by its statements and never by its name; a module a proxy knows them. Each reader keeps the
+lines' numbers, so that a fact can say where it stands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from occorr.configs import apache, caddy, envoy, haproxy, nginx, traefik
+from occorr.configs.base import Declared, Finding, Reader, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["LIMIT", "READERS", "Declared", "Finding", "Reader", "findings", "formats", "kind", "seconds"]
+
+LIMIT: Final = 1 << 18  # a configuration larger than this is none
+READERS: Final[Mapping[str, Reader]] = {
+    "nginx": nginx.READER,
+    "haproxy": haproxy.READER,
+    "apache": apache.READER,
+    "caddy": caddy.READER,
+    "envoy": envoy.READER,
+    "traefik": traefik.READER,
+}
+
+
+def kind(text: str) -> str | None:
+    """Whose configuration a text is, or None."""
+    if len(text) > LIMIT:
+        return None
+    return next((name for name, reader in READERS.items() if reader.recognised(text)), None)
+
+
+def findings(name: str, text: str) -> list[Finding]:
+    """The timeouts in seconds, and the gaps of the logs as sentences under `logging.…`."""
+    return [*READERS[name].timeouts(text), *READERS[name].gaps(text)]
+
+
+def formats(name: str, text: str) -> list[Declared]:
+    """The log formats that a configuration declares or uses."""
+    return READERS[name].formats(text)

@@ -1,0 +1,104 @@
+"""What people paste: lines that a terminal or a chat broke, put together where only the whole says something known."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from occorr import decode, detect
+
+if TYPE_CHECKING:
+    from occorr.definitions import Dialect, Library
+    from occorr.plans import Plan
+    from occorr.read import Blob
+
+PASTE: Final = 400  # an input of fewer lines may be a paste
+PASTED: Final = ("openclaw",)  # formats whose lines people paste
+BROKEN: Final = (
+    "gateway connect failed: ",
+    "Gateway call failed: ",
+    "Health check failed: ",
+    "Subagent announce failed: ",
+    "[openclaw] Failed to start CLI: ",
+)  # named alone, but the code follows
+INNER: Final = ("gateway closed (", "gateway timeout after ")
+WRAPS: Final = 3  # a line is broken into at most so many more
+
+
+def pasted(blob: Blob, chunk: pl.DataFrame) -> bool:
+    """Whether a person may have pasted this: short, from standard input or a text file."""
+    return chunk.height < PASTE and (blob.path == "-" or blob.path.lower().endswith(".txt"))
+
+
+def unwrapped(lines: pl.DataFrame, plan: Plan, library: Library) -> pl.DataFrame:
+    """Lines that a terminal or a chat broke, put together where only the whole says something that is known."""
+    order = detect.order(plan.recognition.dialects, library)
+    dialect, texts = lines.get_column("_dialect").to_list(), lines.get_column("text").to_list()
+    width = max((len(t) for t in texts), default=0)
+    gone: dict[int, int] = {}
+    new: dict[int, str] = {}
+    for head, which in enumerate(dialect):
+        if which < 0 or order[which].definition not in PASTED:
+            continue
+        if head in gone:
+            continue
+        cut = texts[head].endswith(":") and texts[head].startswith(
+            BROKEN
+        )  # broken just before what failed, which is known by itself too
+        first = int(cut and head + 1 < len(texts) and texts[head + 1].lstrip().startswith(INNER))
+        tail = [
+            *range(head + 1, head + 1 + first),
+            *itertools.takewhile(
+                functools.partial(_lost, dialect, texts), range(head + 1 + first, min(head + 1 + WRAPS, len(texts)))
+            ),
+        ]
+        if not tail:
+            continue
+        alone = _said(texts[head], order[which], library)
+        if (alone % 2 and not texts[head].endswith("):")) or (alone and not texts[head].startswith((*BROKEN, *INNER))):
+            continue
+        # a terminal breaks at its width and in the middle of words, a chat at spaces
+        glue = ("", " ") if len(texts[head]) >= width - 1 else (" ", "")
+        tried = [
+            (
+                n,
+                "".join(
+                    [texts[head], *(g + texts[i].strip() if g else texts[i] for g, i in zip(g_, tail[:n], strict=True))]
+                ),
+            )
+            for n in range(1, len(tail) + 1)
+            for g_ in itertools.product(glue, repeat=n)
+        ]
+        scores = [(_said(text, order[which], library), n, text) for n, text in tried]
+        score, n, text = max(scores, key=lambda s: (s[0] % 2, s[0], -s[1]))  # what comes first wins among equals
+        if (score and not alone) or (score % 2 and score > alone):
+            new[head] = text
+            gone |= dict.fromkeys(tail[:n], head)
+    if not new:
+        return lines
+    index = pl.int_range(pl.len())
+    pieces = [sum(h == i for h in gone.values()) for i in range(len(texts))]
+    joined = lines.with_columns(
+        pl.Series("text", [new.get(i, t) for i, t in enumerate(texts)]), pl.Series("pieces", pieces, dtype=pl.Int64)
+    )
+    return joined.filter(~index.is_in(list(gone)))
+
+
+def _lost(dialect: list[int], texts: list[str], index: int) -> bool:
+    return dialect[index] < 0 and bool(texts[index].strip())
+
+
+def _said(text: str, dialect: Dialect, library: Library) -> int:
+    """How much a line says: 0 if no event claims it, else twice its fields, and one more if it holds a close code."""
+    frame = pl.DataFrame({"text": [text], "line": [1], "offset": [0]})
+    if not frame.get_column("text").str.contains(dialect.line).item():
+        return 0
+    row = decode.decode(frame, dialect, library.formats[dialect.definition]).row(0, named=True)
+    return (
+        0
+        if row["event_name"] in (None, "log")
+        else 2 * sum(v is not None for v in row.values()) + (row.get("websocket_close_code") is not None)
+    )
