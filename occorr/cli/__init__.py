@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,12 +23,19 @@ from occorr.cli import (  # noqa: F401 - a command joins when its module is impo
     rules,
     watch,
 )
-from occorr.cli.base import app, note
+from occorr.cli.base import app, complain, quiet
+from occorr.cli.defaults import FILE, load
 from occorr.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, DefinitionError, OccorrError
 
 
 @app.callback(invoke_without_command=True)
 def _root(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(envvar="OCCORR_CONFIG", metavar="FILE", help=f"values of options, instead of ./{FILE}"),
+    ] = None,
+    only_errors: Annotated[bool, typer.Option("-q", "--quiet", help="only the answer, and errors")] = False,
     version: Annotated[bool, typer.Option("--version", help="print the version and exit", is_eager=True)] = False,
 ) -> None:
     if version:
@@ -35,6 +43,8 @@ def _root(
 
         print(f"occorr {__version__}")
         raise typer.Exit(EXIT_OK)
+    quiet.set(only_errors)
+    load(ctx, config)
 
 
 def main() -> None:
@@ -42,10 +52,10 @@ def main() -> None:
     try:
         app()
     except DefinitionError as error:
-        note(f"occorr: {len(error.problems)} mistake{'s' * (len(error.problems) != 1)} in definitions:\n{error}")
+        complain(f"occorr: {len(error.problems)} mistake{'s' * (len(error.problems) != 1)} in definitions:\n{error}")
         raise SystemExit(error.exit_code) from None
     except OccorrError as error:
-        note(f"occorr: {error}")
+        complain(f"occorr: {error}")
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
@@ -55,7 +65,7 @@ def main() -> None:
     except Exception as error:  # the last resort names the bug and where to look
         if os.environ.get("OCCORR_DEBUG"):
             raise
-        note(
+        complain(
             f"occorr: a bug in occorr: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\nRun"
             " again with OCCORR_DEBUG=1 to see where, and report it with the command line."
         )

@@ -5,14 +5,32 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import typer
 
+from occorr.cli.defaults import Command
 from occorr.errors import OccorrError
 from occorr.visible import plain
 
-app = typer.Typer(
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+
+class App(typer.Typer):
+    """Makes every command one that tells where its values come from."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[_F], _F]:
+        """As typer's, with a class of our own."""
+        return super().command(name, **{"cls": Command, **options})
+
+
+app = App(
     name="occorr",
     no_args_is_help=True,
     add_completion=True,
@@ -22,8 +40,17 @@ app = typer.Typer(
 )
 
 
+quiet: Final = ContextVar("quiet", default=False)  # -q: only errors are told
+
+
 def note(text: str) -> None:
-    """Tells people something beside the answer."""
+    """Tells people something beside the answer, unless they asked for silence."""
+    if not quiet.get():
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Tells people what went wrong."""
     print(plain(text), file=sys.stderr)  # names of files and closes stand in messages too
 
 

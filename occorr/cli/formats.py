@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from occorr.cli.base import app
+from occorr.cli.base import App, app
 from occorr.cli.options import (
     Parsers,
 )
 
-formats_app = typer.Typer(
+formats_app = App(
     no_args_is_help=True, help="What is recognised: formats and envelopes, with their samples.", rich_markup_mode=None
 )
 app.add_typer(formats_app, name="formats")

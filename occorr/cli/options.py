@@ -48,7 +48,9 @@ Inputs = Annotated[
 ]
 Since = Annotated[str | None, typer.Option(help="leave out closes before: ISO 8601, or '2 hours ago'")]
 Until = Annotated[str | None, typer.Option(help="leave out closes after")]
-Tz = Annotated[str | None, typer.Option(help="IANA zone of stamps that carry none, as Europe/Berlin")]
+Tz = Annotated[
+    str | None, typer.Option(envvar="OCCORR_TZ", help="IANA zone of stamps that carry none, as Europe/Berlin")
+]
 Offset = Annotated[
     list[str] | None,
     typer.Option(metavar="CLOCK=±DUR", help="override a clock: gateway=+2s says that the gateway's runs 2 s ahead"),
@@ -65,11 +67,17 @@ AllLines = Annotated[
     bool, typer.Option("--all-lines", help="keep every line in the timeline, not only those that can matter")
 ]
 RedactKey = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="key of the fingerprints, to compare them across runs")
+    Path | None,
+    typer.Option(
+        envvar="OCCORR_REDACT_KEY", metavar="FILE", help="key of the fingerprints, to compare them across runs"
+    ),
 ]
 NoRedact = Annotated[bool, typer.Option("--no-redact", help="leave secrets in the output (a banner says so)")]
 Anonymize = Annotated[bool, typer.Option("--anonymize", help="replace addresses and host names by fingerprints too")]
-Parsers = Annotated[Path | None, typer.Option(metavar="DIR", help="a folder with definitions of your own formats")]
+Parsers = Annotated[
+    Path | None,
+    typer.Option(envvar="OCCORR_PARSERS", metavar="DIR", help="a folder with definitions of your own formats"),
+]
 
 Verdicts = Annotated[
     Path | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from occorr.cli.base import app, note
+from occorr.cli.base import app, complain, note
 from occorr.errors import OccorrError
 
 
@@ -37,7 +37,7 @@ def record(
     path = out or Path(time.strftime("occorr-record-%Y%m%dT%H%M%SZ.jsonl", time.gmtime()))
     code, failure = recording.run(command, path)
     if failure:
-        note(f"occorr: {failure}")
+        complain(f"occorr: {failure}")
     elif out is None:
         note(f"Written to {path}; read it with: occorr analyze {path}, and the gateway's logs beside it")
     raise typer.Exit(code)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from occorr.cli.base import app
+from occorr.cli.base import App, app
 from occorr.errors import EXIT_FINDINGS, EXIT_OK
 
-rules_app = typer.Typer(
+rules_app = App(
     no_args_is_help=True, help="How causes are recognised: the rules, with their cases.", rich_markup_mode=None
 )
 app.add_typer(rules_app, name="rules")
