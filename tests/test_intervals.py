@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from occorr import episodes, intervals, schema
+from occorr import intervals, schema
+from occorr.episodes.table import SHAPE
 
 MS, SECOND = 10**6, 10**9
 T0 = datetime(2026, 11, 21, 6, tzinfo=UTC)
@@ -48,9 +49,7 @@ def lifes(*spans):
     return pl.DataFrame(
         rows,
         schema={
-            k: v
-            for k, v in episodes._SCHEMA.items()
-            if k in ("kind", "cut_low", "cut_high", "abrupt", "silent_s", "instance")
+            k: v for k, v in SHAPE.items() if k in ("kind", "cut_low", "cut_high", "abrupt", "silent_s", "instance")
         },
     )
 

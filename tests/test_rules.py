@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from occorr import causes, resources, rules, schema
+from occorr.causes.features import CITED
 from occorr.errors import DefinitionError
 
 CAUSES = rules.builtin()
@@ -74,7 +75,7 @@ def test_rule_ids_are_unique():
 
 
 def test_cited_names_have_a_column():
-    assert set(rules.CITES) - {"episode"} == set(causes._COLUMN_OF)
+    assert set(rules.CITES) - {"episode"} == set(CITED)
 
 
 def test_episodes_of_equal_strength_exclude_each_other():

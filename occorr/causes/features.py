@@ -1,0 +1,268 @@
+"""What rules may ask of a close: its observers' words, and what was near it in time and place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from occorr.episodes import coverage
+
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+NEAR: Final = 30 * SECOND
+AT_ONCE: Final = 10 * MS  # ends that lie nearer together were cut by one hand
+ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
+HUNG: Final = 15 * SECOND  # from the trigger of a crash or OOM kill to the death: up to 11 s measured
+DEFAULT_PORT: Final = "18789"
+LIMITS: Final = (60.0, 75.0, 300.0, 3600.0)  # idle limits that proxies and balancers come with, s
+CITED: Final = {
+    "gateway": "g_event",
+    "open": "g_open_event",
+    "proxy": "p_event",
+    "proxy_error": "p_error_event",
+    "client": "c_event",
+    "auth": "g_auth_event",
+    "error": "g_error_event",
+    "parse": "g_parse_event",
+    "timeout": "g_timeout_event",
+    "version": "g_version_event",
+    "invalid": "g_invalid_event",
+    "death": "death_event",
+    "untrusted": "untrusted_event",
+}
+
+
+def features(
+    closes: pl.DataFrame,
+    episodes: pl.DataFrame,
+    events: pl.DataFrame,
+    facts: pl.DataFrame,
+    place: tuple[str | None, str | None] = (None, None),
+) -> pl.DataFrame:
+    """The closes with every feature that rules may ask for."""
+    rows = closes.with_columns(
+        pl.lit(None, pl.String).alias(c) for c in (*CITED.values(), "p_error", "p_upstream") if c not in closes.columns
+    )
+    t = pl.col("timestamp").cast(pl.Int64)
+    gateway_times = (
+        events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null())
+        .select(pl.col("timestamp").cast(pl.Int64).alias("line"))
+        .sort("line")
+    )
+    covered = coverage(events, facts)
+    first_docker = covered[0] if covered is not None else None
+    untrusted = events.filter(pl.col("event_name") == "proxy.untrusted")
+    tunnels = (
+        closes.filter(pl.col("p_established").fill_null(value=False))
+        if "p_established" in closes.columns
+        else closes.clear()
+    )
+    own = _gateway_upstreams(tunnels, events, facts)
+    paths = tunnels.get_column("p_path").drop_nulls().unique().to_list() if "p_path" in tunnels.columns else []
+    kinds = closes.get_column("p_kind").drop_nulls().unique().to_list() if "p_kind" in closes.columns else []
+    kinds += [
+        str(v).removeprefix("proxy.")
+        for v in (
+            facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy."))
+            .get_column("value")
+            .to_list()
+        )
+    ]
+    ports = (
+        facts.filter(pl.col("key").str.starts_with("port."))
+        .get_column("value")
+        .str.extract(r":(\d+)$", 1)
+        .cast(pl.Int64, strict=False)
+        .drop_nulls()
+        .to_list()
+    )
+    limits = sorted(
+        {
+            *LIMITS,
+            *(
+                float(v)
+                for v in (
+                    facts.filter(pl.col("key").str.contains("timeout.idle"))
+                    .get_column("value")
+                    .cast(pl.Float64, strict=False)
+                    .drop_nulls()
+                    .to_list()
+                )
+            ),
+        }
+    )
+    lasted = pl.coalesce("p_duration", "g_duration", "duration_ns") / SECOND
+    limit = pl.coalesce([pl.when((lasted - x).abs() < max(0.25, 0.004 * x)).then(x) for x in limits])
+    upstream_known = (pl.col("p_upstream").is_not_null() | pl.col("p_upstream_status").is_not_null()).fill_null(
+        value=False
+    )
+    says_upstream = pl.col("p_upstream").is_not_null().any().over("p_file") | pl.col("p_kind").is_in(
+        ["haproxy", "traefik", "envoy", "caddy"]
+    )
+    to_gateway = (
+        pl.when(pl.col("p_upstream").is_not_null() & bool(own))
+        .then(pl.col("p_upstream").is_in(own))
+        .when(pl.col("p_path").is_in(paths))
+        .then(pl.lit(value=True))
+        .otherwise(None)
+    )
+    near = rows.select("close_id", t.alias("t")).filter(pl.col("t").is_not_null()).sort("t")
+    last = near.join_asof(
+        gateway_times, left_on="t", right_on="line", strategy="backward", check_sortedness=False
+    ).rename({"line": "_before"})
+    last = (
+        last.join_asof(gateway_times, left_on="t", right_on="line", strategy="forward", check_sortedness=False)
+        .rename({"line": "_after"})
+        .drop("t")
+    )
+    rows = rows.join(last, on="close_id", how="left", maintain_order="left")
+    ends = (
+        rows.filter(pl.coalesce("g_t", "p_t").is_not_null())
+        .select("close_id", pl.coalesce("p_t", "g_t").alias("t"), pl.lit(value=True).alias("_any"))
+        .sort("t")
+    )
+    rows = rows.join(
+        _company(ends, "t", AT_ONCE).rename({"n": "same_moment"}), on="close_id", how="left", maintain_order="left"
+    )
+    cut = (
+        pl.col("p_established")
+        & pl.col("p_duration").is_not_null()
+        & pl.col("code_gateway").is_in([1006], nulls_equal=False).fill_null(value=True)
+        & (pl.col("p_duration") > 2 * SECOND)
+    ).fill_null(value=False)
+    lasted_alike = rows.filter(cut).select("close_id", pl.col("p_duration").alias("t")).sort("t")
+    rows = rows.join(
+        _company(lasted_alike, "t", ALIKE).rename({"n": "same_length"}),
+        on="close_id",
+        how="left",
+        maintain_order="left",
+    )
+    gone = episodes.filter(pl.col("kind") == "gateway")
+    proxied = episodes.filter(pl.col("kind") == "proxy")
+    broken = episodes.filter(pl.col("kind").is_in(["freeze", "partition"]))
+    return rows.with_columns(
+        pl.col("websocket_close_code").cast(pl.Int64).alias("code"),
+        pl.col("websocket_close_reason").alias("reason"),
+        (pl.col("duration_ns") / SECOND).alias("duration_s"),
+        pl.col("group_id").is_not_null().alias("grouped"),
+        pl.col("g_event").is_not_null().alias("g_seen"),
+        pl.col("g_ambiguous").alias("ambiguous"),
+        pl.col("g_parse_event").is_not_null().alias("g_parse_error"),
+        pl.col("g_timeout_event").is_not_null().alias("g_timeout_line"),
+        pl.col("g_version_event").is_not_null().alias("g_version_line"),
+        pl.col("g_invalid_event").is_not_null().alias("g_invalid_line"),
+        pl.col("g_auth_event").is_not_null().alias("g_auth_line"),
+        pl.col("p_event").is_not_null().alias("p_seen"),
+        (upstream_known | says_upstream.fill_null(value=False)).alias("p_upstream_known"),
+        (pl.col("p_duration") / SECOND).alias("p_duration_s"),
+        to_gateway.alias("p_to_gateway"),
+        pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"),
+        limit.alias("p_limit_s"),
+        _own_loopback(to_gateway, facts).alias("p_own_loopback"),
+        pl.col("p_flags").is_not_null().any().over("p_file").alias("p_flags_known"),
+        pl.col("c_event").is_not_null().alias("c_seen"),
+        pl.col("c_port").is_in(ports).alias("c_published"),
+        _inside(facts, place[0]).alias("c_inside"),
+        (
+            (t - pl.col("_before") < NEAR)
+            & (pl.col("_after") - t < NEAR)
+            & ~_between(pl.col("_before"), pl.col("_after"), episodes)
+        )
+        .fill_null(value=False)
+        .alias("gateway_alive"),
+        pl.lit(gateway_times.height > 0).alias("gateway_log"),
+        (t >= pl.lit(first_docker)).fill_null(value=False).alias("docker_covers"),
+        pl.lit(kinds[0] if len(set(kinds)) == 1 else None, pl.String).alias("proxy_known"),
+        pl.lit(untrusted.height > 0).alias("untrusted_line"),
+        pl.lit(untrusted.item(0, "event_id") if untrusted.height else None, pl.String).alias("untrusted_event"),
+        _any_near(gone, t).alias("downtime_near"),
+        _any_near(gone.filter("abrupt"), t, HUNG).alias("death_soon"),
+        (pl.coalesce("p_resolution", pl.lit(MS)) < SECOND).alias("fine"),
+        _any_near(proxied, t).alias("proxy_event_near"),
+        _any_near(broken, t).alias("interruption_near"),
+        ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
+    )
+
+
+def _own_loopback(to_gateway: pl.Expr, facts: pl.DataFrame) -> pl.Expr:
+    """Whether the proxy dialled a loopback that is not the gateway's, at the gateway's port; null where it is not known whose it is."""
+    upstream = pl.col("p_upstream").fill_null("")
+    ports = {DEFAULT_PORT, *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()}
+    dialled = upstream.str.contains(r"^(?:127\.\d+\.\d+\.\d+|localhost|\[?::1\]?):") & upstream.str.extract(
+        r":(\d+)$", 1
+    ).is_in(sorted(ports))
+    return (
+        pl.when(dialled & to_gateway.is_not_null())
+        .then(~to_gateway)
+        .when(dialled)
+        .then(None)
+        .otherwise(pl.lit(value=False))
+    )
+
+
+def _inside(facts: pl.DataFrame, gateway: str | None) -> pl.Expr:
+    """Whether a call came from another container than the gateway's, as far as its log's service tells; null if it does not.
+
+    A container that shares another one's network (`network_mode: service:…`) has that one's loopback.
+    """
+    shared = (
+        facts.filter(
+            (pl.col("key") == "network_mode") & pl.col("value").str.contains(r"^(?:service|container):|^host$")
+        )
+        .get_column("subject")
+        .str.replace(r"^\w+:", "")
+        .to_list()
+    )
+    if gateway is None:
+        return pl.lit(None, pl.Boolean)
+    return (
+        pl.when(pl.col("c_service").is_null())
+        .then(None)
+        .otherwise((pl.col("c_service") != gateway) & ~pl.col("c_service").is_in(shared))
+    )
+
+
+def _company(frame: pl.DataFrame, column: str, reach: int) -> pl.DataFrame:
+    """How many rows, itself included, lie within `reach` of each row: close_id, n."""
+    values = frame.get_column(column).to_numpy()
+    count = np.searchsorted(values, values + reach, side="right") - np.searchsorted(values, values - reach, side="left")
+    return frame.select("close_id").with_columns(pl.Series("n", count, dtype=pl.Int64))
+
+
+def _any_near(episodes: pl.DataFrame, t: pl.Expr, before: int = 2 * SECOND) -> pl.Expr:
+    """Whether a moment lies in or within a few seconds of one of the episodes."""
+    tests = [
+        t.is_between(low - before, (up if up is not None else 1 << 62) + 2 * SECOND)
+        for low, up in episodes.select("cut_low", "up").rows()
+        if low is not None
+    ]
+    return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
+
+
+def _between(before: pl.Expr, after: pl.Expr, episodes: pl.DataFrame) -> pl.Expr:
+    """Whether a process of the gateway ended between two moments: lines on both sides then say nothing of the time between."""
+    cuts = episodes.filter(pl.col("kind") == "gateway").get_column("cut_high").drop_nulls().unique().sort().to_list()
+    return pl.any_horizontal([(before <= x) & (after >= x) for x in cuts]) if cuts else pl.lit(value=False)
+
+
+def _gateway_upstreams(tunnels: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> list[str]:
+    """host:port of the gateways as proxies name them: where tunnels go, where the gateways are reached, where they listen."""
+    out = set(tunnels.get_column("p_upstream").drop_nulls().to_list()) if "p_upstream" in tunnels.columns else set()
+    out |= (
+        set(events.get_column("endpoint").str.extract(r"->\[?([^\]]+?\]?:\d+)$", 1).drop_nulls().unique().to_list())
+        if "endpoint" in events.columns
+        else set()
+    )
+    subjects = facts.filter((pl.col("key") == "role") & (pl.col("value") == "gateway")).get_column("subject").to_list()
+    addresses = (
+        facts.filter(pl.col("subject").is_in(subjects) & pl.col("key").str.contains(r"^network\..*\.address$"))
+        .get_column("value")
+        .to_list()
+    )
+    ports = {
+        *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list(),
+        *(u.rpartition(":")[2] for u in out),
+    } or {DEFAULT_PORT}
+    return sorted(out | {f"{a}:{p}" for a in addresses for p in ports})

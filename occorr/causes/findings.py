@@ -1,0 +1,137 @@
+"""Runs the rules: which of them speak for a close or name an episode, and whether the bounds leave doubt of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from occorr.rules import EPISODE, RANK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from occorr.rules import Cause, Rule
+
+SECOND: Final = 1_000_000_000
+
+
+def name_episodes(episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:
+    """Adds `cause`, `rank`, `rule` and `told` (the sentence) to each episode: the strongest rule that holds."""
+    frame = episodes.with_columns(
+        pl.lit("").alias("cause"), pl.lit(0).alias("rank"), pl.lit("").alias("rule"), pl.lit("").alias("told")
+    )
+    for cause in causes:
+        for rule in cause.episodes:
+            holds = pl.sql_expr(rule.when).fill_null(value=False) & (RANK[rule.strength] > pl.col("rank"))
+            frame = (
+                frame.with_columns(holds.alias("_h"))
+                .with_columns(
+                    pl.when("_h").then(pl.lit(cause.cause)).otherwise("cause").alias("cause"),
+                    pl.when("_h").then(pl.lit(rule.id)).otherwise("rule").alias("rule"),
+                    pl.when("_h").then(pl.lit(rule.sentence)).otherwise("told").alias("told"),
+                    pl.when("_h").then(pl.lit(RANK[rule.strength])).otherwise("rank").alias("rank"),
+                )
+                .drop("_h")
+            )
+    return frame
+
+
+def find(wide: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:
+    """One row a rule that speaks for a close: close_id, rule, cause, rank, priority, certain, episode."""
+    out = []
+    for cause in causes:
+        for rule in cause.rules:
+            hits = wide.filter(pl.sql_expr(rule.when).fill_null(value=False)) if rule.when else wide
+            if hits.is_empty():
+                continue
+            rows = (
+                _related(hits, episodes, rule)
+                if rule.relation
+                else hits.select(
+                    "close_id",
+                    pl.lit(rule.cause).alias("cause"),
+                    pl.lit(RANK[rule.strength]).alias("rank"),
+                    pl.lit(value=True).alias("certain"),
+                    pl.lit(None, pl.String).alias("episode"),
+                )
+            )
+            out.append(rows.with_columns(pl.lit(rule.id).alias("rule"), pl.lit(rule.priority).alias("priority")))
+    empty = pl.DataFrame(
+        schema={
+            "close_id": pl.String,
+            "cause": pl.String,
+            "rank": pl.Int32,
+            "certain": pl.Boolean,
+            "episode": pl.String,
+            "rule": pl.String,
+            "priority": pl.Int32,
+        }
+    )
+    return pl.concat([empty, *out], how="vertical_relaxed").filter(pl.col("cause") != "")
+
+
+def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataFrame:
+    """Closes that stand to an episode as the rule asks, and whether their bounds leave no doubt of it."""
+    relation = rule.relation
+    if relation is None:
+        raise AssertionError("a rule without a relation has no episode")
+    fit = episodes.filter(
+        (pl.col("kind") == relation.kind)
+        & (pl.sql_expr(relation.when).fill_null(value=False) if relation.when else pl.lit(value=True))
+    )
+    far = pl.lit(1 << 62)
+    low, high = {
+        "cut": (pl.col("cut_low"), pl.col("cut_high")),
+        "end": (pl.col("cut_low"), pl.col("cut_high")),
+        "down": (pl.col("cut_low"), pl.coalesce("up", far)),
+        "during": (pl.col("cut_low"), pl.coalesce("up", far)),
+        "starting": (pl.coalesce("up", "cut_high"), pl.coalesce("ready", pl.coalesce("up", "cut_high") + 60 * SECOND)),
+    }[relation.at]
+    windows = fit.select(
+        "episode",
+        pl.col("cause").alias("episode_cause"),
+        pl.col("rank").alias("episode_rank"),
+        (low - int(relation.before * SECOND)).alias("from"),
+        (high + int(relation.after * SECOND)).alias("until"),
+        pl.col("error").fill_null(0),
+        pl.col("instance").alias("of"),
+    ).drop_nulls("from")
+    times = hits.select(
+        "close_id",
+        "instance",
+        pl.col("timestamp").cast(pl.Int64).alias("t"),
+        pl.col("time_earliest").cast(pl.Int64).alias("lo"),
+        pl.col("time_latest").cast(pl.Int64).alias("hi"),
+        pl.when("inferred").then("g_high").alias("gone"),
+    ).drop_nulls("t")
+    if relation.at == "end":  # only the latest moment is known: when the process was gone, by the gateway's own clock
+        latest = pl.coalesce("gone", "hi")
+        times = times.with_columns(latest.alias("lo"), latest.alias("t"), latest.alias("hi"))
+    pairs = times.join_where(
+        windows, pl.col("hi") + pl.col("error") >= pl.col("from"), pl.col("lo") - pl.col("error") <= pl.col("until")
+    )
+    # what happened to another gateway never counts; where it is not known which one it was, it settles nothing
+    pairs = pairs.filter((pl.col("instance") == pl.col("of")).fill_null(value=True))
+    ours = (pl.col("instance") == pl.col("of")).fill_null(value=False) | pl.col("of").is_null()
+    inside = (pl.col("lo") >= pl.col("from")) & (pl.col("hi") <= pl.col("until")) & ours
+    # nearest episode first: a close belongs to one
+    middle = (pl.col("from") + pl.min_horizontal("until", pl.col("from") + 600 * SECOND)) // 2
+    pairs = (
+        pairs.with_columns(inside.alias("certain"), (pl.col("t") - middle).abs().alias("_far"))
+        .sort("close_id", pl.col("certain").not_(), "_far")
+        .unique("close_id", keep="first", maintain_order=True)
+    )
+    own = pl.when(pl.lit(rule.cause) == EPISODE).then("episode_cause").otherwise(pl.lit(rule.cause))
+    rank = (
+        pl.when(pl.lit(rule.cause) == EPISODE)
+        .then(pl.min_horizontal(pl.lit(RANK[rule.strength]), "episode_rank"))
+        .otherwise(pl.lit(RANK[rule.strength]))
+    )
+    return pairs.select(
+        "close_id",
+        own.alias("cause"),
+        pl.when("certain").then(rank).otherwise(1).cast(pl.Int32).alias("rank"),
+        "certain",
+        "episode",
+    ).filter(pl.col("cause") != "")

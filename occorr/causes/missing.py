@@ -1,0 +1,52 @@
+"""What would settle a close that is not settled."""
+
+from __future__ import annotations
+
+import polars as pl
+
+
+def missing(facts: pl.DataFrame) -> pl.Expr:
+    """What would settle a close that is not settled; a proxy's configuration may say that its logs cannot."""
+    open_ = pl.col("verdict") != "decisive"
+    when = pl.coalesce(pl.col("timestamp").dt.strftime("%H:%M:%S"), pl.lit("that time"))
+    asks = [
+        pl.when(open_ & ~pl.col("docker_covers")).then(
+            pl.concat_str(
+                pl.lit("no docker events cover "),
+                when,
+                pl.lit("; collect them while the engine still has them (docker events --since 2h --until 0s)"),
+            )
+        ),
+        pl.when(open_ & ~pl.col("gateway_log")).then(pl.lit("the gateway's log (docker logs -t <gateway>)")),
+        pl.when(open_ & pl.col("gateway_log") & ~pl.col("g_seen") & pl.col("established").fill_null(value=True)).then(
+            pl.lit("the gateway did not log this close: run it with --verbose, or keep its file log")
+        ),
+        pl.when(open_ & (pl.col("via") == "proxy") & ~pl.col("p_seen")).then(
+            pl.lit("the proxy's access log with request time and port")
+        ),
+        pl.when(open_ & (pl.col("p_clock_status") == "assumed").fill_null(value=False)).then(
+            pl.lit("nothing ties the proxy's clock to the gateway's; log $msec and $request_time")
+        ),
+        pl.when(
+            open_
+            & ~pl.col("c_seen")
+            & pl.col("code_client").is_null()
+            & (pl.col("code_gateway").is_null() | (pl.col("code_gateway") == 1006))
+        ).then(pl.lit("what the client saw (its close code and reason)")),
+    ]
+    hidden = {
+        "logging.access": ~pl.col("p_seen"),
+        "logging.duration": pl.col("p_seen") & pl.col("p_duration").is_null(),
+        "logging.errors": pl.col("p_seen") & pl.col("p_error_event").is_null(),
+    }
+    for key, subject, text in (
+        facts.filter(pl.col("key").is_in(list(hidden)))
+        .select("key", "subject", "value")
+        .unique(maintain_order=True)
+        .rows()
+    ):
+        its = pl.col("p_kind").is_null() | (pl.lit(subject) == pl.concat_str(pl.lit("proxy:"), "p_kind"))
+        asks.append(
+            pl.when(open_ & (pl.col("via") != "direct") & hidden[key].fill_null(value=False) & its).then(pl.lit(text))
+        )
+    return pl.concat_list(asks).list.drop_nulls()

@@ -1,0 +1,108 @@
+"""From findings to a verdict: the best one, and what speaks against its being the last word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from occorr import fitted, schema
+from occorr.rules import EPISODE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from occorr.rules import Cause
+
+SECOND: Final = 1_000_000_000
+VERDICT: Final = {3: "decisive", 2: "supported", 1: "circumstantial", 0: "unknown"}
+
+
+def weigh(wide: pl.DataFrame, findings: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:
+    """The best finding of each close, and what speaks against its being the last word."""
+    order = findings.sort("close_id", pl.col("rank"), pl.col("priority"), "rule", descending=[False, True, True, False])
+    best = order.unique("close_id", keep="first", maintain_order=True).rename(
+        {"rank": "best_rank", "rule": "best_rule", "episode": "best_episode"}
+    )
+    joined = order.join(best.select("close_id", pl.col("cause").alias("_best")), on="close_id")
+    rivals = (
+        joined.filter(pl.col("cause") != pl.col("_best"))
+        .unique("close_id", keep="first", maintain_order=True)
+        .select(
+            "close_id",
+            pl.col("cause").alias("runner_up"),
+            pl.col("rank").alias("rival_rank"),
+            pl.col("priority").alias("rival_priority"),
+        )
+    )
+    frame = (
+        wide.select("close_id", "group_id", "p_clock_status", "p_status", "g_seen", "c_seen", "inferred")
+        .join(best, on="close_id", how="left", maintain_order="left")
+        .join(rivals, on="close_id", how="left", maintain_order="left")
+    )
+    # Two decisive findings that disagree: neither is the last word, unless one outranks by design.
+    disputed = (
+        (pl.col("best_rank") == 3) & (pl.col("rival_rank") == 3) & (pl.col("rival_priority") > pl.col("priority") - 20)
+    )
+    # A row whose place on the axis hangs on an unverified clock cannot be decided by when it was, unless a refusal has
+    # only one downtime to belong to.
+    unplaced = (
+        pl.col("best_episode").is_not_null()
+        & (pl.col("p_clock_status") == "assumed")
+        & ~pl.col("g_seen")
+        & ~pl.col("c_seen")
+        & ~pl.col("inferred").fill_null(value=False)
+    )
+    unplaced = unplaced & ~(pl.col("p_status").is_in([502, 503]) & pl.lit(_only_one(episodes))).fill_null(value=False)
+    mixed = pl.col("group_id").is_not_null() & (pl.col("cause").n_unique().over("group_id") > 1)
+    rank = (
+        pl.when((disputed | unplaced | mixed).fill_null(value=False) & (pl.col("best_rank") == 3))
+        .then(2)
+        .otherwise(pl.col("best_rank").fill_null(0))
+        .cast(pl.Int32)
+    )
+    frame = frame.with_columns(rank.alias("rank"), pl.col("cause").fill_null("unknown.unknown"))
+    # where an episode gave the cause its name, the rule that named it is what may be wrong
+    borrowed = [rule.id for cause in causes for rule in cause.rules if rule.cause == EPISODE]
+    named = frame.join(
+        episodes.select(pl.col("episode").alias("best_episode"), pl.col("rule").alias("_named")),
+        on="best_episode",
+        how="left",
+        maintain_order="left",
+    )
+    named = named.with_columns(
+        pl.when(pl.col("best_rule").is_in(borrowed))
+        .then(pl.coalesce("_named", "best_rule"))
+        .otherwise("best_rule")
+        .alias("rule"),
+        pl.col("rank").replace_strict(VERDICT, return_dtype=pl.String).alias("verdict"),
+    )
+    family = pl.col("cause").str.extract(r"^([^.]+)", 1)
+    return fitted.apply(named, fitted.builtin()).select(
+        "close_id",
+        "cause",
+        family.alias("family"),
+        "verdict",
+        "probability",
+        "runner_up",
+        "runner_up_probability",
+        family.replace_strict(schema.LAYER_OF_FAMILY, return_dtype=pl.String).alias("layer"),
+        "rule",
+        "best_rule",
+        "best_episode",
+    )
+
+
+def _only_one(episodes: pl.DataFrame) -> bool:
+    """Whether all that happened to any path, as far as the engine's events tell, has one cause and is a gateway's downtime."""
+    long = episodes.filter(
+        (pl.col("up").is_null() | (pl.col("up") - pl.col("cut_low") >= SECOND)).fill_null(value=True)
+    )
+    return (
+        long.height > 0
+        and long.get_column("cause").n_unique() == 1
+        and bool(
+            ((long.get_column("kind") == "gateway") & (long.get_column("cause") != "")).all()
+            and long.get_column("covered").fill_null(value=False).all()
+        )
+    )

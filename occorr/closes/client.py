@@ -1,0 +1,86 @@
+"""What the CLI says: a row an invocation, with how it ended and where it wanted to go."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from occorr.closes.gateway import first
+
+
+def read_calls(events: pl.DataFrame) -> pl.DataFrame:
+    """A row an invocation of the CLI that failed or succeeded."""
+    cli = events.filter(pl.col("source_kind") == "cli")
+    outcome = cli.filter(pl.col("event_name").is_in(["cli.failure", "cli.success"]))
+    printed = pl.col("parser") == "openclaw/cli"
+    # lines that a CLI process wrote into a log carry a time; those within two seconds are one invocation's
+    logged = (
+        outcome.filter(~printed)
+        .sort("log_file_path", "timestamp")
+        .with_columns(
+            (pl.col("timestamp").diff().over("log_file_path").dt.total_seconds().fill_null(99) > 2)
+            .cum_sum()
+            .over("log_file_path")
+            .cast(pl.Int64)
+            .alias("cli_record")
+        )
+    )
+    outcome = pl.concat([outcome.filter(printed), logged], how="diagonal")
+    # what says most comes first: a status or a code before a bare "failed"
+    rank = pl.col("cli_error").replace_strict(
+        {"closed": 0, "rejected": 0, "timeout": 1, "failed": 4, "none": 5}, default=2, return_dtype=pl.Int64
+    )
+    order = outcome.with_columns(rank.alias("rank")).sort("log_file_path", "cli_record", "rank", "log_line")
+    spoken = pl.col("cli_error").is_in(["failed", "closed"])
+    rows = (
+        order.group_by("log_file_path", "cli_record", maintain_order=True)
+        .agg(
+            pl.col("event_id").first().alias("c_event"),
+            pl.col("event_id").alias("c_events"),
+            pl.col("cli_error").first().alias("c_error"),
+            first("websocket_close_code").cast(pl.Int64).alias("code_client"),
+            pl.col("websocket_close_reason")
+            .filter(spoken)
+            .drop_nulls()
+            .sort_by(pl.col("websocket_close_reason").filter(spoken).drop_nulls().str.len_bytes(), descending=True)
+            .first()
+            .alias("c_reason"),
+            first("http_response_status_code").alias("c_status"),
+            first("cli_target").alias("c_target"),
+            first("cli_source").alias("c_source"),
+            first("cli_timeout_ms").alias("c_timeout_ms"),
+            first("server_address").alias("c_server"),
+            pl.col("timestamp").min().cast(pl.Int64).alias("c_t"),
+            pl.col("time_earliest").min().cast(pl.Int64).alias("c_low"),
+            pl.col("time_latest").max().cast(pl.Int64).alias("c_high"),
+            first("cli_exit_code").alias("c_exit"),
+            first("cli_command").alias("c_command"),
+            pl.col("parser").first().eq("openclaw/cli").alias("c_printed"),
+            pl.col("log_line").first().alias("c_line"),
+            pl.col("recorded_start").first().alias("c_start"),
+            pl.coalesce("compose_service", pl.col("part").replace("", None)).first().alias("c_service"),
+        )
+        .rename({"log_file_path": "c_file"})
+    )
+    rows = rows.with_columns(
+        pl.coalesce("c_target", pl.col("c_command").str.extract(r"--url[= ](\S+)", 1)).alias("c_target")
+    )
+    url = pl.col("c_target")
+    rows = rows.with_columns(
+        url.str.extract(r"^wss?(?:\+unix)?://\[?([^/\]:]+|[0-9a-fA-F:]+)\]?", 1).alias("c_host"),
+        pl.coalesce(
+            url.str.extract(r"^wss?://\[?[^/\]]*?\]?:(\d+)", 1).cast(pl.Int64),
+            pl.when(url.str.starts_with("wss://")).then(443).when(url.str.starts_with("ws://")).then(80),
+        ).alias("c_port"),
+        url.str.extract(r"^wss?://[^/]+(/[^?]*)", 1).alias("c_path"),
+        pl.when(pl.col("c_error") == "none").then(1000).otherwise("code_client").alias("code_client"),
+    )
+    # An invocation printed by the CLI is also in the file log when both write there: the printed one stays.
+    seen = rows.filter(pl.col("c_printed") & pl.col("c_low").is_not_null())
+    if seen.height and rows.filter(~pl.col("c_printed")).height:
+        twin = rows.filter(~pl.col("c_printed")).join_where(
+            seen.select(pl.col("c_low").alias("_l"), pl.col("c_high").alias("_h")),
+            pl.col("c_t") >= pl.col("_l"),
+            pl.col("c_t") <= pl.col("_h"),
+        )
+        rows = rows.join(twin.select("c_event"), on="c_event", how="anti")
+    return rows.sort("c_t", "c_file", "cli_record", nulls_last=True).drop("cli_record").with_row_index("c_row")

@@ -1,0 +1,58 @@
+"""Which way a connection took: through a proxy or straight to the gateway."""
+
+from __future__ import annotations
+
+import polars as pl
+
+
+def proxies(events: pl.DataFrame, facts: pl.DataFrame) -> list[str]:
+    """Addresses from which proxies reach the gateway: those that send X-Forwarded-For, and the proxy containers' own."""
+    forwarding = events.filter(
+        pl.col("forwarded_for").is_not_null()
+        & pl.col("remote_address").is_not_null()
+        & (pl.col("source_kind") == "gateway")
+    ).get_column("remote_address")
+    subjects = (
+        facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy"))
+        .get_column("subject")
+        .to_list()
+    )
+    addresses = facts.filter(
+        pl.col("subject").is_in(subjects) & pl.col("key").str.contains(r"^network\..*\.address$")
+    ).get_column("value")
+    untrusted = events.filter(pl.col("event_name") == "proxy.untrusted").get_column("remote_address").drop_nulls()
+    return pl.concat([forwarding, addresses, untrusted]).unique().sort().to_list()
+
+
+def ways(attempts: pl.DataFrame, proxied: list[str]) -> pl.Expr:
+    """`via` of a connection that the gateway saw, by the address that it came from."""
+    clients = attempts.get_column("p_client").drop_nulls().unique().to_list()
+    known = pl.col("g_remote").is_in(proxied) | pl.col("g_forwarded").is_not_null()
+    direct = pl.col("g_remote").is_not_null() & (pl.col("g_remote").is_in(clients) | bool(proxied) | (not clients))
+    return (
+        pl.when(known)
+        .then(pl.lit("proxy"))
+        .when(direct)
+        .then(pl.lit("direct"))
+        .otherwise(pl.lit("unknown"))
+        .alias("via")
+    )
+
+
+def published(facts: pl.DataFrame) -> dict[str, list[int]]:
+    """Host ports that lead to the proxies and to the gateways."""
+    out: dict[str, list[int]] = {}
+    for role in ("proxy", "gateway"):
+        subjects = (
+            facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with(role))
+            .get_column("subject")
+            .to_list()
+        )
+        ports = (
+            facts.filter(pl.col("subject").is_in(subjects) & pl.col("key").str.starts_with("port."))
+            .get_column("value")
+            .str.extract(r":(\d+)$", 1)
+            .cast(pl.Int64, strict=False)
+        )
+        out[role] = ports.drop_nulls().unique().to_list()
+    return out

@@ -1,0 +1,161 @@
+"""What proxies say: a row a tunnel or refused upgrade, with the error line that belongs to it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from occorr.closes.assignment import assign
+
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+GIVEN_UP: Final = 60 * SECOND  # the usual patience of a proxy
+_STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|assets?/|static/)|\.(?:js|css|png|ico|svg|map|woff2?|json|txt|html)$"
+_PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
+
+
+def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
+    """A row a WebSocket connection or refused upgrade that a proxy logged."""
+    access = events.filter((pl.col("event_name") == "http.access") & pl.col("timestamp").is_not_null())
+    t = pl.col("timestamp").cast(pl.Int64)
+    low, high = pl.col("time_earliest").cast(pl.Int64), pl.col("time_latest").cast(pl.Int64)
+    starts = pl.col("time_semantics") == "at_start"
+    lasted = pl.col("duration_ns")
+    status = pl.col("http_response_status_code")
+    tunnel = status.is_in([101, 0])
+    upgrade = pl.col("http_upgrade").str.to_lowercase()
+    paths = access.filter(status == 101).get_column("url_path").unique().to_list()
+    plain = pl.col("url_path").fill_null("").str.contains(_STATIC) | pl.col("user_agent_original").fill_null(
+        ""
+    ).str.contains(_PROBE)
+    guess = (
+        (status >= 400)
+        & (pl.col("http_request_method").fill_null("GET") == "GET")
+        & (~plain | pl.col("url_path").is_in(paths))
+    )
+    says = pl.col("http_upgrade").is_not_null().any().over("log_file_path")
+    wanted = tunnel | ((upgrade == "websocket") & (status >= 400)) | (~says & guess)
+    # a start stamp without a duration leaves the end open, and so does one of which nobody knows what it marks; a
+    # refusal is over when it is answered, at the latest when the proxy gives up
+    bare = (starts & lasted.is_null()) | (pl.col("time_semantics") == "unknown")
+    answer = pl.when(status.is_in([408, 499, 500, 502, 503, 504])).then(GIVEN_UP).otherwise(2 * SECOND)
+    end = pl.when(bare & tunnel).then(None).when(starts & lasted.is_not_null()).then(t + lasted).otherwise(t)
+    latest = (
+        pl.when(bare & tunnel)
+        .then(None)
+        .when(bare)
+        .then(high + answer)
+        .when(starts)
+        .then(high + lasted + MS)
+        .otherwise(high)
+    )
+    rows = (
+        access.filter(wanted.fill_null(value=False))
+        .select(
+            pl.col("event_id").alias("p_event"),
+            end.alias("p_t"),
+            pl.when(starts & ~bare).then(low + lasted).otherwise(low).alias("p_low"),
+            latest.alias("p_high"),
+            pl.when(bare & tunnel).then(t).alias("p_stamp"),
+            pl.when(pl.col("time_semantics") == "unknown")
+            .then(None)
+            .when(starts)
+            .then(t)
+            .otherwise(t - lasted)
+            .alias("p_opened"),
+            lasted.alias("p_duration"),
+            pl.col("client_address").alias("p_client"),
+            pl.col("client_port").alias("p_port"),
+            status.alias("p_status"),
+            pl.col("url_path").alias("p_path"),
+            pl.col("user_agent_original").replace(["-", ""], None).alias("p_agent"),
+            pl.col("proxy_termination").alias("p_termination"),
+            pl.col("upstream_address").alias("p_upstream"),
+            pl.col("upstream_status").alias("p_upstream_status"),
+            pl.col("upstream_duration_ns").alias("p_upstream_duration"),
+            pl.col("http_response_size").alias("p_size"),
+            pl.col("upstream_port_local").alias("p_local_port"),
+            pl.col("proxy_backend").alias("p_backend"),
+            pl.col("proxy_flags").alias("p_flags"),
+            pl.col("clock_id").alias("p_clock"),
+            pl.col("clock_status").alias("p_clock_status"),
+            pl.col("time_resolution_ns").alias("p_resolution"),
+            pl.col("connection_serial").alias("p_serial"),
+            pl.col("clock_error_ns").alias("p_clock_error"),
+            pl.col("parser").str.extract(r"^([a-z]+)", 1).alias("p_kind"),
+            tunnel.alias("p_established"),
+            pl.col("log_file_path").alias("p_file"),
+            pl.col("log_line").alias("p_line"),
+        )
+        .sort("p_t", "p_file", "p_line", nulls_last=True)
+        .with_row_index("p_row")
+    )
+    errors = (
+        events.filter(pl.col("event_name") == "proxy.error")
+        .select(
+            pl.col("event_id").alias("e_event"),
+            t.alias("e_t"),
+            pl.col("client_address").alias("e_client"),
+            pl.col("client_port").alias("e_port"),
+            pl.col("connection_serial").alias("e_serial"),
+            pl.col("clock_id").alias("e_clock"),
+            pl.col("proxy_errno").alias("p_errno"),
+            pl.col("proxy_phase").alias("p_phase"),
+            pl.col("url_path").alias("e_path"),
+            pl.col("upstream_address").alias("e_upstream"),
+            pl.col("severity_text").alias("p_error_level"),
+            pl.col("proxy_message").alias("p_error"),
+        )
+        .with_row_index("e_row")
+    )
+    return _with_errors(rows, errors)
+
+
+def _with_errors(rows: pl.DataFrame, errors: pl.DataFrame) -> pl.DataFrame:
+    """Adds each attempt's error line: by the connection's number, by client port, else by client, path and second."""
+    empty = rows.with_columns(
+        pl.lit(None, pl.String).alias("p_error_event"),
+        *(
+            pl.lit(None, d).alias(c)
+            for c, d in errors.schema.items()
+            if c in ("p_errno", "p_phase", "p_error_level", "p_error")
+        ),
+    )
+    if rows.is_empty() or errors.is_empty():
+        return empty
+    pairs = rows.select(
+        "p_row", "p_clock", "p_client", "p_port", "p_serial", "p_t", "p_path", "p_upstream", "p_status", "p_resolution"
+    ).join(errors, left_on="p_clock", right_on="e_clock")
+    gap = (pl.col("e_t") - pl.col("p_t")).abs()
+    serial = pl.col("p_serial").is_not_null() & pl.col("e_serial").is_not_null()
+    same = (
+        pl.when(serial)
+        .then(pl.col("p_serial") == pl.col("e_serial"))
+        .otherwise(
+            (pl.col("p_client") == pl.col("e_client")).fill_null(value=True)
+            & (pl.col("p_port") == pl.col("e_port")).fill_null(value=True)
+            & (pl.col("p_path") == pl.col("e_path")).fill_null(value=True)
+        )
+    )
+    pairs = pairs.filter(same & (gap <= 2 * SECOND))
+    if pairs.is_empty():
+        return empty
+    pairs = pairs.with_columns(
+        (gap / SECOND + 0.01 * (pl.col("p_row") - pl.col("e_row").cast(pl.Int64)).abs() / 1000).alias("cost")
+    )
+    best = assign(pairs, "p_row", "e_row")
+    out = rows.join(best.select("p_row", "e_row"), on="p_row", how="left").join(
+        errors.select(
+            "e_row",
+            pl.col("e_event").alias("p_error_event"),
+            "p_errno",
+            "p_phase",
+            "p_error_level",
+            "p_error",
+            "e_upstream",
+        ),
+        on="e_row",
+        how="left",
+    )
+    return out.with_columns(pl.coalesce("p_upstream", "e_upstream").alias("p_upstream")).drop("e_row", "e_upstream")

@@ -1,0 +1,311 @@
+"""The time between two lives of a gateway, from its own log and the engine's events."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from typing import Any, Final
+
+import polars as pl
+
+from occorr import scope
+from occorr.episodes.spoken import Spoken
+from occorr.episodes.table import BACK_UP, record
+
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+DIE_LAG: Final = (
+    700 * MS
+)  # the engine's `die` comes up to 0.25 s after the process's end, and a launcher outlives its child
+SHORT: Final = 400 * MS
+LIVED: Final = 60 * SECOND  # a start that fails does so sooner
+BEFORE: Final = 120 * SECOND  # how long before a stop an unhealthy report or a command still belongs to it
+_LIFE: Final = (
+    "gateway.signal",
+    "gateway.stop",
+    "gateway.restart",
+    "gateway.drained",
+    "gateway.shutdown",
+    "gateway.conflict",
+    "gateway.start_failed",
+    "gateway.crash",
+    "process.error",
+    "gateway.start",
+    "gateway.listening",
+    "gateway.ready",
+)
+_ENGINE: Final = (
+    "container.die",
+    "container.kill",
+    "container.oom",
+    "container.stop",
+    "container.restart",
+    "container.start",
+    "container.create",
+    "container.destroy",
+    "container.rename",
+    "container.health_status",
+    "container.exec_create",
+)
+
+
+def one_offs(events: pl.DataFrame) -> list[tuple[int, int]]:
+    """From when to when containers beside the gateway's own ran its image by `docker compose run`: they may hold its port or its state."""
+    own = events.filter(
+        pl.col("container_name").fill_null("").str.contains(scope.ONE_OFF)
+        & pl.col("container_image_name").fill_null("").str.contains(scope.GATEWAY)
+        & pl.col("timestamp").is_not_null()
+    )
+    t = pl.col("timestamp").cast(pl.Int64)
+    ends = pl.col("event_name").is_in(["container.die", "container.destroy"])
+    runs = own.group_by("container_id").agg(
+        t.filter(pl.col("event_name") == "container.start").min().alias("a"), t.filter(ends).min().alias("b")
+    )
+    return [(a, b if b is not None else 1 << 62) for a, b in runs.select("a", "b").drop_nulls("a").sort("a").rows()]
+
+
+def downtimes(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[str, Any]]:
+    """Each downtime between two lives of a gateway, a life being the time from `listening` to the next stop."""
+    t = pl.col("timestamp").cast(pl.Int64)
+    names = pl.col("event_name")
+    log = events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null())
+    engine = events.filter(names.is_in(_ENGINE) & (pl.col("role") == "gateway"))
+    life = (
+        pl.concat([log.filter(names.is_in(_LIFE)), engine], how="diagonal")
+        .select(
+            t.alias("t"),
+            "event_name",
+            "event_id",
+            "signal",
+            "container_exit_code",
+            "container_id",
+            "health_status",
+            "exec_command",
+            "restart_mode",
+            "stop_reason",
+            "body",
+            "clock_error_ns",
+            "log_line",
+            "config_hash",
+            "container_image_name",
+        )
+        .sort("t", "log_line")
+    )
+    if life.is_empty():
+        return []
+    spoken = Spoken.of(log)
+    begins = [spoken.first(x) for x in _begins(life)]
+    boots = life.filter(names == "container.start").get_column("t").to_list()
+    listening = life.filter(names == "gateway.listening").get_column("t").to_list()
+    bounds = [None, *begins, None]
+    rows = life.to_dicts()
+    when = [r["t"] for r in rows]
+    out: list[dict[str, Any]] = []
+    for before, after in zip(bounds, bounds[1:], strict=False):
+        gap = rows[
+            bisect_right(when, before) if before is not None else 0 : (
+                bisect_left(when, after) if after is not None else len(rows)
+            )
+        ]
+        up = None
+        if after is not None:
+            at = bisect_left(listening, after)
+            up = listening[at] if at < len(listening) else None if listening else after + BACK_UP
+        row = _downtime(gap, spoken, before, after, up, facts, covered)
+        if row is None:
+            continue
+        # a start that fails by itself is why nobody listens from the moment its container began; one that is stopped
+        # from outside is not
+        stopped = any(row[k] for k in ("kill_term", "kill_kill", "kill_other", "sigterm", "sigusr", "oom", "destroyed"))
+        if not row["listened"] and before is not None and not stopped:
+            row["cut_low"] = min(
+                row["cut_low"], max((b for b in boots if before - BACK_UP <= b <= before), default=before)
+            )
+        out.append(row)
+    for row, later in zip(out, out[1:], strict=False):
+        # a process that died before it listened never ended the downtime: the next one's cause takes over
+        if row["up"] is None or row["up"] > later["cut_low"]:
+            row["up"] = later["cut_low"]
+    ready = life.filter(names == "gateway.ready").get_column("t").to_list()
+    for row in out:
+        at = bisect_left(ready, row["up"]) if row["up"] is not None else len(ready)
+        row["ready"] = ready[at] if at < len(ready) else None
+    return out
+
+
+def _begins(life: pl.DataFrame) -> list[int]:
+    """When processes of the gateway began: their first lines, and starts of containers whose lines were not collected."""
+    marks = life.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"])).select("t", "event_name")
+    starts = marks.filter(pl.col("event_name") == "gateway.start").get_column("t").to_list()
+    again = (
+        marks.filter(
+            (pl.col("event_name") == "gateway.listening") & (pl.col("event_name").shift(1) == "gateway.listening")
+        )
+        .get_column("t")
+        .to_list()
+    )
+    first = marks.item(0, "t") if marks.height and marks.item(0, "event_name") == "gateway.listening" else None
+    logged = sorted({*starts, *again, *([first] if first is not None else [])})
+    boots = life.filter(pl.col("event_name") == "container.start").get_column("t").to_list()
+    spoken = {max((b for b in boots if x - BACK_UP <= b <= x + SECOND), default=None) for x in logged}
+    silent = [b for b in boots if b not in spoken]
+    return sorted({*logged, *silent})
+
+
+def _downtime(
+    gap: list[dict[str, Any]],
+    spoken: Spoken,
+    before: int | None,
+    after: int | None,
+    up: int | None,
+    facts: pl.DataFrame,
+    covered: tuple[int, int] | None,
+) -> dict[str, Any] | None:
+    """The downtime between two processes (`before` and `after` are when they began), or None where nothing ended."""
+
+    def times(*wanted: str) -> list[int]:
+        return [r["t"] for r in gap if r["event_name"] in wanted]
+
+    def signal(name: str, *values: str) -> list[int]:
+        return [
+            r["t"] for r in gap if r["event_name"] == name and str(r["signal"]).upper().removeprefix("SIG") in values
+        ]
+
+    dies = times("container.die")
+    term_lines, user_lines = signal("gateway.signal", "TERM", "INT"), signal("gateway.signal", "USR1", "USR2")
+    graceful = sorted([*term_lines, *user_lines, *times("gateway.stop")])
+    fatal = times("gateway.crash", "process.error")
+    ends = [
+        *dies,
+        *graceful,
+        *times("gateway.shutdown"),
+        *fatal,
+        *times("container.stop", "container.destroy", "gateway.conflict"),
+    ]
+    if not ends and (before is None or after is None):
+        return None  # the first boot, or the time after the last line: nothing ended
+    if after is None and not (dies or graceful):
+        return None
+    limits = [
+        x for x in (after - 1 if after is not None else None, dies[0] + SECOND if dies else None) if x is not None
+    ]
+    last_line = spoken.last(before, min(limits) if limits else None)
+    cleaned = times("gateway.drained", "gateway.shutdown")
+    if graceful:
+        low = min([x for x in cleaned if x >= graceful[0] - SECOND], default=graceful[0]) - 50 * MS
+        limit = [*dies[:1], *(x + 200 * MS for x in cleaned)]
+        high = max(limit, default=after if after is not None else low + 2 * SECOND)
+        abrupt = False
+    elif dies:
+        high, abrupt = dies[0] + 50 * MS, True
+        low = max(dies[0] - DIE_LAG, last_line or 0)
+    elif fatal:
+        low, high, abrupt = fatal[0] - SHORT, fatal[-1] + SECOND, True
+    else:
+        low, high, abrupt = last_line or before or 0, after or 0, True
+    kills_term, kills_kill = signal("container.kill", "15", "TERM"), signal("container.kill", "9", "KILL")
+    onset = min([*kills_term, *kills_kill, *graceful], default=low)
+    codes = [r["container_exit_code"] for r in gap if r["event_name"] == "container.die"]
+    ids = list(dict.fromkeys(r["container_id"] for r in gap if r["container_id"]))
+    earlier, later = spoken.host(low, after=False), spoken.host(after, after=True) if after is not None else None
+    return record(
+        kind="gateway",
+        cut_low=low,
+        cut_high=high,
+        up=up,
+        error=max((r["clock_error_ns"] or 0 for r in gap), default=0),
+        covered=covered is not None and covered[0] <= low + SECOND,
+        abrupt=abrupt,
+        exit_code=codes[0] if codes else None,
+        die=len(dies),
+        kill_term=len(kills_term),
+        kill_kill=len([k for k in kills_kill if not dies or k <= dies[0] + SECOND]),
+        kill_other=len(times("container.kill")) - len(kills_term) - len(kills_kill),
+        oom=len(times("container.oom")),
+        oom_fact=_oom_fact(facts, ids, dies),
+        stop=len(times("container.stop")),
+        restart=len(times("container.restart")),
+        created=len(times("container.create")),
+        destroyed=len(times("container.destroy", "container.rename")),
+        unhealthy=_unhealthy(gap, onset),
+        sigterm=len(term_lines)
+        + len([r for r in gap if r["event_name"] == "gateway.stop" and "SIGTERM" in str(r["stop_reason"])]),
+        sigusr=len(user_lines),
+        in_process=(
+            len([r for r in gap if re.search(r"in-process|supervisor|full process", str(r["restart_mode"] or ""))])
+            if user_lines or not dies
+            else 0
+        ),
+        conflict=len(times("gateway.conflict")),
+        crash=len(times("gateway.crash")),
+        fatal=len([x for x in fatal if not dies or x <= dies[0] + SECOND]),
+        node_exit=len([r for r in gap if str(r["body"] or "").startswith("Node.js v")]),
+        exec_signal=len(
+            [r for r in gap if r["event_name"] == "container.exec_create" and "kill" in str(r["exec_command"])]
+        ),
+        moved=bool(earlier and later and spoken.followed(earlier, later)),
+        boots=int(after is not None),
+        shown=bool(times("gateway.signal", "gateway.stop", "gateway.crash")),
+        events=_cited(gap),
+        # it had come up: it said so, it was there when the logs begin, or it lived longer than a failed start does
+        listened=before is None
+        or low - before >= LIVED
+        or any(r["event_name"] in ("gateway.listening", "gateway.ready") and r["t"] <= high for r in gap),
+        container_id=ids[-1] if ids else None,
+        silent_s=(high - last_line) / SECOND if last_line is not None else None,
+    )
+
+
+def _unhealthy(gap: list[dict[str, Any]], onset: int) -> int:
+    """How often the engine called the container unhealthy before the stop began, and did not call it healthy again."""
+    count = 0
+    for row in gap:
+        if onset - BEFORE <= row["t"] <= onset and row["health_status"]:
+            count = count + 1 if row["health_status"] == "unhealthy" else 0
+    return count
+
+
+_STORY: Final = (
+    "container.health_status",
+    "container.oom",
+    "container.kill",
+    "gateway.signal",
+    "gateway.stop",
+    "gateway.restart",
+    "gateway.crash",
+    "process.error",
+    "gateway.conflict",
+    "container.die",
+    "container.destroy",
+    "container.create",
+    "container.restart",
+)
+
+
+def _cited(gap: list[dict[str, Any]]) -> list[str]:
+    """The events that tell the story of a downtime, the first two of each kind."""
+    seen: dict[str, int] = {}
+    out = []
+    for row in gap:
+        name = row["event_name"]
+        seen[name] = seen.get(name, 0) + 1
+        if name in _STORY and seen[name] <= 2:
+            out.append(row["event_id"])
+    return out[:10]
+
+
+def _oom_fact(facts: pl.DataFrame, ids: list[str], dies: list[int]) -> bool:
+    """Whether `docker inspect` says that the container's latest death, which is this one, was an OOM kill."""
+    for ident in ids:
+        own = facts.filter(pl.col("subject") == f"container:{ident}")
+        if own.filter((pl.col("key") == "state.oom_killed") & (pl.col("value") == "true")).is_empty():
+            continue
+        ended = (
+            own.filter(pl.col("key") == "state.finished_at")
+            .get_column("value")
+            .str.to_datetime(time_unit="ns", time_zone="UTC", strict=False)
+            .cast(pl.Int64)
+        )
+        if ended.len() and any(abs(d - int(ended[0])) < 2 * SECOND for d in dies if ended[0] is not None):
+            return True
+    return False

@@ -1,0 +1,60 @@
+"""Freezes and partitions of a gateway's container."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import polars as pl
+
+from occorr.episodes.table import record
+
+SECOND: Final = 1_000_000_000
+
+
+def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
+    """Freezes (`pause`) and partitions (`network disconnect`) of a gateway's container, with their ends."""
+    t = pl.col("timestamp").cast(pl.Int64)
+    out = []
+    ours = events.filter(pl.col("role") == "gateway")
+    gone = (
+        ours.filter(pl.col("event_name").is_in(["container.die", "container.start"]))
+        .select(t.alias("t"))
+        .get_column("t")
+        .to_list()
+    )
+    for kind, begin, end in (
+        ("freeze", "container.pause", "container.unpause"),
+        ("partition", "network.disconnect", "network.connect"),
+    ):
+        starts = (
+            ours.filter(pl.col("event_name") == begin)
+            .select(t.alias("t"), "event_id", "container_id", "instance")
+            .sort("t")
+        )
+        ends = (
+            ours.filter(pl.col("event_name") == end)
+            .select(t.alias("until"), pl.col("event_id").alias("end_id"))
+            .sort("until")
+        )
+        spans = starts.join_asof(ends, left_on="t", right_on="until", strategy="forward", check_sortedness=False)
+        # an engine may say twice that it began; it ends once
+        for row in spans.unique(["until", "container_id"], keep="first", maintain_order=True).to_dicts():
+            if kind == "partition" and any(abs(g - row["t"]) < 5 * SECOND for g in gone):
+                continue  # a stop takes the container off its network: that is no partition
+            until = row["until"] if row["until"] is not None else row["t"] + 3600 * SECOND
+            out.append(
+                record(
+                    kind=kind,
+                    cut_low=row["t"],
+                    cut_high=until,
+                    up=until,
+                    error=0,
+                    covered=True,
+                    abrupt=False,
+                    shown=True,
+                    events=[i for i in (row["event_id"], row["end_id"]) if i],
+                    container_id=row["container_id"],
+                    instance=row["instance"],
+                )
+            )
+    return out

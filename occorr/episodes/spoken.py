@@ -1,0 +1,61 @@
+"""When the gateway wrote anything, and under which host name."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from occorr.episodes.table import BACK_UP
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """When the gateway wrote anything, and under which host name: sorted, for looking up by bisection."""
+
+    times: NDArray[np.int64]
+    host_times: list[int]
+    hosts: list[str]
+
+    @classmethod
+    def of(cls, log: pl.DataFrame) -> Spoken:
+        """What a gateway's placed lines tell of it."""
+        lines = log.select(pl.col("timestamp").cast(pl.Int64).alias("t"), "host_name").sort("t")
+        named = lines.filter(pl.col("host_name").is_not_null())
+        # only where the name changes, and the last line before and after it
+        edges = named.filter(
+            (pl.col("host_name") != pl.col("host_name").shift(1)).fill_null(value=True)
+            | (pl.col("host_name") != pl.col("host_name").shift(-1)).fill_null(value=True)
+        )
+        return cls(
+            lines.get_column("t").to_numpy(), edges.get_column("t").to_list(), edges.get_column("host_name").to_list()
+        )
+
+    def first(self, begin: int) -> int:
+        """When a process that says at `begin` that it starts wrote its first line: a new container writes under a new host name."""
+        host = self.host(begin, after=True)
+        if host is None or host == self.hosts[0]:
+            return begin
+        first = self.host_times[self.hosts.index(host)]
+        return first if 0 < begin - first <= BACK_UP else begin
+
+    def followed(self, earlier: str, later: str) -> bool:
+        """Whether one host name took another one's place; two that write by turns are two gateways on one log."""
+        last = len(self.hosts) - 1 - self.hosts[::-1].index(earlier)
+        return earlier != later and self.host_times[last] < self.host_times[self.hosts.index(later)]
+
+    def last(self, before: int | None, limit: int | None) -> int | None:
+        """The last line from `before` on and up to `limit`."""
+        at = int(np.searchsorted(self.times, limit, side="right")) - 1 if limit is not None else len(self.times) - 1
+        return int(self.times[at]) if at >= 0 and (before is None or self.times[at] >= before) else None
+
+    def host(self, moment: int, *, after: bool) -> str | None:
+        """The host name of the nearest named line at or after (or at or before) a moment."""
+        at = bisect_left(self.host_times, moment) if after else bisect_right(self.host_times, moment) - 1
+        return self.hosts[at] if 0 <= at < len(self.hosts) else None

@@ -1,0 +1,77 @@
+"""The columns of an episode, and from when to when the engine's events reach."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import polars as pl
+
+SECOND: Final = 1_000_000_000
+BACK_UP: Final = 90 * SECOND  # without a gateway's log: how long a start may take until it listens
+SHAPE: Final[dict[str, Any]] = {
+    "kind": pl.String,
+    "cut_low": pl.Int64,
+    "cut_high": pl.Int64,
+    "up": pl.Int64,
+    "ready": pl.Int64,
+    "error": pl.Int64,
+    "covered": pl.Boolean,
+    "abrupt": pl.Boolean,
+    "exit_code": pl.Int64,
+    "die": pl.Int64,
+    "kill_term": pl.Int64,
+    "kill_kill": pl.Int64,
+    "kill_other": pl.Int64,
+    "oom": pl.Int64,
+    "oom_fact": pl.Boolean,
+    "stop": pl.Int64,
+    "restart": pl.Int64,
+    "created": pl.Int64,
+    "destroyed": pl.Int64,
+    "unhealthy": pl.Int64,
+    "sigterm": pl.Int64,
+    "sigusr": pl.Int64,
+    "in_process": pl.Int64,
+    "conflict": pl.Int64,
+    "crash": pl.Int64,
+    "fatal": pl.Int64,
+    "node_exit": pl.Int64,
+    "exec_signal": pl.Int64,
+    "reload": pl.Int64,
+    "moved": pl.Boolean,
+    "boots": pl.Int64,
+    "shown": pl.Boolean,
+    "silent_s": pl.Float64,
+    "listened": pl.Boolean,
+    "beside": pl.Int64,
+    "events": pl.List(pl.String),
+    "narrow": pl.Boolean,
+    "container_id": pl.String,
+    "instance": pl.String,
+}
+
+
+def coverage(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[int, int] | None:
+    """From when to when the engine's events were collected, ns: as a bundle says, else as far as the events themselves show."""
+    docker = (
+        events.filter((pl.col("source_kind") == "docker") & pl.col("timestamp").is_not_null())
+        .get_column("timestamp")
+        .cast(pl.Int64)
+    )
+    told = facts.filter(
+        (pl.col("subject") == "engine") & pl.col("key").is_in(["events.covered_from", "events.covered_to"])
+    ).select("key", pl.col("value").str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False).cast(pl.Int64))
+    low, high = (
+        told.filter(pl.col("key") == f"events.covered_{end}").get_column("value").drop_nulls().to_list()
+        for end in ("from", "to")
+    )
+    first, last = [*low], [*high]
+    if docker.len():
+        first.append(int(str(docker.min())))
+        last.append(int(str(docker.max())))
+    return (min(first), max(last)) if first and last else None
+
+
+def record(**values: Any) -> dict[str, Any]:
+    """One episode, null where nothing is given."""
+    return {name: values.get(name) for name in SHAPE}
