@@ -1,53 +1,23 @@
-"""What ran where, as documents and the engine's events say it: gateways, tokens, versions, health checks, ports, deploys."""
+"""What ran where, as documents and the engine's events say it: tokens, versions, health checks, ports, deploys."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import polars as pl
 
-from occorr import configs, facts as documents, schema
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from occorr.lives import Lane
+from occorr import configs, facts as documents
+from occorr.gates import Gate, Place, by_subject, owner
 
 _TOKEN_ENV: Final = re.compile(r"^env\.(?:OPENCLAW|CLAWDBOT|MOLTBOT)_GATEWAY_(?:TOKEN|PASSWORD)$")
 _TOKEN_FILE: Final = re.compile(r"^gateway\.(?:auth|remote)\.(?:token|password)$")
-_GATEWAY: Final = re.compile(r"(?i)openclaw|clawdbot|moltbot|gateway")
 _VERSION: Final = re.compile(r"(?:^|[:@v])(\d{2,4}\.\d+(?:\.\d+)?(?:-[\w.]+)?)$")
 _CURRENT: Final = r"update available .*\(current v(\d+\.\d+[\w.-]*)\)"
 # Docker's own values where a health check leaves them out, in seconds (retries: a number).
 HEALTH_DEFAULTS: Final = {"start_period": 0.0, "interval": 30.0, "timeout": 30.0, "retries": 3.0}
 _HEALTH_NAMES: Final = {"startperiod": "start_period"}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where something is said: a file and a line."""
-
-    path: str
-    line: int | None
-
-    def __str__(self) -> str:
-        return self.path if self.line is None else f"{self.path}:{self.line}"
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """A gateway: its Compose project and service (or the container's name), and the subjects of FACTS that speak of it."""
-
-    project: str
-    service: str
-    subjects: frozenset[str] = frozenset()
-
-    @property
-    def label(self) -> str:
-        """`project/service`, or what of it is known."""
-        return "/".join(p for p in (self.project, self.service) if p)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,80 +77,6 @@ class Deploy:
     place: Place
 
 
-def gates(facts: pl.DataFrame, lanes: Iterable[Lane], closes: pl.DataFrame) -> list[Gate]:
-    """All gateways that anything speaks of; one without a name where nothing names any.
-
-    Args:
-        facts: FACTS, plain.
-        lanes: of `lives.lives`.
-        closes: CLOSES, plain.
-    """
-    known: dict[tuple[str, str], set[str]] = {}
-    by_subject = _by_subject(facts)
-    for subject, said in by_subject.items():
-        if subject.startswith("container:") and said.get("role") == "gateway":
-            known.setdefault(
-                (said.get("compose.project", ""), said.get("compose.service") or said.get("name", "")), set()
-            ).add(subject)
-    for lane in lanes:
-        if lane.gateway:
-            known.setdefault((lane.project, lane.name), set())
-    if not known:
-        for project, service in closes.select("compose_project", "service_name").unique().sort(pl.all()).rows():
-            if service:
-                known.setdefault((project or "", service), set())
-    if any(
-        project for project, _ in known
-    ):  # lines that name no project made a lane of their own, which no document knows
-        known = {key: subjects for key, subjects in known.items() if key[0] or subjects}
-    if not known:
-        named = [
-            s.removeprefix("service:")
-            for s, said in by_subject.items()
-            if s.startswith("service:") and _is_gateway(s, said)
-        ]
-        known = {(by_subject[f"service:{name}"].get("compose.project", ""), name): set() for name in named[:1]} or {
-            ("", ""): set()
-        }
-    for (
-        subject,
-        said,
-    ) in by_subject.items():  # a Compose file speaks of the service of that name, in its project where it says so
-        if subject.startswith("service:"):
-            alike = [
-                key
-                for key in known
-                if key[1] == subject.removeprefix("service:") and said.get("compose.project", key[0]) in (key[0], "")
-            ]
-            if len(alike) == 1:  # of two projects with a service of that name nothing says which one the file describes
-                known[alike[0]].add(subject)
-        elif (
-            subject.startswith("container:")
-            and (key := (said.get("compose.project", ""), said.get("compose.service") or said.get("name", ""))) in known
-        ):
-            known[key].add(subject)
-    return [Gate(project, service, frozenset(subjects)) for (project, service), subjects in sorted(known.items())]
-
-
-def _is_gateway(subject: str, said: dict[str, str]) -> bool:
-    return bool(
-        _GATEWAY.search(subject) or re.search(r"(?i)openclaw|clawdbot|moltbot", said.get("image", ""))
-    ) and not re.search(r"(?i)cli\b", subject)
-
-
-def _by_subject(facts: pl.DataFrame) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for row in facts.iter_rows(named=True):
-        found.setdefault(row["subject"], {}).setdefault(row["key"], row["value"] or "")
-    return found
-
-
-def owner(subject: str, said: dict[str, str]) -> str:
-    """`project/service` of a subject of FACTS, as far as it is known."""
-    service = said.get("compose.service") or said.get("name") or subject.partition(":")[2][:12]
-    return "/".join(p for p in (said.get("compose.project", ""), service) if p)
-
-
 def tokens(facts: pl.DataFrame, gate: Gate, *, only: bool) -> list[Token]:
     """Every place that says the token of a gateway, and those of its clients.
 
@@ -189,7 +85,7 @@ def tokens(facts: pl.DataFrame, gate: Gate, *, only: bool) -> list[Token]:
         gate: the gateway.
         only: whether it is the only one; then documents that name no service speak of it too.
     """
-    by_subject = _by_subject(facts)
+    described = by_subject(facts)
     found = []
     for row in facts.iter_rows(named=True):
         subject, key, value = row["subject"], row["key"] or "", row["value"] or ""
@@ -198,13 +94,13 @@ def tokens(facts: pl.DataFrame, gate: Gate, *, only: bool) -> list[Token]:
             continue
         if file and not (only or (gate.project and gate.project in (row["log_file_path"] or ""))):
             continue
-        project = by_subject[subject].get("compose.project", gate.project)
+        project = described[subject].get("compose.project", gate.project)
         if env and subject not in gate.subjects and project != gate.project:
             continue
         side = "gateway" if subject in gate.subjects or key.startswith("gateway.auth.") else "client"
         source = f"environment {key.removeprefix('env.')}" if env else f"{key} in the configuration"
         if side == "client" and env:
-            source += f" of {owner(subject, by_subject[subject])}"
+            source += f" of {owner(subject, described[subject])}"
         shown = value if value.startswith("fp:") else ""
         found.append(
             Token(
@@ -303,10 +199,10 @@ def _amount(name: str, text: str) -> float | None:
 
 def ports(facts: pl.DataFrame) -> list[Port]:
     """Which project and service owns which port. A container's own word stands before a Compose file's."""
-    by_subject = _by_subject(facts)
+    described = by_subject(facts)
     found: dict[tuple[str, str, str], Port] = {}
     for row in facts.filter(pl.col("key").str.starts_with("port")).iter_rows(named=True):
-        said, key, value = by_subject[row["subject"]], row["key"], row["value"] or ""
+        said, key, value = described[row["subject"]], row["key"], row["value"] or ""
         if key.startswith("port."):
             port, published = key.removeprefix("port."), value
         elif key == "port":
@@ -340,7 +236,7 @@ def deploys(timeline: pl.DataFrame, facts: pl.DataFrame) -> list[Deploy]:
         timeline: EVENTS, plain, with `role`, `config_hash` and `image_id` beside them.
         facts: FACTS, plain.
     """
-    by_subject = _by_subject(facts)
+    described = by_subject(facts)
     rows: dict[str, dict[str, Any]] = {}
     engine = timeline.filter(pl.col("container_id").is_not_null() & pl.col("role").is_not_null()).sort(
         "timestamp", "log_line", nulls_last=True
@@ -376,7 +272,7 @@ def deploys(timeline: pl.DataFrame, facts: pl.DataFrame) -> list[Deploy]:
         facts.unique("subject", keep="first", maintain_order=True).select("subject", "log_file_path", "log_line").rows()
     )
     for subject, path, line in places:
-        said = by_subject[subject]
+        said = described[subject]
         if not subject.startswith("container:") or not said.get("role"):
             continue
         ident = subject.partition(":")[2]
@@ -414,50 +310,3 @@ def _stamp(text: str) -> int | None:
     """Nanoseconds of an RFC 3339 stamp in UTC."""
     found = pl.Series([text]).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns", strict=False).dt.epoch("ns")
     return found.item()  # type: ignore[no-any-return]  # polars types an item as any value
-
-
-ATTRIBUTES: Final = (
-    "role",
-    "instance",
-    "client_version",
-    "client_mode",
-    "client_id",
-    "config_hash",
-    "image_id",
-    "device_id",
-    "conn_short",
-    "elapsed_ms",
-    "probe_result",
-    "cli_target",
-    "cli_source",
-    "cli_command",
-    "auth_reason",
-    "method",
-    "rpc_status",
-    "pairing_request_id",
-    "local_address",
-    "local_port",
-    "forwarded_for",
-    "remote_address",
-    "also_at",
-    "probe_tool",
-    "probe_vantage",
-    "probe_connect_ns",
-    "probe_tls_ns",
-    "probe_upgrade_ns",
-)
-
-
-def widened(timeline: pl.DataFrame) -> pl.DataFrame:
-    """EVENTS, plain, with the attributes that figures and reports ask for as columns of their own."""
-    numbered = schema.plain(timeline).with_row_index("_row")
-    pairs = (
-        numbered.select("_row", "attributes")
-        .explode("attributes")
-        .unnest("attributes")
-        .filter(pl.col("key").is_in(ATTRIBUTES))
-    )
-    wide = pairs.group_by("_row").agg(
-        pl.col("value").filter(pl.col("key") == name).first().alias(name) for name in ATTRIBUTES
-    )
-    return numbered.join(wide, on="_row", how="left", maintain_order="left").drop("_row")

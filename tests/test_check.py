@@ -15,7 +15,7 @@ from occorr import policy
 from occorr.cli import app
 from occorr.errors import DefinitionError
 from occorr.figures import FIGURES, Figure
-from occorr.inventory import Place
+from occorr.gates import Place
 from occorr.report.junit import junit
 
 SAMPLES = Path(__file__).parent.parent / "sample_logs"

@@ -21,7 +21,8 @@ from weekly_results import HOUR, MONDAY, close, result
 from occorr import history, keywords, results
 from occorr.cli import app
 from occorr.report import weekly as pages
-from occorr.weekly import NO_WEEK, weekly
+from occorr.weekly import weekly
+from occorr.weekly.calendar import NO_WEEK
 
 WEEK = timedelta(weeks=1)
 FORMS = (pages.html, pages.markdown, pages.json_text, pages.csv, pages.parquet)

@@ -3,83 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from occorr import advice, inventory
-from occorr.inventory import Place
+from occorr import inventory
+from occorr.gates import Place, owner
 from occorr.report import words
+from occorr.report.said import Said, say, together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from occorr.figures import Seen
-    from occorr.policy import Judgement
-    from occorr.report.digest import Digest, Incident
-    from occorr.schema import Tables
+    from occorr.report.digest import Digest
 
 _CLI: Final = pl.col("client_mode").eq("cli").fill_null(value=False) | pl.col("client_id").eq("cli").fill_null(
     value=False
 )
 _MOST: Final = 4  # values that one answer lists
-# What to look at first: what cuts connections by itself comes before whatever it makes look broken too.
-_COMMAND: Final = re.compile(r"(?:docker|openclaw|ls|ss|nc|dmesg|journalctl) ")
-_PHASES: Final = {
-    "restart": 0,
-    "overload": 1,
-    "network": 1,
-    "unreachable": 1,
-    "timeout": 2,
-    "protocol": 3,
-    "auth": 4,
-    "unknown": 5,
-}
-_HEALTH: Final = {"health_start_period", "health_interval", "health_retries"}
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A sentence of ours with values of the logs in it: text and its kind, "" ours, "code" a value or a command, "text" any other that needs escaping."""
-
-    parts: tuple[tuple[str, str], ...]
-
-    def __str__(self) -> str:
-        return "".join(text for text, _ in self.parts)
-
-    def __bool__(self) -> bool:
-        return bool(self.parts)
-
-
-def say(form: str, *values: object) -> Said:
-    """A sentence; each `{}` is a value of the logs, or a list of them."""
-    parts: list[tuple[str, str]] = []
-    for piece, value in zip(form.split("{}"), [*values, None], strict=True):
-        parts.append((piece, ""))
-        if isinstance(value, Said):
-            parts += value.parts
-        elif isinstance(value, list | tuple):
-            for i, one in enumerate(value):
-                parts += [(", " if i else "", ""), (str(one), "code")]
-        elif value is not None:
-            parts.append((str(value), "code"))
-    return Said(tuple(p for p in parts if p[0]))
-
-
-def told(text: str) -> Said:
-    """Advice of a rule or a wish of a close: a command as one, all else as text."""
-    return Said(((text, "code" if _COMMAND.match(text) else "text"),))
-
-
-def together(said: Iterable[Said], mark: str = " ") -> Said:
-    """Several sentences as one."""
-    parts: list[tuple[str, str]] = []
-    for one in said:
-        parts += [(mark, ""), *one.parts] if parts else one.parts
-    return Said(tuple(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +54,7 @@ def _addresses(facts: pl.DataFrame) -> dict[str, str]:
     for subject, keys in said.items():
         for key, value in keys.items():
             if key.startswith("network.") and key.endswith(".address"):
-                known[value] = f"the container of {inventory.owner(subject, keys)}"
+                known[value] = f"the container of {owner(subject, keys)}"
             elif (key.startswith("network.") and key.endswith(".gateway")) or (
                 subject.startswith("network:") and key == "gateway"
             ):
@@ -434,137 +375,3 @@ def layers(d: Digest, seen: Seen) -> list[dict[str, Any]]:
             ),
         },
     ]
-
-
-def actions(d: Digest, tables: Tables, judged: list[Judgement], wanted: list[Said]) -> list[Said]:
-    """What to do next, in order: the network, what restarts the gateway, other transport causes, auth, thresholds, then what to collect."""
-    steps: list[tuple[tuple[int, int], Said]] = []
-    failed = [j for j in judged if j.status == "fail"]
-    for j in failed:
-        phase = (
-            -1
-            if j.figure.id == "tcp_connect"
-            else 0
-            if j.figure.id in _HEALTH
-            else 4
-            if j.figure.id.startswith("token_")
-            else 6
-        )
-        if j.figure.id in _HEALTH and any(
-            f.figure.id in _HEALTH and f.figure.scope == j.figure.scope for f in failed[: failed.index(j)]
-        ):
-            continue
-        steps.append(
-            (
-                (phase, 100),
-                say(
-                    f"{j.figure.title}{' ({})' if j.figure.scope else ''}:"
-                    f" {words.amount(j.figure.value, j.figure.unit)}, the limit is {j.limit}; {{}}.",
-                    *([j.figure.scope] if j.figure.scope else []),
-                    told(j.reason.rstrip(".")),
-                ),
-            )
-        )
-    by_cause: dict[str, list[Incident]] = {}
-    for incident in d.incidents:
-        if incident.family != "client":
-            by_cause.setdefault(incident.cause, []).append(incident)
-    for cause, own in by_cause.items():
-        numbers = ", ".join(str(i.number) for i in own[:6]) + (" …" if len(own) > 6 else "")
-        which = f"incident{'s' if len(own) > 1 else ''} {numbers}"
-        check, command = advice.check_of(_scoped(tables, own), cause)
-        if check and own[0].family != "unknown":
-            steps.append(
-                (
-                    (_PHASES.get(own[0].family, 5), own[0].number),
-                    say(
-                        f"{words.title(cause)} ({which}):"
-                        f" {{}}{'' if check.endswith('?') else '.'}{' {}' if command else ''}",
-                        told(check.rstrip(".")),
-                        *([command] if command else []),
-                    ),
-                )
-            )
-    ordered = [text for _, text in sorted(steps, key=lambda s: s[0])]
-    unknown = sum(i.closes for i in d.incidents if i.family == "unknown")
-    if unknown:
-        ordered.append(
-            say(
-                f"{words.count(unknown, 'close')} {'has' if unknown == 1 else 'have'} no known cause: collect what is"
-                " missing before guessing."
-            )
-        )
-    if wanted:
-        ordered.append(
-            say("Before the next time, see to it that what is missing is kept; the most useful first: {}", wanted[0])
-        )
-    return ordered or [say("Nothing to do: all closes were ordinary and no threshold is broken.")]
-
-
-def _scoped(tables: Tables, incidents: list[Incident]) -> Tables:
-    """The tables as far as they speak of these incidents and their projects, so that a command names the right container."""
-    projects = {p for i in incidents for p in i.projects.split(", ") if p}
-    facts = tables.facts
-    others = facts.filter((pl.col("key") == "compose.project") & ~pl.col("value").is_in(list(projects)))[
-        "subject"
-    ].implode()
-    closes = tables.closes.filter(pl.col("incident_id").is_in([i.incident_id for i in incidents]))
-    return cast(
-        "Tables",
-        SimpleNamespace(
-            facts=facts.filter(~pl.col("subject").is_in(others)) if projects else facts,
-            closes=closes,
-            timeline=tables.timeline,
-        ),
-    )
-
-
-def wanted(d: Digest, tables: Tables, seen: Seen, answers: list[Answer]) -> list[Said]:
-    """What to collect next time: sources that were not there, then what single closes lack."""
-    kinds = set(seen.timeline["source_kind"].drop_nulls().unique())
-    formats = {str(f) for f in seen.sources["format"].drop_nulls()}
-    names = set(seen.timeline["event_name"].drop_nulls().unique())
-    proxied = "proxy" in kinds or any(
-        str(v).startswith("proxy") for v in seen.facts.filter(pl.col("key") == "role")["value"]
-    )
-    died = any(i.cause in {"restart.oom", "restart.killed", "restart.crash"} for i in d.incidents)
-    sources = [
-        (
-            not any(f.startswith("openclaw/file") for f in formats),
-            (
-                "the gateway's file log (/tmp/openclaw/openclaw-*.log, on a volume): it survives the container and"
-                " names causes"
-            ),
-        ),
-        ("gateway" not in kinds, "the gateway's output: docker logs -t GATEWAY"),
-        (
-            "docker" not in kinds,
-            (
-                "the engine's events, taken early, since it keeps only 256: docker events --format json --since 2h"
-                " --until 0s"
-            ),
-        ),
-        (
-            proxied and "http.access" not in names,
-            "the proxy's access log with request time, upstream status and client port",
-        ),
-        (proxied and "proxy.error" not in names, "the proxy's error log"),
-        (
-            "docker inspect" not in formats,
-            "docker inspect of gateway and proxy: image digests, health checks, ports, token fingerprints",
-        ),
-        ("openclaw.json" not in formats, "openclaw.json: where the token is set, bind, trusted proxies"),
-        ("cli" not in kinds, "what the CLI printed, with times: occorr record -- openclaw …"),
-        (died and "kernel" not in kinds, "the kernel's log of the same minutes: journalctl -k, or dmesg -T"),
-    ]
-    absent = [say("{}", told(text)) for lacks, text in sources if lacks]
-    single = [
-        say(f"{{}}: {{}} (would have settled {words.count(a.closes, 'close')})", told(a.what), a.line)
-        for a in advice.collect(tables)
-    ]
-    asked = [
-        say(f"{{}} (for: {a.question[0].lower()}{a.question[1:].rstrip('?')})", told(a.missing))
-        for a in answers
-        if a.missing and a.answer
-    ]
-    return [*single, *absent, *asked]
