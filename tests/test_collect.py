@@ -27,6 +27,7 @@ from occorr import bundle, cli, read
 from occorr.collect.work import Log
 from occorr.engine import Container, Line
 from occorr.errors import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, OccorrError
+from occorr.follow.logs import Place
 
 pytestmark = pytest.mark.engine
 SCRIPT = Path(__file__).parent / "lab" / "gateway.sh"
@@ -543,15 +544,17 @@ def test_a_log_that_is_resumed_anywhere_holds_each_line_once(tmp_path_factory, d
         lines.append(Line(now, str(now), stream, f"{stream} {number % 7}"))
     if data.draw(st.booleans()):  # stamps may be equal where the texts differ
         lines = [Line(x.time_ns // 10**9 * 10**9, x.stamp, x.stream, f"{x.text} {i}") for i, x in enumerate(lines)]
-    container = Container("c" * 64, "x", "", "")
-    log = Log(container, bundle.Draft(tmp_path_factory.mktemp("log")))
+    log = Log(Container("c" * 64, "x", "", ""), bundle.Draft(tmp_path_factory.mktemp("log")))
+    place = Place()
     cuts = sorted(data.draw(st.sets(st.integers(min_value=1, max_value=len(lines)), max_size=6)) | {len(lines)})
     repeats = [data.draw(st.integers(min_value=0, max_value=len(lines))) for _ in cuts]
     at = 0
     for upto, repeat in zip(cuts, repeats, strict=True):
-        since = log.since_ns(0)
+        since = place.since_ns(0)
         part = [x for i, x in enumerate(lines[:upto]) if i >= at or x.time_ns >= since]
-        log.take(iter([*part[:repeat], *part]), 1 << 63)
+        for line in [*part[:repeat], *part]:
+            if place.new(line.stream, line.time_ns, line.text):
+                log.write(line)
         at = upto
     for out in log.files.values():
         out.close()

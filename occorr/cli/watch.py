@@ -199,7 +199,7 @@ def _run(stack: ExitStack, record: Record, settings: _Settings) -> int:
 
     started = {
         "type": "watching",
-        "at": follow.stamp(watched.engine_ns()),
+        "at": engine.stamp(watched.engine_ns()),
         "engine": connected.address,
         "version": connected.version,
         "containers": follower.followed(),
@@ -211,7 +211,7 @@ def _run(stack: ExitStack, record: Record, settings: _Settings) -> int:
         watched.say(
             {
                 "type": "end",
-                "at": follow.stamp(watched.engine_ns()),
+                "at": engine.stamp(watched.engine_ns()),
                 "lines": watched.lines,
                 "events": watched.events,
                 "analyses": watched.analyses,

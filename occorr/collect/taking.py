@@ -59,7 +59,7 @@ def collect(
         tell(f"following until {iso(until)}; Ctrl-C ends it and keeps what is there")
         live.follow(work, begun, interrupted or threading.Event())
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(work.read, [log for log in work.logs.values() if not log.gone]))
+        list(pool.map(work.read, [ident for ident, reader in work.readers.items() if not reader.gone]))
     for log in work.logs.values():
         for out in log.files.values():
             out.close()
@@ -216,7 +216,7 @@ def _row(work: Work, log: Log, images: list[dict[str, Any]]) -> dict[str, Any]:
         "image_id": item.get("Image"),
         "image_digests": digests,
         "beside": container.id in work.beside,
-        "gone": log.gone,
+        "gone": work.readers[container.id].gone,
         "log_driver": container.log_driver,
         "lines": log.count,
         "first": log.first,
@@ -225,7 +225,11 @@ def _row(work: Work, log: Log, images: list[dict[str, Any]]) -> dict[str, Any]:
             p.relative_to(log.draft.place).as_posix()
             for p in [
                 *log.draft.place.glob(f"logs/*-{container.id[:12]}.*"),
-                *([] if log.gone else log.draft.place.glob(f"files/{files.safe(container.name)}/*")),
+                *(
+                    []
+                    if work.readers[container.id].gone
+                    else log.draft.place.glob(f"files/{files.safe(container.name)}/*")
+                ),
             ]
         ),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from occorr import engine as engines
 from occorr.collect.files import safe
 from occorr.engine import EngineError, EngineLostError
+from occorr.follow import LogReader
 
 if TYPE_CHECKING:
     from occorr.bundle import Draft
-    from occorr.engine import Container, Engine, Event, Line, Stream
+    from occorr.engine import Container, Engine, Event, Line
 
 SECOND: Final = engines.SECOND
-_AGAIN: Final = SECOND  # so much of a log is read again where the reading is resumed
-_REMEMBERED: Final = 50_000  # lines that are known to be there
 OWN_NETWORKS: Final = frozenset({"bridge", "host", "none", "ingress"})  # the engine's; nobody's neighbourhood
 
 
@@ -47,60 +45,27 @@ class Wanted:
 
 @dataclass(slots=True)
 class Log:
-    """The log of one container on its way into files; one thread at a time reads it.
-
-    An engine gives lines twice: where a reading is resumed, and some versions where they turn their own file over.
-    Stamps go back without that too, since two streams share a log and clocks are set. So a line is dropped if it was
-    taken already, and not because it is late.
-
-    Attributes:
-        last_ns: the newest stamp of each stream.
-        recent, order: the lines that were taken last, by stamp and text.
-        changed: set when something happened to the container after which its log may go on.
-        gone: the container was destroyed.
-    """
+    """The log of one container on its way into files, one for each stream."""
 
     container: Container
     draft: Draft
     count: int = 0
-    last_ns: dict[str, int] = field(default_factory=dict)
     first: str = ""
     last: str = ""
-    gone: bool = False
-    recent: set[tuple[int, str, int]] = field(default_factory=set)
-    order: deque[tuple[int, str, int]] = field(default_factory=deque)
-    changed: threading.Event = field(default_factory=threading.Event)
     files: dict[str, TextIO] = field(default_factory=dict)
 
-    def since_ns(self, begin: int) -> int:
-        """From where to read on."""
-        return max(begin, max(self.last_ns.values()) - _AGAIN) if self.last_ns else begin
-
-    def take(self, stream: Stream[Line], until_ns: int) -> None:
-        """Writes what comes, without what is there already."""
-        recent, order = self.recent, self.order
-        for line in stream:
-            newest = self.last_ns.get(line.stream, 0)
-            key = (line.time_ns, line.stream, hash(line.text))
-            if line.time_ns <= newest and key in recent:
-                continue
-            self.last_ns[line.stream] = max(newest, line.time_ns)
-            if line.time_ns > until_ns:
-                continue
-            recent.add(key)
-            order.append(key)
-            if len(order) > _REMEMBERED:
-                recent.discard(order.popleft())
-            out = self.files.get(line.stream)
-            if out is None:
-                name = f"logs/{safe(self.container.name)}-{self.container.id[:12]}.{line.stream}.log"
-                out = self.files[line.stream] = self.draft.path(name).open(
-                    "w", encoding="utf-8", newline="\n", buffering=1 << 16
-                )
-            out.write(f"{line.stamp} {line.text}\n")
-            self.last = line.stamp
-            self.first = self.first or line.stamp
-            self.count += 1
+    def write(self, line: Line) -> None:
+        """Takes a line."""
+        out = self.files.get(line.stream)
+        if out is None:
+            name = f"logs/{safe(self.container.name)}-{self.container.id[:12]}.{line.stream}.log"
+            out = self.files[line.stream] = self.draft.path(name).open(
+                "w", encoding="utf-8", newline="\n", buffering=1 << 16
+            )
+        out.write(f"{line.stamp} {line.text}\n")
+        self.last = line.stamp
+        self.first = self.first or line.stamp
+        self.count += 1
 
 
 @dataclass(slots=True)
@@ -118,6 +83,7 @@ class Work:
     draft: Draft
     until_ns: int
     logs: dict[str, Log] = field(default_factory=dict)
+    readers: dict[str, LogReader] = field(default_factory=dict)
     inspected: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: dict[tuple[int, str, str, str], Event] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
@@ -126,7 +92,7 @@ class Work:
     covered_from: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, container: Container) -> Log | None:
+    def add(self, container: Container) -> LogReader | None:
         """Inspects a container and prepares its log; None if it is gone already."""
         try:
             found = engines.inspect(self.engine, container.id)
@@ -136,11 +102,19 @@ class Work:
             self.draft.lacks(f"container {container.name}", str(error))
             return None
         log = Log(engines.detailed(container, found), self.draft)
+
+        def take(line: Line) -> None:
+            if line.time_ns <= self.until_ns:
+                log.write(line)
+
+        # why a log cannot be read is noted when it is read once more at the end
+        reader = LogReader(log.container, take, lambda _: None, self.wanted.since_ns)
         with self.lock:
             self.inspected[container.id] = _with_health(self.inspected.get(container.id), found)
             self.known.add(container.id)
             self.networks |= set(container.networks) - OWN_NETWORKS
-            return self.logs.setdefault(container.id, log)
+            self.logs.setdefault(container.id, log)
+            return self.readers.setdefault(container.id, reader)
 
     def look(self, container_id: str) -> None:
         """Inspects a container again; if it is gone, what was seen last stands."""
@@ -174,18 +148,15 @@ class Work:
             if keep:
                 self.events[event.time_ns, event.kind, event.action, event.container_id] = event
 
-    def read(self, log: Log) -> None:
+    def read(self, ident: str) -> None:
         """Reads a log to the end of the time, from where it was left."""
+        log, reader = self.logs[ident], self.readers[ident]
         try:
-            with engines.logs(
-                self.engine, log.container, since_ns=log.since_ns(self.wanted.since_ns), until_ns=self.until_ns
-            ) as stream:
-                log.take(stream, self.until_ns)
+            reader.read(self.engine, until_ns=self.until_ns)
         except EngineError as error:
-            if not log.gone:
-                self.draft.lacks(
-                    f"log of {log.container.name}", f"after {log.last}: {error}" if log.last else str(error)
-                )
+            if not reader.gone:
+                why = f"after {log.last}: {error}" if log.last else str(error)
+                self.draft.lacks(f"log of {log.container.name}", why)
 
 
 def _with_health(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _listed(row: Mapping[str, Any]) -> Container:
         state=str(row.get("State", "")),
         project=str(found.get("com.docker.compose.project", "")),
         service=str(found.get("com.docker.compose.service", "")),
-        shares=mode.removeprefix("container:") if mode.startswith("container:") else "",
+        shares=_shared(mode),
         networks=tuple(sorted((row.get("NetworkSettings") or {}).get("Networks") or {})),
     )
 
@@ -126,6 +126,28 @@ def detailed(container: Container, inspected: Mapping[str, Any]) -> Container:
         container.shares,
         container.networks,
     )
+
+
+def from_inspect(inspected: Mapping[str, Any]) -> Container:
+    """A container from what `inspect` gives alone."""
+    config, host = inspected.get("Config") or {}, inspected.get("HostConfig") or {}
+    labels = config.get("Labels") or {}
+    bare = Container(
+        id=str(inspected.get("Id", "")),
+        name="",
+        image="",
+        state="",
+        project=str(labels.get("com.docker.compose.project", "")),
+        service=str(labels.get("com.docker.compose.service", "")),
+        shares=_shared(str(host.get("NetworkMode", ""))),
+        networks=tuple((inspected.get("NetworkSettings") or {}).get("Networks") or {}),
+    )
+    return detailed(bare, inspected)
+
+
+def _shared(mode: str) -> str:
+    """The container whose network it is, of a network mode; else empty."""
+    return mode.removeprefix("container:") if mode.startswith("container:") else ""
 
 
 def image(engine: Engine, image_id: str) -> dict[str, Any]:
