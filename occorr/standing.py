@@ -10,10 +10,14 @@ if TYPE_CHECKING:
 
 SETTLE_S: Final = 0.7  # a verdict that has not changed for so long stands
 PATIENCE_S: Final = 1.2  # … and so does one that goes on changing, so long after it was first seen
+HOPE_S: Final = 1.4  # … but nothing is told of a close that nothing explains yet, until its evidence is late
 GONE_S: Final = 900.0  # a close that was told and is gone may come back as another one for so long
 SLOW: Final = frozenset(
     {"restart", "unknown", "network", "unreachable"}
 )  # families whose evidence comes in several steps: decisive or not, they wait
+NAMED: Final = frozenset(
+    {"restart.crash", "restart.oom"}
+)  # … but for these: what follows a death that its own process or the kernel explains is only the next start
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +119,13 @@ class Standing:
 
     def _when(self, state: _State) -> float:
         """When a verdict may be told: at once where one line decides it, else when it has settled."""
-        if state.told is None and state.close["verdict"] == "decisive" and state.close["family"] not in SLOW:
+        close, first = state.close, state.told is None
+        if first and close["verdict"] == "decisive" and (close["family"] not in SLOW or close["cause"] in NAMED):
             return state.first_s
+        if first and close["verdict"] == "unknown":
+            return state.since_s + HOPE_S
         settled = state.since_s + self.settle_s
-        return settled if state.told is not None else min(settled, max(state.first_s + PATIENCE_S, state.since_s))
+        return min(settled, max(state.first_s + PATIENCE_S, state.since_s)) if first else settled
 
     def _merged(
         self, rows: Mapping[str, Mapping[str, Any]], cited: Mapping[str, Sequence[Mapping[str, Any]]]

@@ -1,5 +1,6 @@
 """When a verdict is told, and when it is told again."""
 
+import pytest
 from hypothesis import given, strategies as st
 
 from occorr.standing import PATIENCE_S, SETTLE_S, Standing
@@ -43,10 +44,31 @@ def test_a_restart_is_told_when_it_has_settled():
     assert names(standing.due(10.3 + SETTLE_S)) == [("a", "restart.unhealthy", False)]
 
 
+@pytest.mark.parametrize("cause", ["restart.crash", "restart.oom"])
+def test_a_death_that_its_own_process_explains_does_not_wait_for_the_next_start(cause):
+    assert names(Standing().see([close("a", cause)], [], 10.0)) == [("a", cause, False)]
+    assert Standing().see([close("a", cause, "circumstantial")], [], 10.0) == []
+
+
+def test_a_quick_restart_whose_first_line_comes_before_the_death_is_not_told_as_unknown():
+    """The log of the new process is read by another thread than the event of the old one's death."""
+    standing = Standing()
+    assert standing.see([close("a", "unknown.unknown", "unknown", None)], [], 10.0) == []
+    assert standing.due(11.0) == []
+    assert names(standing.see([close("a", "restart.crash", code=None)], [], 11.1)) == [("a", "restart.crash", False)]
+
+
+def test_what_stays_unknown_is_told_within_two_seconds():
+    standing = Standing()
+    standing.see([close("a", "unknown.unknown", "unknown", None)], [], 10.0)
+    assert standing.next_s() < 11.5
+    assert names(standing.due(11.5)) == [("a", "unknown.unknown", False)]
+
+
 def test_a_verdict_that_goes_on_changing_is_told_all_the_same():
     standing, now, told = Standing(), 10.0, []
     while not told and now < 20:
-        told = standing.see([close("a", "restart.crash" if int(now * 10) % 2 else "restart.oom")], [], now)
+        told = standing.see([close("a", "restart.deploy" if int(now * 10) % 2 else "restart.manual")], [], now)
         now += 0.1
     assert now <= 10.0 + PATIENCE_S + 0.2
 
@@ -72,8 +94,8 @@ def test_a_verdict_that_returns_to_what_was_told_is_no_news():
 def test_a_proxy_line_that_turns_out_to_be_the_gateways_close_is_revised_and_not_told_twice():
     standing = Standing()
     standing.see([close("p", "unknown.unknown", "unknown", None)], cites("p", "line-of-proxy"), 10.0)
-    assert names(standing.due(11.0)) == [("p", "unknown.unknown", False)]
-    standing.see([close("g", "restart.killed", code=None)], cites("g", "line-of-gateway", "line-of-proxy"), 11.5)
+    assert names(standing.due(11.5)) == [("p", "unknown.unknown", False)]
+    standing.see([close("g", "restart.killed", code=None)], cites("g", "line-of-gateway", "line-of-proxy"), 11.6)
     (told,) = standing.due(13.0)
     assert told.revised and told.before["close_id"] == "p" and told.close["close_id"] == "g"
     assert standing.known() == ["g"]

@@ -18,7 +18,7 @@ with fingerprints.
 the engine broke off raises `EngineLostError`, so that the reader can `connect` again and go on from its last stamp.
 """
 
-from occorr.engine.connection import Engine, EngineError, EngineLostError, Stream, connect
+from occorr.engine.connection import Engine, EngineLostError, Stream, connect
 from occorr.engine.containers import (
     Container,
     about,
@@ -33,6 +33,7 @@ from occorr.engine.containers import (
 )
 from occorr.engine.events import KEPT, Event, events, parse_event
 from occorr.engine.logs import Line, logs
+from occorr.engine.reach import EngineError
 from occorr.engine.stamps import SECOND, stamp, stamp_ns
 
 __all__ = [

@@ -1,22 +1,22 @@
-"""The way to an engine: where it listens, what it answers, how its streams end, and what to do where there is none."""
+"""A connection to an engine: requests, and streams that another thread may end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import requests
 import urllib3
 from docker import APIClient, DockerClient
-from docker.context import ContextAPI
-from docker.errors import APIError, DockerException
+from docker.constants import MINIMUM_DOCKER_API_VERSION
+from docker.errors import DockerException
 from docker.types import CancellableStream
 
-from occorr.errors import EXIT_NOTHING, OccorrError
+from occorr.engine import reach
+from occorr.engine.reach import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -25,20 +25,24 @@ if TYPE_CHECKING:
 
 _CONNECT: Final = 10.0  # seconds
 _ANSWER: Final = 60  # seconds for an answer that is no stream
-_BROKEN: Final = (
+try:  # its errors are of no family but their own
+    from paramiko import SSHException
+except ImportError:
+    _SSH: tuple[type[Exception], ...] = ()
+else:
+    _SSH = (SSHException, EOFError)
+
+_BROKEN: Final[tuple[type[Exception], ...]] = (
+    *_SSH,
     requests.exceptions.RequestException,
     urllib3.exceptions.HTTPError,
     OSError,
     ValueError,
     AttributeError,
 )  # the last two: a response that was closed while it was read
+_UNREACHED: Final[tuple[type[Exception], ...]] = (DockerException, *_BROKEN)
+_NO_WORDS: Final[tuple[type[Exception], ...]] = (TypeError, KeyError, *_BROKEN)
 T = TypeVar("T")
-
-
-class EngineError(OccorrError):
-    """The engine cannot be had, or refuses."""
-
-    exit_code = EXIT_NOTHING
 
 
 class EngineLostError(EngineError):
@@ -90,7 +94,7 @@ class Stream(Generic[T]):
         except _BROKEN as error:
             if self.closed:
                 raise StopIteration from None
-            raise EngineLostError(f"the engine broke off while it was read: {_short(error)}") from error
+            raise EngineLostError(f"the engine broke off while it was read: {reach.words(error)}") from error
 
     def __enter__(self) -> Stream[T]:
         """Itself."""
@@ -105,10 +109,11 @@ class Stream(Generic[T]):
         if self.closed:
             return
         self.closed = True
-        with contextlib.suppress(
-            *_BROKEN, DockerException
-        ):  # it shuts the socket down, which `response.close` does not
-            CancellableStream(self.items, self.response).close()
+        with contextlib.suppress(*_BROKEN):
+            try:  # it shuts the socket down, which `response.close` does not
+                CancellableStream(self.items, self.response).close()
+            except DockerException:  # SSH, of which the SDK knows no end; its channel does
+                self.response.raw._fp.fp.channel.close()  # noqa: SLF001 - there is no other way to it
         with contextlib.suppress(*_BROKEN, RuntimeError):
             self.response.close()
 
@@ -124,86 +129,42 @@ def connect(redactor: Redactor, environment: Mapping[str, str] | None = None) ->
         EngineError: no engine, no permission, or an engine that is too old; the message says what to do.
     """
     given = dict(os.environ if environment is None else environment)
-    address = _address(given)
+    address = reach.address(given)
     try:
-        _knock(address)
-        api = DockerClient.from_env(environment=given, timeout=_ANSWER).api
-        told = api.version()
-    except (DockerException, *_BROKEN) as error:
-        raise EngineError(_unreachable(address, error)) from error
-    return Engine(
-        api,
-        redactor,
-        address,
-        str(told.get("Version", "")),
-        str(api.api_version),
-        address.startswith(("unix://", "npipe://")),
-    )
-
-
-def _knock(address: str) -> None:
-    """Tries a local socket: the operating system's reason is clearer than what the SDK makes of it, which also leaks a socket."""
-    if address.startswith("unix://"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.connect(address.removeprefix("unix://"))
-
-
-def _address(environment: Mapping[str, str]) -> str:
-    if environment.get("DOCKER_HOST"):
-        return re.sub(r"//[^/@]*@", "//", environment["DOCKER_HOST"])
-    name = environment.get("DOCKER_CONTEXT")
-    try:
-        context = ContextAPI.get_context(name)
-    except (DockerException, OSError, ValueError) as error:
+        reach.knock(address)
+        # a version that is given is not asked for: the SDK would ask without the certificates that it was told to trust
+        api = DockerClient.from_env(environment=given, timeout=_ANSWER, version=MINIMUM_DOCKER_API_VERSION).api
+        told = _version(_get(api, f"{api.base_url}/version"))
+    except _UNREACHED as error:
+        raise EngineError(reach.failed(address, error)) from error
+    spoken = str(told.get("ApiVersion", ""))
+    if not re.fullmatch(r"\d+\.\d+", spoken):
+        raise EngineError(f"what answers at {address} is no Docker engine: it tells no API version")
+    if _ordered(spoken) < _ordered(MINIMUM_DOCKER_API_VERSION):
         raise EngineError(
-            f"the docker context {name or 'in use'} cannot be read: {_short(error)}; see 'docker context ls'"
-        ) from error
-    if context is None:  # the SDK would silently take the default socket
-        raise EngineError(f"DOCKER_CONTEXT={name}: no such context; see 'docker context ls'")
-    return (
-        str(context.Host or "unix:///var/run/docker.sock")
-        .replace("http+unix://", "unix://")
-        .replace("unix:////", "unix:///")
+            f"the Docker engine at {address} is too old: it speaks API {spoken}, {MINIMUM_DOCKER_API_VERSION} is needed"
+        )
+    return Engine(
+        api, redactor, address, str(told.get("Version", "")), spoken, address.startswith(("unix://", "npipe://"))
     )
 
 
-def _unreachable(address: str, error: BaseException) -> str:
-    """Why there is no engine, and what to do, in one line."""
-    text, seen = "", error
-    while seen is not None:
-        text += f" {type(seen).__name__} {seen}"
-        seen = seen.__cause__ or seen.__context__  # type: ignore[assignment]
-    if "Permission denied" in text or "PermissionError" in text:
-        return (
-            f"no permission for the Docker engine at {address}; run as root, or add yourself to the group docker (sudo"
-            " usermod -aG docker $USER, then log in again)"
-        )
-    if "paramiko" in text:
-        return f"the engine at {address} is reached by SSH, which needs paramiko; install it: pip install 'occorr[ssh]'"
-    if "too old" in text or "no longer supported" in text:
-        return f"the Docker engine at {address} is too old: {_short(error)}"
-    if "certificate" in text.lower() or "SSLError" in text or "TLS" in text:
-        return (
-            f"no trust between here and the Docker engine at {address}: {_short(error)}; see DOCKER_TLS_VERIFY and"
-            " DOCKER_CERT_PATH"
-        )
-    if "FileNotFoundError" in text or "No such file" in text:
-        return (
-            f"no Docker engine at {address}: no such socket; is it running? Otherwise set DOCKER_HOST, or see 'docker"
-            " context ls'"
-        )
-    if "Connection refused" in text or "ConnectionRefused" in text:
-        return f"no Docker engine at {address}: the connection is refused; is it running?"
-    return f"no Docker engine at {address}: {_short(error)}"
+def _version(answered: requests.Response) -> dict[str, Any]:
+    """Who answers; an error or something else than JSON is none."""
+    if answered.status_code >= 400:
+        raise DockerException(_refusal(answered))
+    told = answered.json()
+    return told if isinstance(told, dict) else {}
 
 
-def _short(error: BaseException) -> str:
-    """An error's own words in one line of bearable length."""
-    if isinstance(error, APIError):
-        return " ".join(str(error.explanation or error).split())[:200]
-    words = " ".join(str(error).split())
-    inner = re.findall(r"\[Errno \d+\] ([^'\")]+)", words)
-    return (inner[-1] if inner else words or type(error).__name__)[:200]
+def _ordered(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _get(api: APIClient, url: str, **options: Any) -> requests.Response:
+    """One request. Whom to trust is said each time: otherwise REQUESTS_CA_BUNDLE would overrule DOCKER_CERT_PATH."""
+    timeout = options.pop("timeout", (_CONNECT, _ANSWER))
+    return api.get(url, verify=api.verify, timeout=timeout, headers={"Accept-Encoding": "identity"}, **options)
 
 
 def request(
@@ -219,23 +180,29 @@ def request(
         params: of the query; None is left out.
     """
     try:
-        response = engine.api.get(
+        response = _get(
+            engine.api,
             f"{engine.api.base_url}/v{engine.api_version}{where}",
             params={k: v for k, v in params.items() if v is not None},
             stream=stream,
-            headers={"Accept-Encoding": "identity"},
             timeout=(_CONNECT, None if idle else _ANSWER),
         )
     except _BROKEN as error:
-        raise EngineLostError(_unreachable(engine.address, error)) from error
+        raise EngineLostError(reach.failed(engine.address, error)) from error
     if response.status_code >= 400:
-        try:
-            words = str(response.json().get("message", ""))
-        except _BROKEN:
-            words = response.reason
-        response.close()
-        raise EngineError(f"the engine refuses {where}: {' '.join(words.split())[:200]} (HTTP {response.status_code})")
+        raise EngineError(f"the engine refuses {where}: {_refusal(response)}")
     return response
+
+
+def _refusal(response: requests.Response) -> str:
+    """What an answer that is an error says."""
+    try:
+        text = str(response.json()["message"])
+    except _NO_WORDS:
+        page = "html" in response.headers.get("Content-Type", "")
+        text = response.reason if page else response.text or response.reason
+    response.close()
+    return f"{' '.join(text.split())[:200]} (HTTP {response.status_code})"
 
 
 def answer(engine: Engine, path: str, **params: Any) -> Any:

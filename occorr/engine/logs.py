@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from occorr.engine import connection
-from occorr.engine.connection import EngineError, Stream
+from occorr.engine.connection import Stream
+from occorr.engine.reach import EngineError
 from occorr.engine.stamps import seconds, stamp_ns
 
 if TYPE_CHECKING:

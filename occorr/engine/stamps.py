@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from occorr.engine.connection import EngineError
+from occorr.engine.reach import EngineError
 
 SECOND: Final = 1_000_000_000
 
