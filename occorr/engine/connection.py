@@ -113,7 +113,8 @@ class Stream(Generic[T]):
             try:  # it shuts the socket down, which `response.close` does not
                 CancellableStream(self.items, self.response).close()
             except DockerException:  # SSH, of which the SDK knows no end; its channel does
-                self.response.raw._fp.fp.channel.close()  # noqa: SLF001 - there is no other way to it
+                answer: Any = self.response.raw._fp  # noqa: SLF001 - there is no other way to it
+                answer.fp.channel.close()
         with contextlib.suppress(*_BROKEN, RuntimeError):
             self.response.close()
 
