@@ -24,6 +24,9 @@ TELLING: Final = {
     "network.disconnect": 1,
     "proxy.untrusted": 1,
     "auth.unauthorized": 2,
+    "websocket.error": 2,
+    "frame.parse_error": 2,
+    "handshake.invalid": 2,
     "websocket.close": 4,
     "cli.failure": 5,
     "proxy.error": 5,
@@ -33,7 +36,7 @@ TELLING: Final = {
 
 
 def sayings(timeline: pl.DataFrame) -> pl.DataFrame:
-    """For each event, `said`: an engine's event as words, a JSON line's message, any other line as it is.
+    """For each event, `said`: an engine's event, a request and a close as words, any other line's message without its stamps.
 
     Args:
         timeline: EVENTS.
@@ -52,17 +55,23 @@ def sayings(timeline: pl.DataFrame) -> pl.DataFrame:
             "http_request_method",
         )
     )
+    kind, name = pl.col("source_kind"), pl.col("event_name")
     raw = pl.col("log_record_original")
-    attribute = pl.col("attributes").list.eval(
-        pl.element()
-        .struct.field("value")
-        .filter(pl.element().struct.field("key").is_in(["signal", "health_status", "network_name", "exec_command"]))
-    )
+
+    def attribute(*keys: str) -> pl.Expr:
+        return (
+            pl.col("attributes")
+            .list.eval(pl.element().struct.field("value").filter(pl.element().struct.field("key").is_in(keys)))
+            .list.join(" ")
+            .replace("", None)
+        )
+
     engine = pl.concat_str(
         pl.col("event_name").str.replace(".", " ", literal=True),
         "container_name",
         pl.when(pl.col("container_exit_code").is_not_null()).then(pl.format("exit code {}", "container_exit_code")),
-        attribute.list.join(" "),
+        pl.format("signal {}", attribute("signal")),
+        attribute("health_status", "network_name", "exec_command"),
         separator=" ",
         ignore_nulls=True,
     )
@@ -77,15 +86,34 @@ def sayings(timeline: pl.DataFrame) -> pl.DataFrame:
         separator=" ",
         ignore_nulls=True,
     )
-    structured = raw.str.starts_with("{")
+    # Lines of a gateway are long rows of fields, and the ones that decide stand last.
+    unauthorized = pl.concat_str(
+        pl.lit("unauthorized:"),
+        attribute("auth_reason"),
+        pl.format("conn {}", pl.col("conn_id").str.slice(0, 8)),
+        pl.format("from {}", "client_address"),
+        separator=" ",
+        ignore_nulls=True,
+    )
+    close = pl.concat_str(
+        pl.col("body").str.extract(r"^(?:\[\w+\] )?(\w[\w -]{0,40}?)(?: conn=| code=|$)").fill_null("closed"),
+        pl.format("code {}", "websocket_close_code"),
+        pl.format("“{}”", pl.col("websocket_close_reason").replace("", None)),
+        pl.format("conn {}", pl.col("conn_id").str.slice(0, 8)),
+        pl.format("from {}", "client_address"),
+        separator=" ",
+        ignore_nulls=True,
+    )
     said = (
-        pl.when(structured & (pl.col("source_kind") == "docker"))
+        pl.when(raw.str.starts_with("{") & (kind == "docker"))
         .then(engine)
-        .when(structured & (pl.col("source_kind") == "proxy") & (pl.col("event_name") == "http.access"))
+        .when((kind == "proxy") & (name == "http.access"))
         .then(proxy)
-        .when(structured)
-        .then(pl.coalesce("body", raw))
-        .otherwise(raw)
+        .when((kind == "gateway") & (name == "websocket.close") & pl.col("websocket_close_code").is_not_null())
+        .then(close)
+        .when((name == "auth.unauthorized") & attribute("auth_reason").is_not_null())
+        .then(unauthorized)
+        .otherwise(pl.coalesce("body", raw))
     )
     return text.select("event_id", "event_name", said.alias("said")).unique(
         "event_id", keep="first", maintain_order=True

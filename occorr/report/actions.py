@@ -62,8 +62,7 @@ def actions(d: Digest, tables: Tables, judged: list[Judgement], wanted: list[Sai
         )
     by_cause: dict[str, list[Incident]] = {}
     for incident in d.incidents:
-        if incident.family != "client":
-            by_cause.setdefault(incident.cause, []).append(incident)
+        by_cause.setdefault(incident.cause, []).append(incident)
     for cause, own in by_cause.items():
         numbers = ", ".join(str(i.number) for i in own[:6]) + (" …" if len(own) > 6 else "")
         which = f"incident{'s' if len(own) > 1 else ''} {numbers}"

@@ -56,10 +56,19 @@ class Incident:
         """All closes of the incident."""
         return self.cut + self.refused
 
+    @property
+    def harm(self) -> float:
+        """How bad it was, in refused attempts.
+
+        An attempt is made again, but a session that was cut is lost: it counts for three. A second without a ready
+        gateway counts for one.
+        """
+        return 3 * self.cut + self.refused + (self.down_ns or 0) / SECOND
+
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """All that the reports say in words, and the plain frames behind it."""
+    """All that the reports say in words, and the plain frames behind it. `incidents` are worst first; ordinary closes are none."""
 
     incidents: tuple[Incident, ...]
     lanes: tuple[lives.Lane, ...]
@@ -82,8 +91,8 @@ class Digest:
 
     @property
     def worst(self) -> Incident | None:
-        """The incident with the most harm; ordinary closes are none."""
-        return next((i for i in self.incidents if i.family != "client"), None)
+        """The incident with the most harm."""
+        return self.incidents[0] if self.incidents else None
 
 
 def digest(tables: Tables) -> Digest:
@@ -173,8 +182,12 @@ def _incidents(
     by_cause = closes.group_by("incident_id", "cause").agg(pl.col("verdict").unique())
     verdicts = {(of, cause): held for of, cause, held in by_cause.iter_rows()}
     proofs = _deciding(table, closes, evidence, timeline)
+    said = _said(timeline, [best["event_id"] for best in proofs.values()])
+    outages = _outages(table, lanes)
     made = []
     for row in table.sort("start", "incident_id", nulls_last=True).iter_rows(named=True):
+        if row["family"] == "client":
+            continue
         own = harm.get(row["incident_id"], {})
         # One close with proof of the shared cause proves it for the incident; its other closes keep their own verdicts.
         held = verdicts.get((row["incident_id"], row["cause"]), ())
@@ -193,15 +206,15 @@ def _incidents(
                 verdict=verdict,
                 cut=int(own.get("cut", 0)) if own else int(row["closes"] or 0),
                 refused=int(own.get("refused", 0)),
-                down_ns=_downtime(row, lanes),
+                down_ns=outages.get(row["incident_id"]),
                 services=", ".join(shown(s) for s in row["services"] or ()),
                 projects=", ".join(shown(p) for p in row["projects"] or ()),
-                proof=proof_of(best, files, best["body"] or "") if best else None,
+                proof=proof_of(best, files, said.get(best["event_id"]) or "") if best else None,
                 correction=shown(row.get("correction")),
                 original_cause=shown(row.get("original_cause")),
             )
         )
-    made.sort(key=lambda i: (i.family == "client", -i.cut, -i.refused, -(i.down_ns or 0), i.start or 0))
+    made.sort(key=lambda i: (-i.harm, i.start or 0))
     return tuple(replace(incident, number=number) for number, incident in enumerate(made, 1))
 
 
@@ -218,7 +231,7 @@ def _deciding(
         .join(table.select("incident_id", incident_cause="cause"), on="incident_id")
         .filter(pl.col("cause").eq_missing(pl.col("incident_cause")))
         .join(
-            timeline.select("event_id", "event_name", "body").unique("event_id", keep="first", maintain_order=True),
+            timeline.select("event_id", "event_name").unique("event_id", keep="first", maintain_order=True),
             on="event_id",
             how="left",
         )
@@ -239,16 +252,28 @@ def _deciding(
     return {row["incident_id"]: row for row in cited.iter_rows(named=True)}
 
 
-def _downtime(row: Mapping[str, Any], lanes: list[lives.Lane]) -> int | None:
-    """How long the project's gateway was not ready around a restart, ns; null where no source shows it."""
-    if row["family"] != "restart" or row["start"] is None:
-        return None
-    projects, start, end = set(row["projects"] or ()), row["start"] - 2 * SECOND, row["end"] or row["start"]
-    hit = [
-        until - since
-        for lane in lanes
-        if lane.gateway and (not projects or lane.project in projects)
-        for since, until in lane.not_ready()
-        if until is not None and since <= end and until >= start
-    ]
-    return sum(hit) or None
+def _said(timeline: pl.DataFrame, events: list[str]) -> dict[str, str]:
+    """What the lines of these events say."""
+    cited = timeline.filter(pl.col("event_id").is_in(events))
+    return dict(quotes.sayings(cited).select("event_id", "said").iter_rows())
+
+
+def _outages(table: pl.DataFrame, lanes: list[lives.Lane]) -> dict[str, int]:
+    """How long the gateway was not ready because of each restart, ns; where several stand at one outage, the first one began it."""
+    restarts = table.filter((pl.col("family") == "restart") & pl.col("start").is_not_null())
+    in_order = list(restarts.sort("start", "incident_id").iter_rows(named=True))
+    found: dict[str, int] = {}
+    for lane in lanes:
+        for since, until in lane.not_ready() if lane.gateway else ():
+            if until is None:
+                continue
+            first = next((row for row in in_order if _stands_at(row, lane.project, since, until)), None)
+            if first is not None:
+                found[first["incident_id"]] = found.get(first["incident_id"], 0) + until - since
+    return found
+
+
+def _stands_at(incident: Mapping[str, Any], project: str, since: int, until: int) -> bool:
+    """Whether a restart belongs to an outage of the project's gateway: they overlap, but for stamps that lie 2 s apart."""
+    projects, end = incident["projects"] or (), incident["end"] or incident["start"]
+    return (not projects or project in projects) and since <= end and until >= incident["start"] - 2 * SECOND

@@ -48,7 +48,7 @@ def environment() -> jinja2.Environment:
         "emphasis": emphasis,
         "cause_title": words.title,
     }
-    env.globals |= {"SURE": words.SURE, "NOT_REDACTED": NOT_REDACTED}
+    env.globals |= {"SURE": words.SURE, "BY": words.BY, "NOT_REDACTED": NOT_REDACTED}
     return env
 
 
@@ -99,8 +99,24 @@ def headline(d: Digest) -> dict[str, Any]:
     """The worst incident as the parts of a heading and a sentence."""
     worst = d.worst
     if worst is None:
-        text = "No incident: all closes were ordinary" if d.total else "No WebSocket close was found"
-        return {"worst": None, "who": "", "deed": text, "when": "", "harm": "", "sure": "", "settle": ""}
+        guessed = _guessed(d)
+        text = (
+            "No WebSocket close was found"
+            if not d.total
+            else "No incident found: all closes look ordinary"
+            if guessed
+            else "No incident: all closes were ordinary"
+        )
+        return {
+            "worst": None,
+            "who": "",
+            "deed": text,
+            "when": "",
+            "harm": "",
+            "sure": "",
+            "settle": "",
+            "calm": guessed,
+        }
     who = f"{worst.projects}’s gateway" if worst.projects and "," not in worst.projects else "The gateway"
     parts = []
     if worst.cut:
@@ -122,7 +138,22 @@ def headline(d: Digest) -> dict[str, Any]:
             "" if worst.family == "unknown" else f"{words.percent(worst.probability)} sure, {words.SURE[worst.verdict]}"
         ),
         "settle": next((text for text, _ in d.missing), "nothing that occorr knows of"),
+        "calm": "",
     }
+
+
+def _guessed(d: Digest) -> str:
+    """Where there was no incident: how many closes only look ordinary, in a sentence; nothing where the logs tell all."""
+    weight = pl.col("count").fill_null(1).clip(lower_bound=1)
+    weak = ~pl.col("verdict").cast(pl.String).is_in(["decisive", "supported"]).fill_null(value=False)
+    open_ = int(d.closes.filter(weak).select(weight.sum()).item() or 0)
+    if not open_:
+        return ""
+    wish = next((text for text, _ in d.missing), "")
+    return (
+        f"{words.count(open_, 'close')} of {d.total:,} only {'fits' if open_ == 1 else 'fit'} an ordinary end, which is no"
+        f" proof{'. What would settle it: ' + wish if wish else ''}."
+    )
 
 
 def _file(d: Digest) -> Any:

@@ -29,12 +29,12 @@ def summary(
             )
         ]
     if not incidents:
-        return [
-            (
-                f"All {words.count(d.total, 'close')} between {words.moment(d.first, date=True)} and {words.moment(d.last)}"
-                " UTC were ordinary. There was no incident."
-            )
-        ]
+        look = (
+            f"{words.count(d.total, 'close')} between {words.moment(d.first, date=True)} and {words.moment(d.last)} UTC"
+        )
+        if head["calm"]:
+            return [f"No incident was found: all {look} look ordinary.", head["calm"]]
+        return [f"All {look} were ordinary. There was no incident."]
     worst, hit = head["worst"], blast(d)
     cut, refused = hit["cut"], hit["refused"]
     harm = " and ".join(
@@ -78,8 +78,9 @@ def summary(
         others = len(incidents) - 1
         text.append(
             f"The worst: {words.title(worst.cause)}, {words.count(worst.closes, 'close')};"
-            f" {words.percent(worst.probability)} sure,"
-            f" {words.SURE[worst.verdict]}.{f' {others} more below.' if others else ''}"
+            f" {words.percent(worst.probability)} sure, {words.SURE[worst.verdict]}"
+            f"{f' ({worst.proof.place})' if worst.proof else ''}."
+            f"{f' {others} more below.' if others else ''}"
         )
     if d.unexplained:
         text.append(f"{words.count(d.unexplained, 'close')} could not be explained from these logs.")

@@ -59,7 +59,7 @@ _SHAPES: Final = {
 
 def window(d: Digest) -> tuple[int, int] | None:
     """From when to when the picture reaches: all incidents that are not ordinary, with a margin; ns since 1970."""
-    own = [i for i in d.incidents if i.family != "client" and i.start is not None]
+    own = [i for i in d.incidents if i.start is not None]
     if own:
         low, high = min(i.start or 0 for i in own), max(i.end or i.start or 0 for i in own)
     elif d.first is not None and d.last is not None:
@@ -136,9 +136,7 @@ def svg(d: Digest) -> Markup:
         out += [_mark(family, at, y + 10, count) for at, count in _joined(d, family, x, low, high)]
         y += _LANE
     taken = -100.0
-    for i in sorted(
-        (i for i in d.incidents if i.family != "client" and i.start is not None), key=lambda i: (i.start or 0, i.number)
-    ):
+    for i in sorted((i for i in d.incidents if i.start is not None), key=lambda i: (i.start or 0, i.number)):
         place = max(x(i.start or 0), taken + 20)
         if place <= _WIDTH - 8:
             out.append(
@@ -150,7 +148,7 @@ def svg(d: Digest) -> Markup:
 
 
 def _caption(d: Digest, span: tuple[int, int]) -> str:
-    own = [i for i in d.incidents if i.family != "client"]
+    own = list(d.incidents)
     told = "; ".join(
         f"{i.number} {words.title(i.cause)} at {words.moment(i.start)}, {words.count(i.closes, 'close')}"
         for i in own[:8]
@@ -231,7 +229,7 @@ def mermaid(d: Digest, most: int) -> str:
                 )
                 for s in shownable[:most]
             ]
-    own = [i for i in d.incidents if i.family != "client" and i.start is not None][:most]
+    own = [i for i in d.incidents if i.start is not None][:most]
     if own:
         lines.append("  section Incidents")
         lines += [

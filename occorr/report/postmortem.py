@@ -69,7 +69,7 @@ def md(tables: Tables) -> str:
 def json_text(tables: Tables) -> str:
     """All of it for a program; times ISO 8601."""
     found = gather(tables)
-    document = {k: v for k, v in found.items() if k not in {"digest", "headline"}}
+    document = {k: v for k, v in found.items() if k not in {"digest", "headline", "several"}}
     return (
         json.dumps(
             _plain(document, _placed(found["digest"])), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False
@@ -86,7 +86,7 @@ def gather(tables: Tables) -> dict[str, Any]:
     answers = review.questions(d, seen)
     wanted = actions.wanted(d, tables, seen, answers)
     head = headline(d)
-    incidents = [happened.incident(i, d) for i in d.incidents if i.family != "client"]
+    incidents = [happened.incident(i, d) for i in d.incidents]
     outages = figures.outages(seen)
     return {
         "schema_version": schema.VERSION,
@@ -102,6 +102,7 @@ def gather(tables: Tables) -> dict[str, Any]:
         "blast_radius": happened.blast(d),
         "span": {"first": d.first, "last": d.last},
         "incidents": incidents,
+        "several": len(seen.gates) > 1,
         "actions": actions.actions(d, tables, judged, wanted),
         "questions": answers,
         "figures": [ledger.figure(f, verdicts.get((f.id, f.scope))) for f in given],

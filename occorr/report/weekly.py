@@ -116,10 +116,13 @@ def _context(w: Weekly) -> dict[str, Any]:
     by_word: dict[str, list[dict[str, Any]]] = {}
     for row in w.keywords.iter_rows(named=True):
         by_word.setdefault(row["group"], []).append(row)
+    total = next(now["total"].iter_rows(named=True), None)
     return {
         "w": w,
         "last": last,
-        "total": next(now["total"].iter_rows(named=True), None),
+        "total": total,
+        "fresh": total is not None and total["previous_change"] == total["trailing_change"] == "no data",
+        "leading": _leading(now["cause"]),
         "changes": _changes(w, now),
         "called": [
             (call, next(now["callout"].filter(pl.col("callout") == call.name).iter_rows(named=True), None))
@@ -175,6 +178,13 @@ def _changes(w: Weekly, now: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]
                 )
     order = {level: i for i, level in enumerate(_LEVELS)}
     return sorted(found, key=lambda c: (order[c["level"]], -abs(c["row"]["closes"] - c["row"][c["which"]]), c["name"]))
+
+
+def _leading(causes: pl.DataFrame) -> dict[str, Any] | None:
+    """The family with most closes of a week, ordinary ones left out."""
+    loud = causes.filter((pl.col("family") != "client") & (pl.col("closes") > 0))
+    families = loud.group_by("family").agg(pl.col("closes").sum()).sort("closes", "family", descending=[True, False])
+    return next(families.iter_rows(named=True), None)
 
 
 def _matrix(w: Weekly, recent: tuple[Week, ...]) -> tuple[list[str], dict[str, dict[str, int]]]:

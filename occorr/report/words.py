@@ -22,7 +22,7 @@ CAUSES: Final[dict[str, tuple[str, str]]] = {
     "timeout.proxy_idle": ("Proxy cut idle connections", "lost clients to *the proxy’s idle timeout*"),
     "timeout.handshake": ("Handshake too slow", "gave up on *handshakes that took too long*"),
     "timeout.heartbeat": ("Client stopped answering pings", "dropped clients that *stopped answering pings*"),
-    "timeout.upstream": ("Proxy could not reach it in time", "did *not answer the proxy in time*"),
+    "timeout.upstream": ("Proxy waited in vain", "was *not reached by the proxy in time*"),
     "timeout.client": ("Client gave up", "lost clients that *gave up waiting*"),
     "auth.token_mismatch": ("Wrong token", "refused clients for *a wrong token*"),
     "auth.token_missing": ("No token", "refused clients that *sent no token*"),
@@ -30,7 +30,7 @@ CAUSES: Final[dict[str, tuple[str, str]]] = {
     "auth.device_identity": ("Device identity refused", "refused *a device’s identity*"),
     "auth.origin": ("Origin not allowed", "refused *an origin that is not allowed*"),
     "auth.rate_limited": ("Locked out after failures", "*locked out* clients after too many failures"),
-    "auth.untrusted_proxy": ("Proxy not trusted", "does *not trust the proxy* before it"),
+    "auth.untrusted_proxy": ("Proxy not trusted", "refused clients of *a proxy that it does not trust*"),
     "auth.proxy_denied": ("Proxy denied access", "was out of reach: *the proxy denied access*"),
     "auth.rotated": ("Token was rotated", "cut clients as *the token was rotated*"),
     "protocol.version_mismatch": ("Protocol versions differ", "refused clients of *another protocol version*"),
@@ -53,6 +53,17 @@ SURE: Final = {
     "supported": "several signs agree",
     "circumstantial": "fits, not proven",
     "unknown": "not known",
+}
+# A family's closes, as said after their number.
+BY: Final = {
+    "restart": "by restarts",
+    "timeout": "by timeouts",
+    "auth": "by refused logins",
+    "protocol": "by protocol errors",
+    "network": "by the network",
+    "overload": "by overload",
+    "unreachable": "since nothing was reachable",
+    "unknown": "for reasons unknown",
 }
 FAMILIES: Final = ("restart", "timeout", "auth", "protocol", "network", "overload", "unreachable", "unknown", "client")
 

@@ -8,16 +8,17 @@ const colour = (family) => css(SHAPES[family] ? family : "unknown");
 // The stretch of activity that holds the worst incident: a long silence elsewhere would squeeze it to nothing.
 function homeWindow() {
   const times = page.closes.map((c) => c.x).filter((t) => t !== null).sort((a, b) => a - b);
-  if (!times.length) return widened(page.first, page.last);
-  const worst = page.incidents.find((i) => i.family !== "client" && i.start !== null);
-  const span = times.at(-1) - times[0], at = worst ? worst.start : times[0];
+  const worst = page.incidents.find((i) => i.start !== null);
+  if (!times.length || !worst) return widened(times.length ? times[0] : page.first, times.length ? times.at(-1) : page.last);
+  const span = times.at(-1) - times[0], at = worst.start;
   let from = times[0], to = times.at(-1);
   for (let i = 1; i < times.length; i++) {
     if (times[i] - times[i - 1] <= span / 4) continue;
     if (times[i - 1] < at && times[i] <= at + 1) from = times[i];
     else if (times[i] > at) { to = times[i - 1]; break; }
   }
-  if (worst) { from = Math.min(from, worst.start); to = Math.max(to, worst.start, Math.min(worst.end ?? worst.start, times.at(-1))); }
+  from = Math.min(from, worst.start);
+  to = Math.max(to, worst.start, Math.min(worst.end ?? worst.start, times.at(-1)));
   return widened(from, to);
 }
 function widened(from, to, share = 0.05) {

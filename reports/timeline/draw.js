@@ -69,6 +69,7 @@ function drawLife(lane, traces, notes, shapes, clip, px) {
     paused: { color: css("ground"), line: { color: css("hatch"), width: 1.5 } }, "cut off": { color: css("ground"), line: { color: css("network"), width: 1.5 } },
     reload: { color: css("restart"), line: { color: css("restart"), width: 1 } },
   };
+  const written = new Set();
   const least = (state.to - state.from) / px(state.to) * 3; // a moment is 3 px wide
   for (const kind of Object.keys(looks)) {
     const spans = lane.life.spans.filter((s) => s.kind === kind).map((s) => [...clip(s.from, kind === "reload" && s.to - s.from < least ? s.from + least : s.to), s]).filter(([a, b]) => b > a);
@@ -80,13 +81,16 @@ function drawLife(lane, traces, notes, shapes, clip, px) {
     if (!lane.life.gateway) continue;
     for (const [a, b] of spans) {
       const words = { starting: "starting", unhealthy: "unhealthy", paused: "paused", down: "down", "cut off": "cut off" }[kind];
-      if (words && px(b) - px(a) > words.length * 7 + 10) notes.push({ x: a, y, text: words, showarrow: false, xanchor: "left", xshift: 3, font: { size: 12, color: css("ink") }, bgcolor: kind === "starting" ? css("ground") : undefined });
+      if (!words || px(b) - px(a) <= words.length * 7 + 10) continue;
+      written.add(words);
+      notes.push({ x: a, y, text: words, showarrow: false, xanchor: "left", xshift: 3, font: { size: 12, color: css("ink") }, bgcolor: kind === "starting" ? css("ground") : undefined });
     }
   }
   if (lane.height < 30) return;
   // Loud labels take their place first: an OOM must not give way to the exit that follows it.
   const inside = lane.life.labels.filter((l) => l.t >= state.from && l.t <= state.to), taken = [];
   for (const l of [...inside.filter((i) => i.loud), ...inside.filter((i) => !i.loud)]) {
+    if (written.has(l.text)) continue; // the bar below says it already
     const from = px(l.t), to = from + l.text.length * 7 + 6;
     if (taken.some(([a, b]) => from < b && to > a) || to > px(state.to) + 20) continue;
     taken.push([from, to]);
