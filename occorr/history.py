@@ -5,7 +5,7 @@ Only the columns that counting needs are read; no log is parsed again. Nothing h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -97,6 +97,20 @@ def gather(parts: Sequence[Path | Analysis]) -> History:
         doubled,
         redacted,
     )
+
+
+def clipped(past: History, since: int | None = None, until: int | None = None) -> History:
+    """The part of a history between two moments, ns since 1970; a close whose interval reaches over one of them stays, and so does one without a time."""
+    low = pl.coalesce("time_earliest", "timestamp", "time_latest")
+    high = pl.coalesce("time_latest", "timestamp", "time_earliest")
+    closes, cover = past.closes, past.cover
+    if since is not None:
+        closes = closes.filter((high.cast(pl.Int64) >= since).fill_null(value=True))
+        cover = cover.filter(pl.col("end") > since).with_columns(pl.col("start").clip(lower_bound=since))
+    if until is not None:
+        closes = closes.filter((low.cast(pl.Int64) < until).fill_null(value=True))
+        cover = cover.filter(pl.col("start") < until).with_columns(pl.col("end").clip(upper_bound=until))
+    return replace(past, closes=closes, cover=cover.unique().sort("project", "kind", "start", "end", nulls_last=True))
 
 
 def _frames(part: Path | Analysis) -> Mapping[str, pl.LazyFrame]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from occorr import results, schema
+from occorr.analysis import Analysis
 from occorr.errors import OccorrError, nearest
 from occorr.report.tables import visible
 
@@ -26,11 +27,11 @@ _COLUMN: Final = re.compile(
 _TABLE: Final = re.compile(r"relation '([^']+)' was not found")
 
 
-def query(directory: Path, sql: str) -> pl.DataFrame:
+def query(source: Path | Analysis, sql: str) -> pl.DataFrame:
     """The answer to a SELECT; without ORDER BY the same rows come in the same order all the same.
 
     Args:
-        directory: a result directory.
+        source: a result directory, of which only the columns that are asked for are read; or a result.
         sql: one statement in Polars' SQL over the tables `schema.TABLES`.
 
     Raises:
@@ -41,8 +42,13 @@ def query(directory: Path, sql: str) -> pl.DataFrame:
     if word not in _READS:
         raise OccorrError(f"SQL: {word or 'nothing'!r} is no question; give one SELECT over {', '.join(schema.TABLES)}")
     if _FILES.search(bare):
-        raise OccorrError(f"SQL: only the tables of {directory} can be read: {', '.join(schema.TABLES)}")
-    context = pl.SQLContext(results.scan(directory))
+        raise OccorrError(f"SQL: only the tables of the result can be read: {', '.join(schema.TABLES)}")
+    tables = (
+        {name: getattr(source, name) for name in schema.TABLES}
+        if isinstance(source, Analysis)
+        else results.scan(source)
+    )
+    context = pl.SQLContext(tables)
     try:
         answer = context.execute(sql, eager=True)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

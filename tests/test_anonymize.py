@@ -154,3 +154,46 @@ def test_no_address_survives_and_equal_ones_stay_equal(address, form):
     assert again.split()[1] in once
     assert ipaddress.ip_address(address)  # the text that hypothesis made was one
     assert replaced(once) == [once]
+
+
+@pytest.fixture(scope="module")
+def saved(plain, tmp_path_factory):
+    place = tmp_path_factory.mktemp("saved") / "result"
+    results.save(plain, place, {})
+    return place, plain.closes.filter(pl.col("client_address").is_not_null()).item(0, "close_id")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["explain", "{close}", "{result}"],
+        ["query", "{result}", "SELECT client_address, client_port FROM closes", "--format", "csv"],
+        ["export", "{result}", "--to", "timesketch"],
+        ["export", "{result}", "--to", "perfetto"],
+        ["export", "{result}", "--to", "otlp"],
+        ["export", "{result}", "--to", "csv", "--table", "evidence"],
+    ],
+    ids=lambda c: " ".join(w for w in c if "{" not in w)[:40],
+)
+def test_commands_on_a_result_hide_addresses_alike(command, saved):
+    place, close = saved
+    words = [w.format(result=place, close=close) for w in command]
+    open_ = CliRunner().invoke(app, words)
+    hidden = CliRunner().invoke(app, [*words, "--anonymize"])
+    again = CliRunner().invoke(
+        app, ["query", str(place), "SELECT client_address FROM closes", "--format", "csv", "--anonymize"]
+    )
+    assert open_.exit_code == hidden.exit_code == again.exit_code == 0, hidden.output
+    assert ADDRESS.search(open_.stdout), "nothing would be tested"
+    assert not ADDRESS.search(hidden.stdout) and "example.org" not in hidden.stdout
+    # One client has one name in whatever is asked, so that what one command shows can be sought with the next.
+    told = set(re.findall(r"ip-[0-9a-f]{10}", hidden.stdout))
+    assert told & set(re.findall(r"ip-[0-9a-f]{10}", again.stdout))
+
+
+def test_both_sides_of_a_comparison_share_one_key(saved, tmp_path):
+    place, _ = saved
+    for form in ("json", "md"):
+        out = tmp_path / f"diff.{form}"
+        assert CliRunner().invoke(app, ["diff", str(place), str(place), "--anonymize", "-o", str(out)]).exit_code == 0
+        assert not ADDRESS.search(out.read_text()) and "example.org" not in out.read_text()

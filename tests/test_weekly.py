@@ -20,6 +20,7 @@ from weekly_results import HOUR, MONDAY, close, result
 
 from occorr import history, keywords, results
 from occorr.cli import app
+from occorr.errors import OccorrError
 from occorr.report import weekly as pages
 from occorr.weekly import weekly
 from occorr.weekly.calendar import NO_WEEK
@@ -444,3 +445,51 @@ def test_a_week_that_has_just_begun_is_not_what_the_report_is_about():
     assert w.last.name == "2026-W40"
     assert "2026-W41 has begun: 1 close, logs cover 2.0 of 168 h" in pages.markdown(w)
     assert pages.table(w)["closes"].sum() == 31
+
+
+def test_a_chosen_week_is_told_as_it_was_at_its_end(small):
+    past = history.gather([small])
+    w = weekly(past, week="2026-W40")
+    assert w.last.name == "2026-W40"
+    assert row(w, "total", "2026-W40")["closes"] == 5
+    # The close that straddles its end is in a bucket; the two of the week after were not there yet.
+    assert dict(w.buckets.group_by("bucket").agg(pl.col("closes").sum()).rows()) == {"2026-W40/2026-W41": 1, NO_WEEK: 2}
+    assert w.totals["closes"] == 8
+    assert "2026-W41" not in pages.markdown(w).replace("2026-W40/2026-W41", "")
+    assert row(w, "cause", "2026-W40", cause="auth.token_mismatch")["previous"] == 0
+    assert weekly(past, week="2026-W41").last.name == "2026-W41"
+
+
+@pytest.mark.parametrize(
+    ("week", "told"),
+    [("2026-W39", "up to its end there is nothing at all"), ("2026-W42", "neither a line nor a close is in it"), ("2026-W54", "give an ISO week"), ("last", "give an ISO week")],
+)  # fmt: skip
+def test_a_week_that_cannot_be_told_says_why(small, week, told):
+    timed = history.clipped(history.gather([small]), until=None)
+    with pytest.raises(OccorrError, match=told):
+        weekly(timed, week=week)
+
+
+def test_since_and_until_cut_closes_and_coverage_alike(small):
+    ns = lambda at: int(at.timestamp()) * 10**9  # noqa: E731
+    past = history.clipped(
+        history.gather([small]), since=ns(MONDAY + 2.5 * HOUR), until=ns(MONDAY + WEEK + 90 * HOUR / 60)
+    )
+    w = weekly(past)
+    assert row(w, "total", "2026-W40")["closes"] == 3
+    assert row(w, "total", "2026-W41")["closes"] == 1
+    assert [round(week.covered, 3) for week in w.weeks] == [168 - 2.5, 1.5]
+
+
+def test_week_and_since_on_the_command_line(small, tmp_path):
+    results.save(small, tmp_path / "r", {})
+    ask = lambda *more: CliRunner().invoke(
+        app, ["report", "weekly", str(tmp_path / "r"), "-o", str(tmp_path / "w.json"), *more]
+    )  # noqa: E731
+    assert ask("--week", "2026-W40", "--since", "2026-09-28T02:30:00Z").exit_code == 0
+    made = json.loads((tmp_path / "w.json").read_text())
+    assert [week["name"] for week in made["weeks"] if week["covered"]] == ["2026-W40"]
+    assert sum(r["closes"] for r in made["levels"]["total"]) == 3
+    assert "2026-W20" in str(ask("--week", "2026-W20").exception)
+    alone = CliRunner().invoke(app, ["report", "postmortem", str(tmp_path / "r"), "--week", "2026-W40"])
+    assert isinstance(alone.exception, OccorrError) and "--since and --until" in str(alone.exception)

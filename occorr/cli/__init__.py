@@ -15,6 +15,7 @@ from occorr.cli import (  # noqa: F401 - a command joins when its module is impo
     collect,
     diff,
     evaluate,
+    explain,
     export,
     formats,
     probe,

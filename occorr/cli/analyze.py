@@ -161,15 +161,3 @@ def _dry_run(paths: Sequence[str], parsers: Path | None) -> None:
     from occorr.terminal import inputs  # noqa: PLC0415
 
     inputs.dry_run(paths, parsers)
-
-
-@app.command()
-def explain(
-    close_id: Annotated[str, typer.Argument(metavar="CLOSE_ID", help="the close, or the first characters of its id")],
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="a result directory that analyze -o wrote")],
-) -> None:
-    """The whole chain of evidence of one close: file:line, the quoted text, and how far apart in time."""
-    from occorr import results  # noqa: PLC0415
-    from occorr.terminal import story  # noqa: PLC0415
-
-    story.explain(results.load(directory), close_id)

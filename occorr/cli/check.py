@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from occorr.cli.base import app, note
-from occorr.cli.options import Anonymize, NoRedact, Parsers, Project, RedactKey, Tz, read_inputs, redaction_key
+from occorr.cli.options import Anonymize, NoRedact, Parsers, Project, RedactKey, Tz, read_inputs, stored
 from occorr.errors import EXIT_FINDINGS, EXIT_OK, EXIT_PARTIAL, OccorrError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def check(
     parsers: Parsers = None,
 ) -> None:
     """Holds the figures of logs or of a result directory against thresholds: pass, fail or no data. Ends with 1 when one is broken."""
-    from occorr import analysis, figures, policy as policies, results  # noqa: PLC0415
+    from occorr import figures, policy as policies, results  # noqa: PLC0415
 
     limits = policies.load(policy) if policy is not None else policies.default()
     if listed:
@@ -64,8 +64,7 @@ def check(
         raise OccorrError("nothing to check; give logs, or a directory that analyze -o wrote")
     single = Path(inputs[0])
     if len(inputs) == 1 and results.is_result(single):
-        result = results.load(single)
-        result = analysis.anonymized(result, redaction_key(redact_key)) if anonymize else result
+        result = stored(single, redact_key=redact_key, anonymize=anonymize)
     else:
         result = read_inputs(
             inputs,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from occorr.cli.base import app, note, write
-from occorr.cli.options import Tz, Verdicts, past
+from occorr.cli.options import Anonymize, RedactKey, Tz, Verdicts, pasts
 from occorr.errors import OccorrError
 
 
@@ -35,6 +35,8 @@ def diff(
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="the file to write: .md or .json")
     ] = None,
     tz: Tz = None,
+    redact_key: RedactKey = None,
+    anonymize: Anonymize = False,
     verdicts: Verdicts = None,
 ) -> None:
     """Did the fix work: closes by cause before and after, per hour that the logs cover, and whether chance explains the difference."""
@@ -46,7 +48,8 @@ def diff(
     form = form or Forms(ending or "table")
     if form is Forms.table and out is not None:
         raise OccorrError("a table is for the terminal; for a file give --format md or json")
-    found = diffs.compare(past([before], tz, verdicts=verdicts), past([after], tz, verdicts=verdicts))
+    both = pasts([[before], [after]], tz, redact_key=redact_key, anonymize=anonymize, verdicts=verdicts)
+    found = diffs.compare(*both)
     if form is Forms.table:
         from occorr.terminal import diff as shown  # noqa: PLC0415
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from occorr.cli.base import app, note, write
+from occorr.cli.options import Anonymize, Directory, RedactKey, stored
 from occorr.errors import OccorrError
 
 
@@ -41,9 +42,6 @@ class Rows(StrEnum):
     parquet = "parquet"
 
 
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a result directory that analyze -o wrote")]
-
-
 @app.command()
 def export(
     directory: Directory,
@@ -70,12 +68,14 @@ def export(
         ),
     ] = None,
     unit: Annotated[Unit, typer.Option("--time-unit", help="parquet: unit of the times; Spark reads no ns")] = Unit.us,
+    redact_key: RedactKey = None,
+    anonymize: Anonymize = False,
 ) -> None:
     """Hands a result to a program that others wrote; without -o to standard output."""
     from occorr import results, schema  # noqa: PLC0415
     from occorr.export import forms, timesketch  # noqa: PLC0415
 
-    result = results.load(directory)
+    result = stored(directory, redact_key=redact_key, anonymize=anonymize)
     if not result.redacted:
         note(f"{directory} was written with --no-redact: what is exported holds secrets as the logs do.")
     if to.value in forms.TEXTS:
@@ -121,6 +121,8 @@ def query(
         Path | None,
         typer.Option("-o", "--out", metavar="FILE", help="the file to write: .csv, .json, .ndjson, .parquet"),
     ] = None,
+    redact_key: RedactKey = None,
+    anonymize: Anonymize = False,
 ) -> None:
     """Asks the tables of a result in SQL, as: occorr query DIR "SELECT cause, sum(count) AS closes FROM closes GROUP BY cause"."""
     from occorr import query as asked  # noqa: PLC0415
@@ -136,7 +138,8 @@ def query(
         raise OccorrError("Parquet is no text: give a file with -o")
     if form is Rows.table and out is not None:
         raise OccorrError("a table is for the terminal; for a file give --format csv, json, ndjson or parquet")
-    answer = asked.query(directory, sys.stdin.read() if sql == "-" else sql)
+    source = stored(directory, redact_key=redact_key, anonymize=True) if anonymize else directory
+    answer = asked.query(source, sys.stdin.read() if sql == "-" else sql)
     if form is Rows.table:
         from occorr.terminal import rows  # noqa: PLC0415
 

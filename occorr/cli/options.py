@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -43,6 +43,7 @@ class Form(StrEnum):
     md = "md"
 
 
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a result directory that analyze -o wrote")]
 Inputs = Annotated[
     list[str], typer.Argument(metavar="INPUT…", help="log files, directories, patterns, or - for standard input")
 ]
@@ -129,6 +130,14 @@ def read_inputs(
     return analysis.anonymized(result, key) if anonymize else result
 
 
+def stored(directory: Path, *, redact_key: Path | None = None, anonymize: bool = False) -> Analysis:
+    """What a result directory holds, on demand without addresses and host names."""
+    from occorr import analysis, results  # noqa: PLC0415
+
+    result = results.load(directory)
+    return analysis.anonymized(result, redaction_key(redact_key)) if anonymize else result
+
+
 def corrected(result: Analysis, inputs: Sequence[str], verdicts: Path | None) -> Analysis:
     """The result with what people say in `verdicts.toml`: the file that was given, and those in the directories."""
     from occorr import corrections  # noqa: PLC0415
@@ -165,28 +174,56 @@ def duration_ns(option: str, text: str) -> int:
     return sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
 
 
-def past(
-    inputs: Sequence[str],
+def past(inputs: Sequence[str], tz: str | None, **how: Any) -> History:
+    """Many results as one; `pasts` says how."""
+    return pasts([inputs], tz, **how)[0]
+
+
+def pasts(
+    sides: Sequence[Sequence[str]],
     tz: str | None,
     *,
     redact_key: Path | None = None,
     no_redact: bool = False,
     anonymize: bool = False,
     verdicts: Path | None = None,
-) -> History:
-    """Many results as one: result directories, folders that hold some, and logs, which are read.
+) -> list[History]:
+    """Each side's results as one: result directories, folders that hold some, and logs, which are read.
 
     Args:
-        inputs: paths and patterns.
+        sides: paths and patterns of each side.
         tz: zone of the logs' stamps that carry none.
         redact_key: key of the fingerprints.
         no_redact: leave secrets in what is read from logs.
-        anonymize: replace addresses and host names by fingerprints that keep joins between the results too.
+        anonymize: replace addresses and host names by fingerprints that keep joins between all the results.
         verdicts: corrections of verdicts.
     """
     from occorr import corrections, history, results  # noqa: PLC0415
 
     zone_or_error(tz)
+    key = redaction_key(redact_key)
+    parts: list[list[Path | Analysis]] = []
+    for inputs in sides:
+        directories, logs = _results_and_logs(inputs)
+        own = (
+            [read_inputs(logs, None, None, tz, None, None, redact_key=redact_key, no_redact=no_redact)] if logs else []
+        )
+        parts.append([*directories, *own])
+    if not anonymize and verdicts is None:
+        return [history.gather(side) for side in parts]
+    loaded = [[results.load(part) if isinstance(part, Path) else part for part in side] for side in parts]
+    known = corrections.load(verdicts) if verdicts else ()
+    # A correction may be about any of the results.
+    for one in set(known).intersection(*(corrections.idle(part.closes, known) for side in loaded for part in side)):
+        note(f"{one.place}: no close is meant by this correction")
+    loaded = [[corrections.apply(part, known) for part in side] for side in loaded]
+    return [history.gather(side) for side in (_anonymous(loaded, key) if anonymize else loaded)]
+
+
+def _results_and_logs(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The result directories that inputs name or hold, and the inputs that are none."""
+    from occorr import results  # noqa: PLC0415
+
     directories, logs = [], []
     for given in (path for text in inputs for path in sorted(glob(text)) or [text]):  # noqa: PTH207 - a pattern may be absolute
         found = results.within(Path(given))
@@ -195,31 +232,18 @@ def past(
             logs.append(given)
         elif len(found) < sum(1 for _ in Path(given).iterdir()) and found != [Path(given)]:
             note(f"{given}: its {len(found)} results are counted; what else it holds is not read")
-    own = [read_inputs(logs, None, None, tz, None, None, redact_key=redact_key, no_redact=no_redact)] if logs else []
-    if not anonymize and verdicts is None:
-        return history.gather([*directories, *own])
-    loaded = [*map(results.load, directories), *own]
-    known = corrections.load(verdicts) if verdicts else ()
-    # A correction may be about any of the results.
-    for one in set(known).intersection(*(corrections.idle(part.closes, known) for part in loaded)):
-        note(f"{one.place}: no close is meant by this correction")
-    loaded = [corrections.apply(part, known) for part in loaded]
-    return history.gather(_anonymous(loaded, redaction_key(redact_key)) if anonymize else loaded)
+    return directories, logs
 
 
-def _anonymous(parts: Sequence[Analysis], key: bytes | None) -> list[Analysis]:
+def _anonymous(sides: Sequence[Sequence[Analysis]], key: bytes | None) -> list[list[Analysis]]:
     """All results under one key, by default the digest of what they were made of: the same name gets the same fingerprint in each."""
     from hashlib import sha256  # noqa: PLC0415
 
     from occorr import analysis  # noqa: PLC0415
 
-    one = (
-        key
-        or sha256(
-            "".join(sorted({str(digest) for part in parts for digest in part.sources["sha256"].drop_nulls()})).encode()
-        ).digest()
-    )
-    return [analysis.anonymized(part, one) for part in parts]
+    made_of = {str(digest) for side in sides for part in side for digest in part.sources["sha256"].drop_nulls()}
+    one = key or sha256("".join(sorted(made_of)).encode()).digest()
+    return [[analysis.anonymized(part, one) for part in side] for side in sides]
 
 
 def zone_or_error(tz: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,16 +14,17 @@ from occorr.cli.options import (
     Inputs,
     NoRedact,
     RedactKey,
+    Since,
     Tz,
+    Until,
     Verdicts,
     corrected,
+    moment,
     past,
     read_inputs,
     redaction_key,
 )
-
-if TYPE_CHECKING:
-    from occorr.weekly import Weekly
+from occorr.errors import OccorrError
 
 
 @app.command()
@@ -44,6 +45,12 @@ def report(
             ),
         ),
     ] = None,
+    since: Since = None,
+    until: Until = None,
+    week: Annotated[
+        str | None,
+        typer.Option(metavar="WEEK", help="weekly: the week that it is about, as 2026-W46, told as at its end"),
+    ] = None,
     tz: Tz = None,
     redact_key: RedactKey = None,
     no_redact: NoRedact = False,
@@ -56,19 +63,25 @@ def report(
 
     make = library.pick(name, out.suffix.lower().removeprefix(".") if out else "md")
     single = Path(inputs[0])
+    if week and library.over(name) != "weeks":
+        raise OccorrError(f"--week is for reports of weeks; {name} takes --since and --until")
     if library.over(name) == "weeks":
-        made = make(
-            _weeks(inputs, tz, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, verdicts=verdicts)
-        )
+        from occorr import history, weekly  # noqa: PLC0415 - brings scipy
+
+        past_of = past(inputs, tz, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, verdicts=verdicts)
+        window = moment("--since", since, tz), moment("--until", until, tz)
+        made = make(weekly.weekly(history.clipped(past_of, *window), tz or "UTC", week or ""))
     elif len(inputs) == 1 and results.is_result(single):
+        if since or until:
+            raise OccorrError(f"{single} is judged already; give --since and --until to analyze, or the logs to report")
         result = corrected(results.load(single), [], verdicts)
         made = make(analysis.anonymized(result, redaction_key(redact_key)) if anonymize else result)
     else:
         made = make(
             read_inputs(
                 inputs,
-                None,
-                None,
+                since,
+                until,
                 tz,
                 None,
                 None,
@@ -83,10 +96,3 @@ def report(
         return
     write(out, made.encode() if isinstance(made, str) else made)
     note(f"Written to {out}")
-
-
-def _weeks(inputs: list[str], tz: str | None, **redaction: Any) -> Weekly:
-    """The weeks of all results that the inputs name or hold, and of the logs among them."""
-    from occorr import weekly  # noqa: PLC0415
-
-    return weekly.weekly(past(inputs, tz, **redaction), tz or "UTC")

@@ -17,7 +17,7 @@ _SHOWN_WEEKS: Final = 53  # on the page and in Markdown's table fewer
 
 def recent(w: Weekly) -> tuple[Week, ...]:
     """The weeks to show, up to the one that the report is about."""
-    return w.weeks[: w.weeks.index(w.last) + 1][-_SHOWN_WEEKS:] if w.last else ()
+    return w.weeks[: w.about + 1][-_SHOWN_WEEKS:] if w.last else ()
 
 
 def share(week: Week, kind: str = "") -> str:

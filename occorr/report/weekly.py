@@ -154,7 +154,8 @@ def _context(w: Weekly) -> dict[str, Any]:
 def _begun(w: Weekly) -> list[tuple[Week, int]]:
     """Weeks after the one that the report is about, with their closes so far."""
     counts = dict(w.levels["total"].select("week", "closes").rows())
-    return [(week, int(counts.get(week.name, 0))) for week in w.weeks[w.weeks.index(w.last) + 1 :]] if w.last else []
+    later = [(week, int(counts.get(week.name, 0))) for week in w.weeks[w.about + 1 :]] if w.last else []
+    return [(week, n) for week, n in later if n or week.covered]
 
 
 def _changes(w: Weekly, now: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:

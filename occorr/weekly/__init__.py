@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from occorr import resources
+from occorr import history, resources
 from occorr.weekly import behind, calendar, levels as counting
 from occorr.weekly.calendar import Week, weeks
 from occorr.weekly.levels import KEYS, TRAILING
@@ -47,7 +47,7 @@ class Weekly:
     closes and restarts left out. by_hour: 24 counts of the last week by hour of the day, ordinary closes left out.
     beats: what comes back: cause, kind and name of who, closes, and the period with the clock that it keeps. callouts:
     what is called out by name. totals: closes counted, results, rows that other results held too. redacted: whether all
-    results are.
+    results are. about: index of the week that the report is about; -1 where there is none.
     """
 
     zone: str
@@ -61,22 +61,30 @@ class Weekly:
     callouts: tuple[Callout, ...]
     totals: Mapping[str, int]
     redacted: bool
+    about: int
 
     @property
     def last(self) -> Week | None:
-        """The week that the report is about: the last one that logs cover for a day at least, since one that began an hour ago says nothing."""
-        return self.weeks[calendar.focus(self.weeks)] if self.weeks else None
+        """The week that the report is about."""
+        return self.weeks[self.about] if self.weeks else None
 
 
-def weekly(past: History, zone: str = "UTC") -> Weekly:
+def weekly(past: History, zone: str = "UTC", week: str = "") -> Weekly:
     """Counts a history by weeks.
 
     Args:
         past: many results as one.
         zone: IANA name of the zone whose Mondays part the weeks.
+        week: the week that the report is about, as `2026-W46`, told as it was at its end; by default the last one that
+            logs cover for a day at least, since one that began an hour ago says nothing.
+
+    Raises:
+        OccorrError: no such week, or nothing is known of it.
     """
+    if week:
+        past = history.clipped(past, until=calendar.bounds(week, zone)[1])
     found = weeks(past, zone)
-    final = calendar.focus(found)
+    final = calendar.named(found, week) if week else calendar.focus(found)
     calls = callouts()
     closes = calendar.placed(counting.labelled(past.closes), found)
     inside = closes.filter(pl.col("index").is_not_null())
@@ -110,6 +118,7 @@ def weekly(past: History, zone: str = "UTC") -> Weekly:
         callouts=calls,
         totals={"closes": int(closes["weight"].sum()), "results": past.results, "doubled": past.doubled},
         redacted=past.redacted,
+        about=final,
     )
 
 

@@ -11,9 +11,11 @@ import numpy as np
 import polars as pl
 
 from occorr import history
+from occorr.errors import OccorrError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import date
 
     from occorr.history import History
 
@@ -45,6 +47,36 @@ def focus(found: Sequence[Week]) -> int:
     return next((i for i in range(len(found) - 1, -1, -1) if found[i].covered >= LEAST_H), len(found) - 1)
 
 
+def bounds(week: str, zone: str) -> tuple[int, int]:
+    """Start and end of an ISO week in a zone, ns since 1970.
+
+    Raises:
+        OccorrError: there is no such week.
+    """
+    try:
+        monday = datetime.strptime(f"{week}-1", "%G-W%V-%u").date()  # noqa: DTZ007 - a day, which has no zone
+    except ValueError as error:
+        raise OccorrError(f"--week {week}: no such week; give an ISO week, as 2026-W46") from error
+    return _midnight(monday, zone), _midnight(monday + timedelta(weeks=1), zone)
+
+
+def named(found: Sequence[Week], week: str) -> int:
+    """The index of a week.
+
+    Raises:
+        OccorrError: nothing is known of it.
+    """
+    known = {one.name: i for i, one in enumerate(found)}
+    if week not in known:
+        reach = f"the weeks {found[0].name} to {found[-1].name}" if found else "nothing at all"
+        raise OccorrError(f"--week {week}: neither a line nor a close is in it; up to its end there is {reach}")
+    return known[week]
+
+
+def _midnight(day: date, zone: str) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).timestamp()) * 10**9
+
+
 def weeks(past: History, zone: str) -> tuple[Week, ...]:
     """All weeks from the first line or close to the last, the gaps between them too."""
     moments = pl.concat(
@@ -67,10 +99,7 @@ def weeks(past: History, zone: str) -> tuple[Week, ...]:
     kinds = past.cover["kind"].drop_nulls().unique().sort().to_list()
     made = []
     while monday <= high:
-        start, end = (
-            int(datetime(d.year, d.month, d.day, tzinfo=place).timestamp()) * 10**9
-            for d in (monday, monday + timedelta(weeks=1))
-        )
+        start, end = _midnight(monday, zone), _midnight(monday + timedelta(weeks=1), zone)
         covered = {kind: history.hours(past.cover.filter(pl.col("kind") == kind), start, end) for kind in kinds}
         year, number, _ = monday.isocalendar()
         made.append(
