@@ -104,6 +104,7 @@ class Hook:
         self.ran = self.failed = self.suppressed = 0
         self._silent = 0  # suppressed since the last run
         self.trouble = ""
+        self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._work, name="occorr on-close", daemon=True)
         self._thread.start()
 
@@ -124,9 +125,13 @@ class Hook:
         self._silent += 1
 
     def close(self, patience_s: float) -> None:
-        """Lets what waits run, but not longer than `patience_s`."""
+        """Lets what waits run, but not longer than `patience_s`; what runs then is ended."""
         with contextlib.suppress(queue.Full):
             self._rows.put(None, timeout=patience_s)
+            self._thread.join(patience_s)
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.kill()
             self._thread.join(patience_s)
 
     def _work(self) -> None:
@@ -136,22 +141,27 @@ class Hook:
                 for key, name in VARIABLES.items()
             }
             environment = {**os.environ, **told, "OCCORR_SUPPRESSED": str(row["suppressed"])}
+            given = (json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8", "replace")
             try:
-                done = subprocess.run(
-                    self._command,
-                    input=(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8", "replace"),
-                    env=environment,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    timeout=RUN_S,
-                    check=False,
-                )
-                code, words = done.returncode, done.stderr.decode("utf-8", "replace")
-            except subprocess.TimeoutExpired:
-                code, words = -1, f"it ran for more than {RUN_S:.0f} s and was ended"
+                code, words = self._run(given, environment)
             except OSError as error:
                 code, words = -1, str(error.strerror)
             self.ran += 1
             if code:
                 self.failed += 1
                 self.trouble = f"exit {code}: {' '.join(words.split())[:200]}"
+
+    def _run(self, given: bytes, environment: dict[str, str]) -> tuple[int, str]:
+        """Its exit code, and what it wrote to standard error."""
+        with subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+        ) as process:
+            self._process = process
+            try:
+                _, said = process.communicate(given, RUN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return -1, f"it ran for more than {RUN_S:.0f} s and was ended"
+            finally:
+                self._process = None
+        return process.returncode, said.decode("utf-8", "replace")

@@ -7,7 +7,6 @@ matter, and tells verdicts once they stand. It never speaks to the engine and ne
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from occorr import schema
+from occorr.follow import Threads
 from occorr.standing import Standing
 from occorr.window import WIDTH
 
@@ -32,6 +32,7 @@ HASTE_S: Final = 0.3  # … but not longer than this
 TICK_S: Final = 0.05  # how often the record is looked at
 REST_S: Final = 0.5  # after a judgement, rest as long as it took but not longer than this: half a processor at most
 SEAL_S: Final = 2.0  # how often closed journals are sealed
+SEALED_S: Final = 60.0  # how long that may take at the end
 RECENT: Final = (
     WIDTH // 2
 )  # closes older than this may have lost evidence to the window: their verdicts stay as they are
@@ -65,7 +66,7 @@ class Watch:
     standing: Standing = field(default_factory=Standing)
     counts: Counter[str] = field(default_factory=Counter)
     _judged_s: float = float("-inf")
-    _sealer: threading.Thread | None = None
+    _sealer: Threads = field(default_factory=Threads)
 
     def run(self, until: Callable[[], bool]) -> None:
         """Until `until` says so and everything that came before was judged."""
@@ -95,8 +96,7 @@ class Watch:
                 break
             if not more:
                 self.record.wait(TICK_S)
-        if self._sealer is not None:
-            self._sealer.join()
+        self._sealer.join(SEALED_S)
 
     def _new(self, rows: pl.DataFrame) -> bool:
         """Counts new lines, tells what happened to containers, and whether a verdict may change."""
@@ -175,9 +175,10 @@ class Watch:
 
     def _seal(self) -> None:
         """Seals beside the loop: it costs a second for a full journal."""
-        if self._sealer is None or not self._sealer.is_alive():
-            self._sealer = threading.Thread(target=self.record.seal, name="occorr seal", daemon=True)
-            self._sealer.start()
+        if self._sealer.failure is not None:
+            raise self._sealer.failure
+        if not self._sealer.busy:
+            self._sealer.begin("seal", self.record.seal)
 
 
 def _evidence(result: Analysis, closes: set[str]) -> list[dict[str, Any]]:

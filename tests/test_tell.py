@@ -100,6 +100,15 @@ def test_a_command_that_fails_is_told(tmp_path):
     assert (hook.ran, hook.failed) == (1, 1) and "no such channel" in hook.trouble
 
 
+def test_a_command_that_hangs_is_ended_with_the_watch(tmp_path):
+    hook = tell.Hook([sys.executable, "-c", "import time; time.sleep(1000)"], 30, time.monotonic)
+    hook.put(row())
+    begun = time.monotonic()
+    hook.close(0.5)
+    assert time.monotonic() - begun < 20
+    assert (hook.ran, hook.failed) == (1, 1)
+
+
 def test_prometheus_reads_the_counters():
     served = metrics.Metrics("127.0.0.1", 0, {"occorr_lag_seconds": ("lag", lambda: 1.5)})
     try:

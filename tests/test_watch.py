@@ -237,6 +237,33 @@ def test_ten_thousand_lines_a_second_are_all_recorded(engine, project, tmp_path,
     assert end["lines"] == 10_000 * seconds
 
 
+def test_a_full_disk_ends_the_watch_in_one_line_and_what_was_written_is_there(engine, project, tmp_path):
+    ident = numbered(engine, project, counting(60, 1000, 0.05))
+    command = ["prlimit", "--fsize=2000000", *watches.COMMAND, "--project", project, "--record", tmp_path / "record"]
+    environment = {**engine.environment, "PYTHONPATH": str(watches.ROOT)}
+    with (
+        (tmp_path / "said").open("w") as said,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=said) as watch,
+    ):
+        assert json.loads(watch.stdout.readline())["type"] == "watching"
+        engine.docker("exec", ident, "touch", "/tmp/go")
+        watch.stdout.read()
+    assert watch.returncode == 4, (tmp_path / "said").read_text()
+    (line,) = (tmp_path / "said").read_text().splitlines()
+    assert "the record ends here" in line and str(tmp_path / "record") in line
+    numbers = recorded(tmp_path / "record", ident).str.extract(r"^(\d+) ", 1).cast(pl.Int64).to_list()
+    assert len(numbers) > 1000 and numbers == list(range(1, len(numbers) + 1))
+    with watches.watching(
+        engine, "--project", project, "--record", tmp_path / "record"
+    ) as again:  # with room, it goes on
+        deadline = time.monotonic() + 60
+        while len(recorded(tmp_path / "record", ident)) < 60_000 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        again.end()
+    numbers = recorded(tmp_path / "record", ident).str.extract(r"^(\d+) ", 1).cast(pl.Int64).to_list()
+    assert numbers == list(range(1, 60_001))
+
+
 def test_rotated_logs_are_followed_through(engine, project, tmp_path):
     """The engine turns the log over about ten times while it is read."""
     ident = numbered(engine, project, counting(60, 100, 0.05), "--log-opt", "max-size=64k", "--log-opt", "max-file=3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -21,7 +22,7 @@ import typer
 
 from occorr.cli.base import app, note
 from occorr.cli.options import RedactKey, duration_ns, redaction_key
-from occorr.errors import EXIT_INTERRUPTED, EXIT_OK, OccorrError
+from occorr.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_PARTIAL, OccorrError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ LEAN: Final = {
 }
 LOOPBACK: Final = "127.0.0.1"
 PATIENCE_S: Final = 5.0  # for those who read what is told, at the end
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _SIZES: Final = {"": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30}
 
 
@@ -127,7 +129,14 @@ def watch(
             )
         kept = segments.Record(record, limits)
         stack.callback(kept.close)
-        code = _run(stack, kept, settings)
+        try:
+            code = _run(stack, kept, settings)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise OccorrError(
+                f"{record}: the record ends here: {error.strerror}; what came before is there", EXIT_PARTIAL
+            ) from error
     raise typer.Exit(code)
 
 
@@ -188,6 +197,8 @@ def _run(stack: ExitStack, record: Record, settings: _Settings) -> int:
     outbox = None if settings.table else tell.Outbox(sys.stdout.buffer)
 
     def until() -> bool:
+        if follower.failure is not None:
+            raise follower.failure
         over = (
             ended.is_set()
             or (deadline is not None and time.monotonic() >= deadline)

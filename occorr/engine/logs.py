@@ -106,9 +106,23 @@ def _terminal(chunks: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
     for chunk in chunks:
         *whole, held = (held + chunk).split(b"\n")
         for line in whole:
-            yield "stdout", line.removesuffix(b"\r") + b"\n"
+            yield "stdout", _whole(line).removesuffix(b"\r") + b"\n"
     if held:
-        yield "stdout", held
+        yield "stdout", _whole(held)
+
+
+def _whole(line: bytes) -> bytes:
+    """A terminal's line without the stamps that the engine repeats inside, before each further 16 KiB."""
+    stamp, blank, rest = line.partition(b" ")
+    again = stamp + blank
+    if len(rest) <= SPLIT or not rest.startswith(again, SPLIT):
+        return line
+    pieces, at = [again, rest[:SPLIT]], SPLIT
+    while rest.startswith(again, at):
+        at += len(again)
+        pieces.append(rest[at : at + SPLIT])
+        at += SPLIT
+    return b"".join([*pieces, rest[at:]])
 
 
 def _lines(pieces: Iterator[tuple[str, bytes]], redactor: Redactor) -> Generator[Line]:

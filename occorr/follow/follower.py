@@ -19,7 +19,7 @@ from occorr.engine import SECOND, EngineError, EngineLostError, stamp
 from occorr.follow import gaps
 from occorr.follow.events import EventReader
 from occorr.follow.gaps import Life
-from occorr.follow.logs import LEAST, LogReader
+from occorr.follow.logs import REMEMBERED, LogReader
 from occorr.follow.threads import Threads
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Follower:
         if self._threads.stopping.is_set():
             return
         self._threads.stopping.set()
-        if self.failure is None:
+        with suppress(OSError):  # no room: whoever waits hears of it by `failure`
             self.note("stopped")
         self._reader.stop()
         for log in list(self._logs.values()):
@@ -343,7 +343,7 @@ class Follower:
             self.note("unreadable", container=container.name, reason=why)
 
         log = LogReader(container, take, refused, begin_ns)
-        for stream, raw, time_ns in self.record.tail(path, LEAST).select("stream", "raw", "time_ns").rows():
+        for stream, raw, time_ns in self.record.tail(path, REMEMBERED).select("stream", "raw", "time_ns").rows():
             log.place.new(stream, time_ns, raw.partition(" ")[2])
         self._threads.begin(f"log of {container.name}", log.run, lambda: self._reader.engine, self._threads.stopping)
         return log

@@ -24,6 +24,11 @@ class Threads:
     failure: BaseException | None = None
     _running: list[threading.Thread] = field(default_factory=list)
 
+    @property
+    def busy(self) -> bool:
+        """Whether any of them still runs."""
+        return any(t.is_alive() for t in self._running)
+
     def begin(self, name: str, target: Callable[..., None], *arguments: Any) -> None:
         """Runs a function in a thread of its own."""
 

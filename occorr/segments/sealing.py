@@ -48,25 +48,37 @@ class Limits:
 
 
 def seal(journal: Path) -> None:
-    """A segment of a journal, written beside its place and renamed; then the journal goes."""
+    """A segment of a journal, written beside its place and renamed; then the journal goes.
+
+    Raises:
+        OSError: there is no room for it; the journal stays.
+    """
     target, beside = journal.with_suffix(".parquet"), journal.with_suffix(".part")
     if not target.exists():
-        book: dict[int, Source] = {}
-        writer = None
-        for rows in pieces(journal, book):
-            writer = writer or pq.ParquetWriter(beside, _SCHEMA, compression="zstd")
-            writer.write_table(_arrow(rows, book))
-        if writer is None:
-            journal.unlink()
-            return
-        writer.add_key_value_metadata(
-            {"occorr.sources": json.dumps([asdict(s) for s in book.values()], sort_keys=True)}
-        )
-        writer.close()
-        with beside.open("rb") as handle:
-            os.fsync(handle.fileno())
-        beside.rename(target)
+        try:
+            filled = _write(journal, beside)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+        if filled:
+            beside.rename(target)
     journal.unlink()
+
+
+def _write(journal: Path, beside: Path) -> bool:
+    """Writes a journal's lines as Parquet; False where it holds none."""
+    book: dict[int, Source] = {}
+    writer = None
+    for rows in pieces(journal, book):
+        writer = writer or pq.ParquetWriter(beside, _SCHEMA, compression="zstd")
+        writer.write_table(_arrow(rows, book))
+    if writer is None:
+        return False
+    writer.add_key_value_metadata({"occorr.sources": json.dumps([asdict(s) for s in book.values()], sort_keys=True)})
+    writer.close()
+    with beside.open("rb") as handle:
+        os.fsync(handle.fileno())
+    return True
 
 
 def _arrow(rows: pl.DataFrame, book: Mapping[int, Source]) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -48,8 +49,12 @@ class Record:
         self.directory, self.limits, self.full, self.old_s = directory, limits or Limits(), full, old_s
         self.changed = threading.Condition()
         self._lock_file = _claim(directory)
-        for journal in sorted(directory.glob("*.journal")):
-            seal(journal)
+        try:
+            for journal in sorted(directory.glob("*.journal")):
+                seal(journal)
+        except OSError as error:
+            self._lock_file.close()
+            raise OccorrError(f"{directory}: cannot be written: {error.strerror}") from error
         self._serial = max((int(p.stem) for p in directory.glob("*.parquet")), default=0)
         self._book = latest(directory)
         self._read = dict(self._book)
@@ -216,15 +221,24 @@ class Record:
         prune(self.directory, self.limits)
 
     def close(self) -> None:
-        """Seals everything; a reader that is not through yet is not waited for."""
+        """Seals everything; a reader that is not through yet is not waited for.
+
+        Where there is no room left, journals stay as they are: they are read as well as segments, and sealed by the next
+        writer.
+        """
         with self.changed:
             if not self._file.closed:
-                self._end()
+                try:
+                    self._end()
+                except OSError:
+                    with suppress(OSError):
+                        self._file.close()
         self._handle.close()
-        for journal in [*self._ready, *self._closed]:
-            seal(journal)
+        with suppress(OSError):
+            for journal in [*self._ready, *self._closed]:
+                seal(journal)
+            prune(self.directory, self.limits)
         self._ready, self._closed = [], []
-        prune(self.directory, self.limits)
         self._lock_file.close()
 
 
