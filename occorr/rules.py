@@ -52,6 +52,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "p_kind": STR,
     "p_status": I64,
     "p_established": BOOL,
+    "p_failed": BOOL,
     "p_upstream_status": STR,
     "p_upstream_known": BOOL,
     "p_errno": I64,
@@ -92,6 +93,8 @@ FEATURES: Final[Mapping[str, Any]] = {
     "interruption_near": BOOL,
     "same_moment": I64,
     "late_gateway": BOOL,
+    "stopping": BOOL,
+    "outlived": I64,
 }
 EPISODE_FEATURES: Final[Mapping[str, Any]] = {
     "kind": STR,
@@ -125,6 +128,7 @@ EPISODE_FEATURES: Final[Mapping[str, Any]] = {
     "silent_s": F64,
     "listened": BOOL,
     "beside": I64,
+    "told_ready": BOOL,
 }
 AT: Final = ("cut", "end", "down", "starting", "during")
 CITES: Final = (

@@ -57,7 +57,7 @@ def judge(
     named = name_episodes(episodes, causes)
     wide = features(closes, named, events, facts, place)
     findings = find(wide, named, causes)
-    verdicts = weigh(wide, findings, named, causes)
+    verdicts = weigh(wide, findings, named, events, causes)
     wide = intervals.settle(wide, verdicts, named, events)
     evidence = cite(wide, findings, verdicts, named, events)
     rows = wide.join(verdicts, on="close_id", how="left", maintain_order="left").with_columns(

@@ -103,7 +103,7 @@ def features(
     )
     to_gateway = (
         pl.when(pl.col("p_upstream").is_not_null() & bool(own))
-        .then(pl.col("p_upstream").is_in(own))
+        .then(pl.col("p_upstream").is_in([*own, *(u.rpartition(":")[0] for u in own)]))
         .when(pl.col("p_path").is_in(paths))
         .then(pl.lit(value=True))
         .otherwise(None)
@@ -139,6 +139,7 @@ def features(
         how="left",
         maintain_order="left",
     )
+    rows = rows.join(_outlived(rows), on="close_id", how="left", maintain_order="left")
     gone = episodes.filter(pl.col("kind") == "gateway")
     proxied = episodes.filter(pl.col("kind") == "proxy")
     broken = episodes.filter(pl.col("kind").is_in(["freeze", "partition"]))
@@ -155,6 +156,7 @@ def features(
         pl.col("g_invalid_event").is_not_null().alias("g_invalid_line"),
         pl.col("g_auth_event").is_not_null().alias("g_auth_line"),
         pl.col("p_event").is_not_null().alias("p_seen"),
+        _failed().alias("p_failed"),
         (upstream_known | says_upstream.fill_null(value=False)).alias("p_upstream_known"),
         (pl.col("p_duration") / SECOND).alias("p_duration_s"),
         to_gateway.alias("p_to_gateway"),
@@ -173,6 +175,7 @@ def features(
         .fill_null(value=False)
         .alias("gateway_alive"),
         pl.lit(gateway_times.height > 0).alias("gateway_log"),
+        _stopping(gone).alias("stopping"),
         (t >= pl.lit(first_docker)).fill_null(value=False).alias("docker_covers"),
         pl.lit(kinds[0] if len(set(kinds)) == 1 else None, pl.String).alias("proxy_known"),
         pl.lit(untrusted.height > 0).alias("untrusted_line"),
@@ -184,6 +187,14 @@ def features(
         _any_near(broken, t).alias("interruption_near"),
         ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
     )
+
+
+def _failed() -> pl.Expr:
+    """Whether the proxy could not reach its upstream, or got no answer; an error line alone says so without a status."""
+    told = pl.col("p_status").is_in([502, 503, 504]) | (
+        pl.col("p_status").is_null() & pl.col("p_phase").is_in(["connecting", "no_upstream", "awaiting_response"])
+    )
+    return (told & ~pl.col("p_established")).fill_null(value=False)
 
 
 def _own_loopback(to_gateway: pl.Expr, facts: pl.DataFrame) -> pl.Expr:
@@ -229,6 +240,37 @@ def _company(frame: pl.DataFrame, column: str, reach: int) -> pl.DataFrame:
     values = frame.get_column(column).to_numpy()
     count = np.searchsorted(values, values + reach, side="right") - np.searchsorted(values, values - reach, side="left")
     return frame.select("close_id").with_columns(pl.Series("n", count, dtype=pl.Int64))
+
+
+def _outlived(rows: pl.DataFrame) -> pl.DataFrame:
+    """How many connections through proxies were there before each close and surely a second after it, at least: close_id, outlived."""
+    proxied = rows.filter(pl.col("via") == "proxy").select(
+        "close_id",
+        pl.col("opened").cast(pl.Int64),
+        pl.col("time_earliest").cast(pl.Int64).alias("lo"),
+        pl.col("time_latest").cast(pl.Int64).alias("hi"),
+    )
+    known = proxied.drop_nulls()
+    began, ended = (np.sort(known.get_column(c).to_numpy()) for c in ("opened", "lo"))
+    # those that began before, less all that may have ended by then: none is counted that did not stay
+    there = np.searchsorted(began, known.get_column("lo").to_numpy() - SECOND, side="left")
+    over = np.searchsorted(ended, known.get_column("hi").to_numpy() + SECOND, side="right")
+    return known.select("close_id").with_columns(pl.Series("outlived", there - over, dtype=pl.Int64))
+
+
+def _stopping(downtimes: pl.DataFrame) -> pl.Expr:
+    """Whether the gateway wrote of a close after it had begun to shut down, by its own clock where it tells of that itself."""
+    t = pl.coalesce("g_t", pl.col("timestamp").cast(pl.Int64))
+    tests = [
+        t.is_between(
+            own if own is not None else low - 2 * SECOND, max(x for x in (own_high, up, high) if x is not None)
+        )
+        for own, own_high, low, high, up in downtimes.filter(~pl.col("abrupt"))
+        .select("own_low", "own_high", "cut_low", "cut_high", "up")
+        .rows()
+        if low is not None
+    ]
+    return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
 
 
 def _any_near(episodes: pl.DataFrame, t: pl.Expr, before: int = 2 * SECOND) -> pl.Expr:

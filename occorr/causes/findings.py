@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
@@ -34,7 +34,27 @@ def name_episodes(episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFra
                 )
                 .drop("_h")
             )
-    return frame
+    return _with_failed_starts(frame)
+
+
+def _with_failed_starts(named: pl.DataFrame) -> pl.DataFrame:
+    """Episodes in which the first start after a downtime, where it failed without a cause of its own, belongs to that downtime.
+
+    What stopped the gateway began the outage, and one start that failed made it longer. A second failure is a fault of
+    its own. Which of the two kept a client out, no line says: such an episode is not decisive.
+    """
+    rows = named.to_dicts()
+    last: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["kind"] != "gateway":
+            continue
+        before = last.get(row["instance"])
+        last[row["instance"]] = row
+        failed = not row["listened"] and row["rank"] <= RANK["circumstantial"]
+        if failed and before and before["cause"] and before["up"] == row["cut_low"] and before["listened"]:
+            row.update(cause=before["cause"], rule=before["rule"], told=before["told"])
+            row.update(rank=min(before["rank"], RANK["supporting"]), events=[*before["events"], *row["events"]])
+    return pl.DataFrame(rows, schema=named.schema)
 
 
 def find(wide: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:
@@ -96,6 +116,11 @@ def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataF
         (high + int(relation.after * SECOND)).alias("until"),
         pl.col("error").fill_null(0),
         pl.col("instance").alias("of"),
+        *(
+            (pl.col("own_low") - int(relation.before * SECOND), pl.col("own_high") + int(relation.after * SECOND))
+            if relation.at == "cut"
+            else (pl.lit(None, pl.Int64).alias("own_low"), pl.lit(None, pl.Int64).alias("own_high"))
+        ),
     ).drop_nulls("from")
     times = hits.select(
         "close_id",
@@ -104,6 +129,7 @@ def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataF
         pl.col("time_earliest").cast(pl.Int64).alias("lo"),
         pl.col("time_latest").cast(pl.Int64).alias("hi"),
         pl.when("inferred").then("g_high").alias("gone"),
+        pl.when(pl.col("g_seen") & ~pl.col("inferred")).then("g_t").alias("logged"),
     ).drop_nulls("t")
     if relation.at == "end":  # only the latest moment is known: when the process was gone, by the gateway's own clock
         latest = pl.coalesce("gone", "hi")
@@ -114,7 +140,10 @@ def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataF
     # what happened to another gateway never counts; where it is not known which one it was, it settles nothing
     pairs = pairs.filter((pl.col("instance") == pl.col("of")).fill_null(value=True))
     ours = (pl.col("instance") == pl.col("of")).fill_null(value=False) | pl.col("of").is_null()
-    inside = (pl.col("lo") >= pl.col("from")) & (pl.col("hi") <= pl.col("until")) & ours
+    placed = (pl.col("lo") >= pl.col("from")) & (pl.col("hi") <= pl.col("until"))
+    # one process wrote both lines: how well its clock is known does not matter
+    told = pl.col("logged").is_between("own_low", "own_high").fill_null(value=False)
+    inside = (placed | told) & ours
     # nearest episode first: a close belongs to one
     middle = (pl.col("from") + pl.min_horizontal("until", pl.col("from") + 600 * SECOND)) // 2
     pairs = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from occorr import fitted, schema
+from occorr.causes.ties import settled
 from occorr.rules import EPISODE
 
 if TYPE_CHECKING:
@@ -18,7 +19,13 @@ SECOND: Final = 1_000_000_000
 VERDICT: Final = {3: "decisive", 2: "supported", 1: "circumstantial", 0: "unknown"}
 
 
-def weigh(wide: pl.DataFrame, findings: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:
+def weigh(
+    wide: pl.DataFrame,
+    findings: pl.DataFrame,
+    episodes: pl.DataFrame,
+    events: pl.DataFrame,
+    causes: Sequence[Cause],
+) -> pl.DataFrame:
     """The best finding of each close, and what speaks against its being the last word."""
     order = findings.sort("close_id", pl.col("rank"), pl.col("priority"), "rule", descending=[False, True, True, False])
     best = order.unique("close_id", keep="first", maintain_order=True).rename(
@@ -54,6 +61,7 @@ def weigh(wide: pl.DataFrame, findings: pl.DataFrame, episodes: pl.DataFrame, ca
         & ~pl.col("inferred").fill_null(value=False)
     )
     unplaced = unplaced & ~(pl.col("p_status").is_in([502, 503]) & pl.lit(_only_one(episodes))).fill_null(value=False)
+    unplaced = unplaced & ~pl.col("close_id").is_in(settled(wide, episodes, events))
     mixed = pl.col("group_id").is_not_null() & (pl.col("cause").n_unique().over("group_id") > 1)
     rank = (
         pl.when((disputed | unplaced | mixed).fill_null(value=False) & (pl.col("best_rank") == 3))

@@ -109,7 +109,66 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
         )
         .with_row_index("e_row")
     )
-    return _with_errors(rows, errors)
+    rows = pl.concat([_with_errors(rows, errors), _errors_alone(events, access)], how="diagonal")
+    return rows.drop("p_row").sort("p_t", "p_file", "p_line", nulls_last=True).with_row_index("p_row")
+
+
+def _errors_alone(events: pl.DataFrame, access: pl.DataFrame) -> pl.DataFrame:
+    """A row an attempt of which only the error log tells, where no access log of that proxy reaches.
+
+    An error line says neither the status that the client got nor that it asked for an upgrade: what a person or a
+    probe asks for by its path is left out, as it is among the access lines.
+    """
+    t = pl.col("timestamp").cast(pl.Int64)
+    reach = access.group_by("clock_id").agg((t.min() - GIVEN_UP).alias("_first"), (t.max() + GIVEN_UP).alias("_last"))
+    plain = pl.col("url_path").fill_null("").str.contains(_STATIC)
+    lines = (
+        events.filter(
+            (pl.col("event_name") == "proxy.error")
+            & pl.col("proxy_phase").is_in(["connecting", "no_upstream", "awaiting_response", "tunnel"])
+            & pl.col("client_address").is_not_null()
+            & pl.col("timestamp").is_not_null()
+            & (pl.col("http_request_method").fill_null("GET") == "GET")
+            & ~plain
+        )
+        .join(reach, on="clock_id", how="left", maintain_order="left")
+        .filter(~t.is_between("_first", "_last").fill_null(value=False))
+    )
+    # an attempt at several upstreams, or one told at two levels, is one attempt
+    attempt = pl.coalesce(
+        pl.format("#{}", "connection_serial"), pl.format("{}:{}", "client_address", "client_port"), "event_id"
+    )
+    return (
+        lines.with_columns(attempt.alias("_attempt"))
+        .sort("timestamp", "log_line")
+        .unique(["log_file_path", "_attempt"], keep="last", maintain_order=True)
+        .select(
+            pl.lit(None, pl.UInt32).alias("p_row"),
+            pl.col("event_id").alias("p_event"),
+            pl.col("event_id").alias("p_error_event"),
+            t.alias("p_t"),
+            pl.col("time_earliest").cast(pl.Int64).alias("p_low"),
+            pl.col("time_latest").cast(pl.Int64).alias("p_high"),
+            pl.col("client_address").alias("p_client"),
+            pl.col("client_port").alias("p_port"),
+            pl.col("http_response_status_code").alias("p_status"),
+            pl.col("url_path").alias("p_path"),
+            pl.col("upstream_address").alias("p_upstream"),
+            pl.col("proxy_errno").alias("p_errno"),
+            pl.col("proxy_phase").alias("p_phase"),
+            pl.col("severity_text").alias("p_error_level"),
+            pl.col("proxy_message").alias("p_error"),
+            pl.col("clock_id").alias("p_clock"),
+            pl.col("clock_status").alias("p_clock_status"),
+            pl.col("clock_error_ns").alias("p_clock_error"),
+            pl.col("time_resolution_ns").alias("p_resolution"),
+            pl.col("connection_serial").alias("p_serial"),
+            pl.col("parser").str.extract(r"^([a-z]+)", 1).alias("p_kind"),
+            (pl.col("proxy_phase") == "tunnel").alias("p_established"),
+            pl.col("log_file_path").alias("p_file"),
+            pl.col("log_line").alias("p_line"),
+        )
+    )
 
 
 def _with_errors(rows: pl.DataFrame, errors: pl.DataFrame) -> pl.DataFrame:

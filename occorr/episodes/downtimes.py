@@ -17,7 +17,10 @@ SECOND: Final = 1_000_000_000
 DIE_LAG: Final = (
     700 * MS
 )  # the engine's `die` comes up to 0.25 s after the process's end, and a launcher outlives its child
+VAGUE: Final = 10 * SECOND
+TWINS: Final = 500 * MS
 SHORT: Final = 400 * MS
+STOPPED: Final = 10 * SECOND  # the engine waits so long from SIGTERM to SIGKILL
 LIVED: Final = 60 * SECOND  # a start that fails does so sooner
 BEFORE: Final = 120 * SECOND  # how long before a stop an unhealthy report or a command still belongs to it
 _LIFE: Final = (
@@ -69,6 +72,9 @@ def downtimes(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int
     t = pl.col("timestamp").cast(pl.Int64)
     names = pl.col("event_name")
     log = events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null())
+    # a line without a stamp of its own lies somewhere between others, which tell what it tells with better ones
+    vague = pl.col("clock_error_ns").fill_null(0) > VAGUE
+    log = log.filter(~vague) if log.select((~vague).any()).item() else log
     engine = events.filter(names.is_in(_ENGINE) & (pl.col("role") == "gateway"))
     life = (
         pl.concat([log.filter(names.is_in(_LIFE)), engine], how="diagonal")
@@ -127,19 +133,26 @@ def downtimes(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int
         if row["up"] is None or row["up"] > later["cut_low"]:
             row["up"] = later["cut_low"]
     ready = life.filter(names == "gateway.ready").get_column("t").to_list()
-    for row in out:
+    for row, ends in zip(out, [*(later["cut_low"] for later in out[1:]), 1 << 62], strict=True):
         at = bisect_left(ready, row["up"]) if row["up"] is not None else len(ready)
-        row["ready"] = ready[at] if at < len(ready) else None
+        row["ready"] = ready[at] if at < len(ready) and ready[at] < ends else None  # no later process's word
+        row["told_ready"] = row["ready"] is not None
     return out
 
 
 def _begins(life: pl.DataFrame) -> list[int]:
     """When processes of the gateway began: their first lines, and starts of containers whose lines were not collected."""
-    marks = life.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"])).select("t", "event_name")
+    marks = life.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"])).select(
+        "t", "event_name", "clock_error_ns"
+    )
     starts = marks.filter(pl.col("event_name") == "gateway.start").get_column("t").to_list()
+    # one message in two streams has two stamps; no process starts and listens within their distance
+    apart = pl.col("t").diff() > TWINS
     again = (
         marks.filter(
-            (pl.col("event_name") == "gateway.listening") & (pl.col("event_name").shift(1) == "gateway.listening")
+            (pl.col("event_name") == "gateway.listening")
+            & (pl.col("event_name").shift(1) == "gateway.listening")
+            & apart
         )
         .get_column("t")
         .to_list()
@@ -147,7 +160,8 @@ def _begins(life: pl.DataFrame) -> list[int]:
     first = marks.item(0, "t") if marks.height and marks.item(0, "event_name") == "gateway.listening" else None
     logged = sorted({*starts, *again, *([first] if first is not None else [])})
     boots = life.filter(pl.col("event_name") == "container.start").get_column("t").to_list()
-    spoken = {max((b for b in boots if x - BACK_UP <= b <= x + SECOND), default=None) for x in logged}
+    doubt = dict(marks.select("t", pl.col("clock_error_ns").fill_null(0)).rows())
+    spoken = {max((b for b in boots if x - BACK_UP <= b <= x + SECOND + doubt.get(x, 0)), default=None) for x in logged}
     silent = [b for b in boots if b not in spoken]
     return sorted({*logged, *silent})
 
@@ -204,7 +218,11 @@ def _downtime(
     else:
         low, high, abrupt = last_line or before or 0, after or 0, True
     kills_term, kills_kill = signal("container.kill", "15", "TERM"), signal("container.kill", "9", "KILL")
-    onset = min([*kills_term, *kills_kill, *graceful], default=low)
+    if high < low:  # two clocks that are not known well enough to say which came first; `error` says so, too
+        low, high = high, low
+    # health and kills stand on the engine's clock; a line of the gateway may be that much later than it looks
+    doubt = max((r["clock_error_ns"] or 0 for r in gap if r["event_name"] == "gateway.signal"), default=0)
+    onset = min([*kills_term, *kills_kill], default=min(graceful, default=low) + doubt)
     codes = [r["container_exit_code"] for r in gap if r["event_name"] == "container.die"]
     ids = list(dict.fromkeys(r["container_id"] for r in gap if r["container_id"]))
     earlier, later = spoken.host(low, after=False), spoken.host(after, after=True) if after is not None else None
@@ -212,6 +230,8 @@ def _downtime(
         kind="gateway",
         cut_low=low,
         cut_high=high,
+        own_low=graceful[0] - 50 * MS if graceful else None,
+        own_high=max(cleaned, default=graceful[-1] + STOPPED) if graceful else None,
         up=up,
         error=max((r["clock_error_ns"] or 0 for r in gap), default=0),
         covered=covered is not None and covered[0] <= low + SECOND,

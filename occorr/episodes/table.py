@@ -46,6 +46,9 @@ SHAPE: Final[dict[str, Any]] = {
     "beside": pl.Int64,
     "events": pl.List(pl.String),
     "narrow": pl.Boolean,
+    "own_low": pl.Int64,
+    "own_high": pl.Int64,
+    "told_ready": pl.Boolean,
     "container_id": pl.String,
     "instance": pl.String,
 }

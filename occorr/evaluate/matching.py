@@ -168,7 +168,12 @@ def match(closes: pl.DataFrame, truth: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
     )
     status = (
         pl.when(pl.col("http_status").is_not_null())
-        .then((pl.col("http_status_proxy") == pl.col("http_status")).fill_null(value=False) | spoken)
+        .then(
+            (pl.col("http_status_proxy") == pl.col("http_status")).fill_null(
+                value=~pl.col("established").fill_null(value=True) & pl.col("observers").list.contains("proxy")
+            )
+            | spoken
+        )
         .otherwise(pl.col("http_status_proxy").fill_null(101).is_in([101, 0]))
     )
     code = (

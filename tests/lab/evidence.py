@@ -36,7 +36,7 @@ ANYWHERE = {
     "unreachable.loopback": {"error": r"127\.0\.0\.1:18789", "access": r"127\.0\.0\.1:18789", "config": r"127\.0\.0\.1:18789"}, "unreachable.dns": {"error": r"could not be resolved|no such host|dial tcp: lookup|DNS (?:lookup|NX)|could not resolve|AH00898", "config": "NAME"},
     "unreachable.socket": {"error": r"unix:|\.sock|No such file", "access": r"unix:|\.sock", "config": r"\.sock"}, "network.partition": {"events": r'"disconnect"', "error": r"timed out|No route|i/o timeout"},
     "network.reset": {"error": r"reset by peer|\(104|reset_by|ECONNRESET", "access": r" [SC]D--"}, "protocol.upgrade_missing": {"access": r"\b426\b|\b400\b|\b505\b|\"status\":(?:426|400)|\b200\b"},
-    "auth.untrusted_proxy": {"gateway": r"unattributable proxy|proxy-shaped"},
+    "auth.untrusted_proxy": {"gateway": r"unattributable proxy|proxy-shaped"}, "client.abort": {"access": r" CD--"},
 }  # fmt: skip
 CLI = {
     "auth.token_mismatch": "token mismatch", "auth.rate_limited": "too many failed", "auth.pairing_required": "pairing required", "auth.proxy_denied": "40[13]", "timeout.client": "timeout after|timed out", "unreachable.refused": "ECONNREFUSED|502|1006",
@@ -92,7 +92,8 @@ def find_conns(records: Sequence[Record], sources: Sources) -> None:
         and ENDS.search(line)
     ]
     taken = {r.conn_id for r in records if r.conn_id}
-    for record in records:
+    # who waited long may be answered late: those that were answered at once choose first
+    for record in sorted(records, key=lambda r: r.http_status == 504 or r.how == "no_answer"):
         if record.conn_id:
             sources.conns[record.close_id] = record.conn_id
             continue
@@ -128,7 +129,12 @@ def gateway_lines(record: Record, sources: Sources, name: str) -> list[str]:
     if not conn:
         return []
     short = f"{conn[:8]}…{conn[-4:]}"
-    return [line for line in sources.texts[name].splitlines() if (conn in line or short in line) and ENDS.search(line)]
+    lines = sources.texts[name].splitlines()
+    own = [line for line in lines if conn in line or short in line]
+    # a verbose console names the connection where it opens, and only its two ends where it closes
+    ends = {m[1] for line in own if "← open" in line and (m := re.search(r"endpoint=(\S+)", line))}
+    closing = [line for line in lines if "→ close" in line and any(f"endpoint={e}" in line for e in ends)]
+    return [line for line in own if ENDS.search(line)] + [line for line in closing if line not in own]
 
 
 def stamp_of(line: str, zone: str) -> float | None:

@@ -69,7 +69,7 @@ def label(record: Record, faults: Sequence[Fault], setting: Setting) -> Label:
             and record.t_open_ms <= f.t_end_ms
         )
     ]
-    first = said(record, faults, active) or own_end(record) or expected(record, planned, active, setting)
+    first = said(record, faults, active) or own_end(record, active) or expected(record, planned, active, setting)
     if first:
         return first
     if record.http_status == 504 and record.via == "proxy" and not active:
@@ -116,6 +116,8 @@ def said(record: Record, faults: Sequence[Fault], active: Sequence[Fault]) -> La
         )
     if cause is None:
         return None
+    if record.code == 1013 and "restart" in (record.reason or ""):  # it takes no new clients while it goes down
+        return by_fault(record, active)
     if cause == "restart.startup":
         down = [f for f in active if f.reach == "gateway"]
         return Label(cause, fault_id=down[0].fault_id if len(down) == 1 else None)
@@ -123,14 +125,19 @@ def said(record: Record, faults: Sequence[Fault], active: Sequence[Fault]) -> La
     return Label(cause, late.also if late else (), record.fault_id or (late and late.fault_id))
 
 
-def own_end(record: Record) -> Label | None:
+def own_end(record: Record, active: Sequence[Fault]) -> Label | None:
     """The client ended it."""
     if record.ended_by != "self":
         return None
+    # a client that leaves while the other side is being killed: whoever of them was first, nobody else can tell
+    cut = [f for f in active if f.reach == "gateway" or f.reach == "proxy" and record.via == "proxy"]
+    raced = tuple(dict.fromkeys(c for f in cut for c in (f.cause, *f.also)))
     if record.how in ("rst", "fin"):
-        return Label("client.abort", fault_id=record.fault_id)
+        return Label("client.abort", raced, record.fault_id)
     if record.how == "close_frame":
-        return Label("timeout.heartbeat", fault_id=record.fault_id) if record.code == 4000 else Label("client.normal")
+        if record.code == 4000:
+            return Label("timeout.heartbeat", fault_id=record.fault_id)
+        return Label("client.normal", raced)
     return Label(None, why=f"the client's plan did not work: {record.how}")
 
 
@@ -244,6 +251,12 @@ def by_fault(record: Record, active: Sequence[Fault]) -> Label:
     if last.reach == "rotation":
         return Label("auth.rotated", (), last.fault_id)
     also = [c for f in others for c in (f.cause, *f.also)]
+    if record.kind in BEHAVIOURS and record.how in (
+        "reset",
+        "eof",
+        "close_frame",
+    ):  # it was made to be closed, and was cut in the same moment
+        also.append(BEHAVIOURS[record.kind])
     if record.http_status == 504 or last.cause == "network.partition" and record.http_status in (502, 503):
         also.append("timeout.upstream")  # what the proxy said is true as well
     return Label(
