@@ -133,7 +133,7 @@ def downtimes(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int
         if row["up"] is None or row["up"] > later["cut_low"]:
             row["up"] = later["cut_low"]
     ready = life.filter(names == "gateway.ready").get_column("t").to_list()
-    for row, ends in zip(out, [*(later["cut_low"] for later in out[1:]), 1 << 62], strict=True):
+    for row, ends in zip(out, [*(later["cut_low"] for later in out[1:]), 1 << 62], strict=False):
         at = bisect_left(ready, row["up"]) if row["up"] is not None else len(ready)
         row["ready"] = ready[at] if at < len(ready) and ready[at] < ends else None  # no later process's word
         row["told_ready"] = row["ready"] is not None
