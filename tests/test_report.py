@@ -7,15 +7,20 @@ import gzip
 import hashlib
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
+import occorr
 import polars as pl
 import pytest
 from occorr import report, schema
-from occorr.report import words
+from occorr.report import document, words
 from occorr.report.document import code, prose
 from occorr.report.digest import digest
 from occorr.report.tables import shorten, visible
 from report_tables import HOSTILE, Made, made
+
+SAMPLES = Path(__file__).parent.parent / "sample_logs"
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +83,39 @@ def test_headline_tells_cut_from_refused_and_names_the_deciding_line(tables):
 
 def test_incidents_stand_worst_first_and_ordinary_closes_last(tables):
     assert [i.cause for i in digest(tables).incidents] == ["restart.oom", "unknown.unknown", "auth.token_mismatch"]
+
+
+def test_one_guessed_cut_does_not_outrank_an_outage_or_ten_refusals():
+    """The sample's README: ten refusals for a wrong token and four of the lockout; besides them one client fell silent, which nothing proves."""
+    d = digest(occorr.analyze(SAMPLES / "lockout-beside-worker"))
+    assert [(i.cause, i.cut, i.refused) for i in d.incidents] == [
+        ("auth.token_mismatch", 0, 10),
+        ("auth.rate_limited", 0, 4),
+        ("timeout.heartbeat", 1, 0),
+    ]
+    assert d.worst.harm == 10
+
+
+def test_an_outage_is_counted_for_the_restart_that_began_it():
+    """The sample's engine logs the death at 05:47:19.075 and its gateway says ready at 05:48:05.443: 46.4 s, over the deploy between them."""
+    d = digest(occorr.analyze(SAMPLES / "oom-then-deploy"))
+    down = {i.cause: (i.down_ns, i.shared) for i in d.incidents}
+    deploy = next(i.number for i in d.incidents if i.cause == "restart.deploy")
+    assert 44e9 < down["restart.oom"][0] < 48e9
+    assert down["restart.oom"][1] == (deploy,)
+    assert down["restart.deploy"] == (None, ())
+    assert f"no ready gateway for 46.4 s, incident {deploy} included" in document.headline(d)["harm"]
+
+
+def test_a_guess_of_an_ordinary_end_is_told_as_one(tables):
+    calm = replace(
+        tables, closes=tables.closes.filter(pl.col("family") == "client"), incidents=tables.incidents.clear()
+    )
+    assert report.markdown(calm).startswith("# No incident: all closes were ordinary")
+    guessed = calm.closes.with_columns(verdict=pl.lit("circumstantial").cast(calm.closes["verdict"].dtype))
+    told = report.markdown(replace(calm, closes=guessed))
+    assert told.startswith("# No incident found: all closes look ordinary")
+    assert f"{guessed.height} closes of {guessed.height} only fit an ordinary end, which is no proof" in told
 
 
 def test_gateway_lane_shows_the_restart(tables):

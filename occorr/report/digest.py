@@ -12,7 +12,7 @@ from occorr.report import words
 from occorr.report.tables import SECOND, Tables, plain, shorten, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,10 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """An incident with its harm: `cut` connections were open, `refused` ones never opened. Times in ns since 1970."""
+    """An incident with its harm: `cut` connections were open, `refused` ones never opened. Times in ns since 1970.
+
+    `down_ns` is how long no gateway was ready; `shared` are the numbers of the incidents that made it longer.
+    """
 
     incident_id: str
     number: int
@@ -45,6 +48,7 @@ class Incident:
     cut: int
     refused: int
     down_ns: int | None
+    shared: tuple[int, ...]
     services: str
     projects: str
     proof: Proof | None
@@ -182,7 +186,7 @@ def _incidents(
     by_cause = closes.group_by("incident_id", "cause").agg(pl.col("verdict").unique())
     verdicts = {(of, cause): held for of, cause, held in by_cause.iter_rows()}
     proofs = _deciding(table, closes, evidence, timeline)
-    said = _said(timeline, [best["event_id"] for best in proofs.values()])
+    said = said_of(timeline, [best["event_id"] for best in proofs.values()])
     outages = _outages(table, lanes)
     made = []
     for row in table.sort("start", "incident_id", nulls_last=True).iter_rows(named=True):
@@ -206,7 +210,8 @@ def _incidents(
                 verdict=verdict,
                 cut=int(own.get("cut", 0)) if own else int(row["closes"] or 0),
                 refused=int(own.get("refused", 0)),
-                down_ns=outages.get(row["incident_id"]),
+                down_ns=outages[row["incident_id"]][0] if row["incident_id"] in outages else None,
+                shared=(),
                 services=", ".join(shown(s) for s in row["services"] or ()),
                 projects=", ".join(shown(p) for p in row["projects"] or ()),
                 proof=proof_of(best, files, said.get(best["event_id"]) or "") if best else None,
@@ -215,7 +220,15 @@ def _incidents(
             )
         )
     made.sort(key=lambda i: (-i.harm, i.start or 0))
-    return tuple(replace(incident, number=number) for number, incident in enumerate(made, 1))
+    numbers = {incident.incident_id: number for number, incident in enumerate(made, 1)}
+    return tuple(
+        replace(
+            incident,
+            number=numbers[incident.incident_id],
+            shared=tuple(sorted(numbers[i] for i in outages.get(incident.incident_id, (0, frozenset()))[1])),
+        )
+        for incident in made
+    )
 
 
 def _deciding(
@@ -252,24 +265,28 @@ def _deciding(
     return {row["incident_id"]: row for row in cited.iter_rows(named=True)}
 
 
-def _said(timeline: pl.DataFrame, events: list[str]) -> dict[str, str]:
-    """What the lines of these events say."""
-    cited = timeline.filter(pl.col("event_id").is_in(events))
+def said_of(timeline: pl.DataFrame, events: Iterable[str | None]) -> dict[str, str]:
+    """What the lines of these events say, in the fewest words."""
+    cited = timeline.filter(pl.col("event_id").is_in([e for e in events if e]))
     return dict(quotes.sayings(cited).select("event_id", "said").iter_rows())
 
 
-def _outages(table: pl.DataFrame, lanes: list[lives.Lane]) -> dict[str, int]:
-    """How long the gateway was not ready because of each restart, ns; where several stand at one outage, the first one began it."""
+def _outages(table: pl.DataFrame, lanes: list[lives.Lane]) -> dict[str, tuple[int, frozenset[str]]]:
+    """How long the gateway was not ready because of each restart, ns.
+
+    Of several restarts at one outage it is the first one's, which began it; the others stand beside the length.
+    """
     restarts = table.filter((pl.col("family") == "restart") & pl.col("start").is_not_null())
     in_order = list(restarts.sort("start", "incident_id").iter_rows(named=True))
-    found: dict[str, int] = {}
+    found: dict[str, tuple[int, frozenset[str]]] = {}
     for lane in lanes:
         for since, until in lane.not_ready() if lane.gateway else ():
             if until is None:
                 continue
-            first = next((row for row in in_order if _stands_at(row, lane.project, since, until)), None)
-            if first is not None:
-                found[first["incident_id"]] = found.get(first["incident_id"], 0) + until - since
+            here = [row["incident_id"] for row in in_order if _stands_at(row, lane.project, since, until)]
+            if here:
+                length, others = found.get(here[0], (0, frozenset()))
+                found[here[0]] = (length + until - since, others | frozenset(here[1:]))
     return found
 
 

@@ -14,11 +14,12 @@ import polars as pl
 from occorr import advice, resources, schema
 from occorr.clock_faults import sentence
 from occorr.report import words
-from occorr.report.digest import Digest, digest, proof_of
+from occorr.report.digest import Digest, Proof, digest, proof_of, said_of
 from occorr.report.tables import Tables, shown
 from occorr.visible import NOT_REDACTED, json_escaped
 
 _ISO: Final = "%Y-%m-%dT%H:%M:%S%.9fZ"
+_LINES: Final = 6  # of evidence that such a close cites
 _EXAMPLES: Final = 3  # closes a verdict row cites; all of them stand in report.json and the page
 # What Markdown could take for a mark. Round brackets mean something after a square one only, and those go; an
 # underscore inside a word and a colon before a blank or in a time of day mean nothing, and escaping them would spoil
@@ -126,7 +127,8 @@ def headline(d: Digest) -> dict[str, Any]:
             f"{worst.refused:,} refused" if worst.cut else words.count(worst.refused, "connection") + " refused"
         )
     if worst.down_ns:
-        parts.append(f"no ready gateway for {words.length(worst.down_ns)}")
+        with_ = f", incident {words.listed(worst.shared)} included" if worst.shared else ""
+        parts.append(f"no ready gateway for {words.length(worst.down_ns)}{with_}")
     return {
         "worst": worst,
         "who": who,
@@ -182,21 +184,26 @@ def _verdicts(d: Digest) -> list[dict[str, Any]]:
 def _stories(d: Digest) -> dict[str, list[dict[str, Any]]]:
     """For each incident the first closes of each verdict with their evidence."""
     order = {"decisive": 0, "supporting": 1, "circumstantial": 2}
-    lines: dict[str, list[dict[str, Any]]] = {}
-    for row in d.evidence.sort("close_id", "log_file_path", "log_line", nulls_last=True).iter_rows(named=True):
-        lines.setdefault(row["close_id"], []).append(row)
     chosen = (
         d.closes.drop_nulls("incident_id")
         .with_columns(place=pl.int_range(pl.len()).over("incident_id", "verdict"))
         .filter(pl.col("place") < _EXAMPLES)
     )
+    # A line that several rules cite stands once, for the strongest of them.
+    cited = (
+        d.evidence.filter(pl.col("close_id").is_in(chosen["close_id"].implode()))
+        .with_columns(against=pl.col("role") != "supports", rank=pl.col("strength").replace_strict(order, default=3))
+        .sort("close_id", "against", "rank", "log_file_path", "log_line", nulls_last=True, maintain_order=True)
+        .unique(["close_id", "role", "log_file_path", "log_line"], keep="first", maintain_order=True)
+    )
+    said = said_of(d.timeline, cited["event_id"])
+    lines: dict[str, list[Proof]] = {}
+    for row in cited.iter_rows(named=True):
+        lines.setdefault(row["close_id"], []).append(proof_of(row, d.files, said.get(row["event_id"], "")))
     stories: dict[str, list[dict[str, Any]]] = {}
     for close in chosen.iter_rows(named=True):
-        own = sorted(
-            lines.get(close["close_id"], []), key=lambda r: (r["role"] != "supports", order.get(r["strength"], 3))
-        )
         stories.setdefault(close["incident_id"], []).append(
-            close | {"evidence": [proof_of(row, d.files) for row in own], "when": words.moment(close["timestamp"])}
+            close | {"evidence": lines.get(close["close_id"], [])[:_LINES], "when": words.moment(close["timestamp"])}
         )
     return stories
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from occorr import quotes
 from occorr.report import words
-from occorr.report.digest import Digest, proof_of
+from occorr.report.digest import Digest, proof_of, said_of
 from occorr.report.tables import SECOND
 
 if TYPE_CHECKING:
@@ -79,8 +78,7 @@ def summary(
         text.append(
             f"The worst: {words.title(worst.cause)}, {words.count(worst.closes, 'close')};"
             f" {words.percent(worst.probability)} sure, {words.SURE[worst.verdict]}"
-            f"{f' ({worst.proof.place})' if worst.proof else ''}."
-            f"{f' {others} more below.' if others else ''}"
+            f".{f' {others} more below.' if others else ''}"
         )
     if d.unexplained:
         text.append(f"{words.count(d.unexplained, 'close')} could not be explained from these logs.")
@@ -163,27 +161,14 @@ def _proofs(i: Any, own: pl.DataFrame, d: Digest) -> list[dict[str, Any]]:
         .unique(["log_file_path", "log_line"], keep="first", maintain_order=True)
         .head(4)
     )
-    cited = quotes.sayings(
-        d.timeline.filter(
-            pl.col("event_id").is_in(
-                pl.concat(
-                    [
-                        lines["event_id"],
-                        d.evidence.filter(pl.col("close_id") == (i.proof.close_id if i.proof else ""))["event_id"],
-                    ]
-                )
-                .drop_nulls()
-                .implode()
-            )
-        )
-    )
-    said = dict(cited.select("event_id", "said").rows())
+    decided = d.evidence.filter(pl.col("close_id") == (i.proof.close_id if i.proof else ""))
+    said = said_of(d.timeline, pl.concat([lines["event_id"], decided["event_id"]]))
     found = [proof_of(row, d.files, said.get(row["event_id"]) or "") for row in lines.iter_rows(named=True)]
     if i.proof is not None:
         deciding = next(
             (
                 proof_of(row, d.files, said.get(row["event_id"]) or "")
-                for row in d.evidence.filter(pl.col("close_id") == i.proof.close_id).iter_rows(named=True)
+                for row in decided.iter_rows(named=True)
                 if proof_of(row, d.files).place == i.proof.place
             ),
             i.proof,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from occorr.weekly import Week, Weekly
 
 _PANELS: Final = 12
-_WIDE, _HIGH, _TOP, _GAP = 240.0, 46.0, 9.0, 1.5  # of a small picture, px
+_WIDE, _HIGH, _TOP, _GAP = 240.0, 46.0, 12.0, 1.5  # of a small picture, px
 SIZE: Final = (_WIDE, _HIGH + _TOP)
 
 

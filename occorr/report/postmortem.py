@@ -45,7 +45,8 @@ def md(tables: Tables) -> str:
     found = gather(tables)
     text = ""
     for most in _STEPS:
-        said = _brief(_QUOTE if most > _STEPS[-2] else 120)
+        quote = _QUOTE if most > _STEPS[-2] else 120
+        said = _brief(quote)
         text = (
             environment()
             .get_template("postmortem/ticket.md.j2")
@@ -57,6 +58,7 @@ def md(tables: Tables) -> str:
                 said=_markdown(said),
                 place=_placed(found["digest"]),
                 brief=said,
+                lengthy=_brief(2 * quote),  # the end of a gateway's close line is what decides
                 fenced=_fenced,
             )
         )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from occorr.report.tables import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # A cause's title on a card, and what it did, as said after the gateway's name. The part between asterisks is the news.
 CAUSES: Final[dict[str, tuple[str, str]]] = {
@@ -81,6 +84,12 @@ def deed(cause: str) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: `1 close`, `2,000 closes`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(items: Iterable[object]) -> str:
+    """Items as people say them: `1, 2 and 3`."""
+    *head, last = map(str, items)
+    return f"{', '.join(head)} and {last}" if head else last
 
 
 def percent(probability: float | None) -> str:
