@@ -8,6 +8,7 @@ route or the port, an answer other than 101 is the proxy, a missing first frame 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import time
@@ -19,13 +20,14 @@ from urllib.parse import urlsplit
 from occorr.errors import OccorrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 MS: Final = 1_000_000
 MOST: Final = 10_000  # attempts in one run
 FASTEST: Final = 0.05  # s between attempts: a probe must not be the load that it measures
 STEPS: Final = ("dns_ms", "connect_ms", "tls_ms", "upgrade_ms", "first_frame_ms")
 _CHUNK: Final = 1 << 16
+_STATUS: Final = re.compile(rb"HTTP/1\.\d (\d{3})(?: ([^\r\n]{0,200}))?\r?\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,22 +133,15 @@ def _attempt(to: Target, timeout: float, origin: str | None, *, verify: bool) ->
         last = now
 
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)[0]
+        places = socket.getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)
     except OSError as error:
         return out | {"result": "dns", "detail": error.strerror or str(error)}
     done("dns_ms")
-    out["address"], out["port"] = address[0], to.port
-    line = socket.socket(family, kind, proto)
-    line.settimeout(timeout)
+    line, address, failure = _connect(places, timeout)
+    out["address"], out["port"] = address, to.port
+    if line is None:
+        return out | failure
     try:
-        try:
-            line.connect(address)
-        except TimeoutError:
-            return out | {"result": "timeout", "detail": f"no connection within {timeout:g} s"}
-        except ConnectionRefusedError as error:
-            return out | {"result": "refused", "detail": str(error.strerror)}
-        except OSError as error:
-            return out | {"result": "unreachable", "detail": error.strerror or str(error)}
         done("connect_ms")
         if to.secure:
             context = ssl.create_default_context()
@@ -154,17 +149,40 @@ def _attempt(to: Target, timeout: float, origin: str | None, *, verify: bool) ->
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             try:
                 line = context.wrap_socket(line, server_hostname=to.host)
-            except (ssl.SSLError, OSError) as error:
-                return out | {
-                    "result": "tls",
-                    "detail": str(
-                        getattr(error, "verify_message", "") or getattr(error, "reason", "") or error.strerror or error
-                    ),
-                }
+            except OSError as error:
+                return out | {"result": "tls", "detail": _untrusted(error)}
             done("tls_ms")
         return out | _upgrade(line, to, origin, done, out)
     finally:
         line.close()
+
+
+def _connect(places: Sequence[Any], timeout: float) -> tuple[socket.socket | None, str, dict[str, Any]]:
+    """A line to the first address that takes one, as clients do where a name has several; else why the last one did not."""
+    address, failure = "", {}
+    for family, kind, proto, _, place in places:
+        address = str(place[0])
+        line = socket.socket(family, kind, proto)
+        line.settimeout(timeout)
+        try:
+            line.connect(place)
+        except TimeoutError:
+            failure = {"result": "timeout", "detail": f"no connection within {timeout:g} s"}
+        except ConnectionRefusedError as error:
+            failure = {"result": "refused", "detail": str(error.strerror)}
+        except OSError as error:
+            failure = {"result": "unreachable", "detail": error.strerror or str(error)}
+        else:
+            return line, address, {}
+        line.close()
+    return None, address, failure
+
+
+def _untrusted(error: OSError) -> str:
+    """Why there is no TLS, in words."""
+    if getattr(error, "reason", "") in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return "the other side speaks no TLS; try ws:// instead of wss://"
+    return str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error.strerror or error)
 
 
 def _upgrade(
@@ -178,6 +196,7 @@ def _upgrade(
     talk = ClientProtocol(parse_uri(to.whole), origin=origin, max_size=None)  # type: ignore[arg-type]  # an origin is a plain string in a new type
     talk.send_request(talk.connect())
     answer: Response | None = None
+    heard = b""
     try:
         _send(line, talk)
         while True:
@@ -196,6 +215,10 @@ def _upgrade(
                         return {"result": "connected"}
                     return {"result": "connected", "code": talk.close_rcvd.code, "detail": talk.close_rcvd.reason}
             if talk.handshake_exc is not None and answer is None:
+                if status := _STATUS.match(heard):  # HTTP/1.0, which upgrades nothing, but says why not
+                    out["status"] = int(status[1])
+                    done("upgrade_ms")
+                    return {"result": "answered", "detail": (status[2] or b"").decode("latin-1").strip()}
                 return {"result": "closed", "detail": str(talk.handshake_exc)}
             data = line.recv(_CHUNK)
             if not data:
@@ -206,6 +229,7 @@ def _upgrade(
                         "detail": "closed without a close frame before the first frame",
                     }
                 return {"result": "closed", "detail": "closed before an answer"}
+            heard = heard or data
             talk.receive_data(data)
     except TimeoutError:
         if answer is not None:

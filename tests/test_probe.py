@@ -117,6 +117,42 @@ def test_what_goes_wrong_is_told_apart():
     assert "first_frame_ms" not in mute
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "detail"),
+    [
+        (b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n", 400, "Bad Request"),
+        (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", 401, "Unauthorized"),
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", 503, "Service Unavailable"),
+        (b"HTTP/1.0 403\r\n\r\n", 403, ""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, "OK"),  # no upgrade
+    ],
+)
+def test_an_answer_that_is_no_upgrade_has_its_status(said, status, detail):
+    """Also from who speaks HTTP/1.0 only, as Go's server does to whom forgot TLS."""
+    with speaking(said) as port:
+        (row,) = tried(f"ws://127.0.0.1:{port}/", count=1)
+    assert (row["result"], row["status"], row["detail"]) == ("answered", status, detail)
+
+
+def test_what_speaks_no_http_is_told_as_closed():
+    with speaking(b"SSH-2.0-OpenSSH_9.2\r\n") as port:
+        (row,) = tried(f"ws://127.0.0.1:{port}/", count=1)
+    assert row["result"] == "closed" and "status" not in row
+
+
+def test_a_name_with_two_addresses_is_reached_by_the_one_that_takes_it(monkeypatch):
+    """As clients do it: localhost is ::1 first, and many gateways listen on 127.0.0.1 alone."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        free = reserved.getsockname()[1]
+    with gateway() as port:
+        both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", p)) for p in (free, port)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+        (row,) = tried("ws://localhost/", count=1)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both[:1])
+        (none,) = tried("ws://localhost/", count=1)
+    assert (row["result"], none["result"]) == ("connected", "refused")
+
+
 @pytest.mark.parametrize("url", ["ftp://x", "ws://", "ws://h:port/", "http:///x"])
 def test_urls_that_are_none(url):
     with pytest.raises(occorr.errors.OccorrError, match="URL"):
