@@ -153,9 +153,9 @@ class _Interrupt:
 
 def _tell(manifest: dict[str, Any], target: Path) -> None:
     lines = sum(c["lines"] for c in manifest["containers"])
-    count = len(manifest["containers"])
+    count, events = len(manifest["containers"]), manifest["events"]["count"]
     note(
-        f"{count} container{'s' * (count != 1)}, {lines:,} log lines, {manifest['events']['count']} events from"
+        f"{count} container{'s' * (count != 1)}, {lines:,} log line{'s' * (lines != 1)}, {events} event{'s' * (events != 1)} from"
         f" {manifest['events']['covered_from']} on"
     )
     for row in manifest["missing"]:

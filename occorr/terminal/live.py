@@ -148,7 +148,7 @@ class _Picture:
         told = ", ".join(f"{n} {c}" for c, n in causes.most_common(3))
         parts.append(
             Text(
-                f"{total} closes{', ' + str(revised) + ' revised' if revised else ''}{': ' + told if told else ' yet'}",
+                f"{_count(total, 'close')}{', ' + str(revised) + ' revised' if revised else ''}{': ' + told if told else ' yet'}",
                 style="bold",
                 no_wrap=True,
                 overflow="ellipsis",
@@ -169,13 +169,24 @@ def _urgency(box: dict[str, Any]) -> tuple[int, str]:
     )
 
 
+def _count(number: int, what: str) -> str:
+    """So many of something."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def _head(watched: Watch, follower: Follower, boxes: int, gaps: int) -> Text:
     state = ("connected", "green") if follower.connected else ("ENGINE GONE", "bold red")
     lag = f"lag {watched.lag_s:.1f} s" if watched.lag_s < 60 else "quiet"
     text = Text.assemble(
         state,
-        f"  {boxes} containers  {watched.lines:,} lines  {watched.events:,} events  {lag}",
-        (f"  {gaps} gap{'s' * (gaps != 1)}" if gaps else "", "yellow"),
+        "  ".join(
+            [
+                "",
+                *(_count(n, w) for n, w in ((boxes, "container"), (watched.lines, "line"), (watched.events, "event"))),
+                lag,
+            ]
+        ),
+        (f"  {_count(gaps, 'gap')}" if gaps else "", "yellow"),
         no_wrap=True,
     )
     text.overflow = "ellipsis"
@@ -258,7 +269,9 @@ def farewell(board: Board, watched: Watch) -> None:
     if closes:
         out.print(_closes(closes[-40:], out.width))
     told = ", ".join(f"{n} {c}" for c, n in board.causes.most_common() if n > 0)
-    out.print(f"{sum(board.causes.values())} closes{': ' + told if told else ''}")
-    out.print(f"{watched.lines:,} lines and {watched.events:,} events were followed; {board.gaps} gaps")
+    out.print(f"{_count(sum(board.causes.values()), 'close')}{': ' + told if told else ''}")
+    out.print(
+        f"{_count(watched.lines, 'line')} and {_count(watched.events, 'event')} were followed; {_count(board.gaps, 'gap')}"
+    )
     for text in board.notes:
         out.print(_line(text))
