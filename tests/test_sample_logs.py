@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 import shutil
 import tomllib
 from datetime import timedelta
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -16,6 +20,11 @@ from polars.testing import assert_frame_equal
 from scipy.optimize import linear_sum_assignment
 
 import occorr
+from occorr import history, report, weekly
+from occorr.report import weekly as pages, words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FOLDER = Path(__file__).parent.parent / "sample_logs"
 SAMPLES = sorted(p.name for p in FOLDER.iterdir() if p.is_dir())
@@ -310,3 +319,44 @@ def test_names_decide_nothing(sample, tmp_path):
     assert_frame_equal(after.closes.select(columns).sort(columns), before.closes.select(columns).sort(columns))
     count = lambda a: sorted((i["cause"], i["closes"]) for i in a.incidents.to_dicts())  # noqa: E731
     assert count(after) == count(before)
+
+
+def by_cause(rows: Iterable[tuple[str, int]]) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for cause, n in rows:
+        counted[cause] = counted.get(cause, 0) + n
+    return counted
+
+
+def cells(text: str, section: str) -> list[dict[str, str]]:
+    """A section's table in Markdown, a row by the names of its columns."""
+    body = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    head, _, *rows = [
+        [c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in body.splitlines() if line.startswith("|")
+    ]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def test_every_form_of_the_reports_counts_what_was_done(name):
+    """report.md, report.json and the weekly's forms, each as its reader sees it, against the labels; the post-mortem has its own tests."""
+    result, want = analyzed(name), expected(name)
+    weeks = weekly.weekly(history.gather([result]))
+    document, mix = json.loads(report.json_text(result)), json.loads(pages.json_text(weeks))
+    forms = {
+        "report.json": by_cause((c["cause"], c["count"] or 1) for c in document["closes"]),
+        "report.md": by_cause((r["Cause"].strip("`"), int(r["Closes"])) for r in cells(report.markdown(result), "Verdicts")),
+        "weekly.json": by_cause((r["cause"], r["closes"]) for r in [*mix["levels"]["mix"], *mix["buckets"]]),
+        "weekly.md": by_cause((r["Cause"].strip("`"), int(r["Closes"])) for r in cells(pages.markdown(weeks), f"The mix of {weeks.last.name}")),
+        "weekly.csv": by_cause((r["cause"], int(r["closes"])) for r in csv.DictReader(io.StringIO(pages.csv(weeks)))),
+    }  # fmt: skip
+    # Labels of closes that have one right answer only.
+    settled = by_cause((c["cause"], 1) for c in want["close"] if "least" in c and not c.get("also"))
+    for form, counts in forms.items():
+        assert want["closes"]["observable"] <= sum(counts.values()) <= want["closes"]["happened"], form
+        for cause, n in settled.items():
+            assert counts.get(cause, 0) >= n, (form, cause)
+    loud = {i["cause"] for i in want["incident"] if not i["cause"].startswith("client.")}
+    text = report.markdown(result)
+    told = [row["Cause"].split("`")[1] for row in cells(text, "Incidents, worst first")] if loud else []
+    assert loud <= set(told)
+    assert not loud or words.deed(told[0]).replace("*", "**") in text.splitlines()[0]
