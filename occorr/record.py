@@ -34,6 +34,7 @@ NOT_FOUND: Final = 127
 KILLED: Final = 128  # … plus the signal's number
 LONGEST: Final = 1 << 20  # bytes of a line; a longer one is written in pieces
 CHUNK: Final = 1 << 16
+LINGER_S: Final = 1.0  # after the command's end, so long without output from what it left running is the end
 PASSED: Final = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGALRM")  # sent to the recorder alone
 SHARED: Final = ("SIGINT", "SIGQUIT")  # a terminal sends them to the command too
 
@@ -101,8 +102,7 @@ class _Stream:
                 raise
             data = b""
         if not data:
-            if self._rest:
-                recorder.write(self.name, self._rest)
+            self.end(recorder)
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -117,6 +117,12 @@ class _Stream:
         except BrokenPipeError:  # the command shall learn of it as it would have without us
             return False
         return True
+
+    def end(self, recorder: Recorder) -> None:
+        """Writes what has no line break yet."""
+        if self._rest:
+            recorder.write(self.name, self._rest)
+            self._rest = b""
 
 
 def run(
@@ -160,10 +166,16 @@ def run(
             output.begun()
             waiting.register(output.ours, selectors.EVENT_READ, _Stream(output.name, output.ours, output.fd))
         while waiting.get_map():
-            for key, _ in waiting.select():
+            ready = waiting.select(LINGER_S)
+            if not ready and child.poll() is not None:
+                break  # a process that it left in the background holds its output open, perhaps for good
+            for key, _ in ready:
                 if not key.data.pass_on(recorder):
                     waiting.unregister(key.fd)
                     os.close(key.fd)
+        for key in list(waiting.get_map().values()):
+            key.data.end(recorder)
+            os.close(key.fd)
         code = child.wait()
     code = KILLED - code if code < 0 else code
     recorder.write("recorder", f"# start_ms={begun // 10**6} end_ms={clock()[0] // 10**6} rc={code}".encode())

@@ -77,6 +77,17 @@ def test_a_full_disk_ends_the_record_and_not_the_command():
     assert b"the record ends at" in done.stderr
 
 
+def test_what_the_command_leaves_in_the_background_does_not_hold_it_up(tmp_path):
+    """As a CLI does that starts a service: the prompt comes back, with the command's own code."""
+    begun = time.monotonic()
+    script = "sleep 50 & (sleep 0.3; printf late) & echo done; exit 3"
+    done = subprocess.run([*OCCORR, "record", "-o", str(tmp_path / "r"), "--", "sh", "-c", script], capture_output=True)
+    assert (done.returncode, done.stdout) == (3, b"done\nlate")
+    assert time.monotonic() - begun < 40
+    rows = [json.loads(line) for line in (tmp_path / "r").read_text().splitlines()]
+    assert [r["record"] for r in rows[1:-1]] == ["done\n", "late\n"]
+
+
 def test_secrets_do_not_reach_the_file(tmp_path):
     done, rows = record(tmp_path, "sh", "-c", f"echo --token {SECRET}; echo 'Authorization: Bearer {SECRET}'")
     assert done.stdout.count(SECRET.encode()) == 2
