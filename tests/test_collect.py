@@ -524,6 +524,24 @@ def test_without_permission(engine, tmp_path):
     assert len(done.stderr.splitlines()) == 1 and "no permission" in done.stderr and "group docker" in done.stderr
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_term_signal_keeps_what_is_there_and_two_leave_nothing(engine, tmp_path, times):
+    ident = engine.docker("run", "--detach", engines.IMAGE, "sh", "-c", "echo hello; sleep 1000")
+    try:
+        place = tmp_path / "there"
+        words = arguments("collect", "--container", ident[:12], "--follow", "10m", "-o", place / "b")
+        with following(words, engine, tmp_path / "said") as follower:
+            # the second one must not find the first one's work done
+            for _ in range(times):
+                follower.send_signal(signal.SIGTERM)
+                time.sleep(0.05)
+            follower.wait(60)
+        assert follower.returncode == EXIT_INTERRUPTED
+        assert os.listdir(place) in ([["b"]] if times == 1 else [[], ["b"]])
+    finally:
+        engine.docker("rm", "--force", ident)
+
+
 # ---------------------------------------------------------------- no line lost, none twice
 @given(data=st.data())
 @settings(max_examples=200, deadline=None)

@@ -100,12 +100,14 @@ def collect(
     )
     interrupted = threading.Event()
     with bundle.writing(target) as draft:
-        before = signal.signal(signal.SIGINT, _Interrupt(interrupted).handle) if follow_ns else None
+        # without --follow there is nothing to end early: then a signal throws away what was begun, and leaves nothing there
+        interrupt = _Interrupt(interrupted, following=bool(follow_ns))
+        before = {n: signal.signal(n, interrupt.handle) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
             about = collecting.collect(engine, wanted, draft, tell=note, interrupted=interrupted)
         finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
         manifest = bundle.finish(draft, target, about)
     _tell(manifest, target)
     code = EXIT_PARTIAL if any(m["asked"] for m in manifest["missing"]) else EXIT_OK
@@ -138,14 +140,14 @@ def _who(engine: Any) -> str:
 
 
 class _Interrupt:
-    """The first Ctrl-C ends the following; the second one everything."""
+    """The first Ctrl-C or SIGTERM ends the following; the second one, or one where nothing is followed, everything."""
 
-    def __init__(self, event: threading.Event) -> None:
-        self.event = event
+    def __init__(self, event: threading.Event, *, following: bool) -> None:
+        self.event, self.following = event, following
 
     def handle(self, _signal: int, _frame: FrameType | None) -> None:
         """What the signal calls."""
-        if self.event.is_set():
+        if self.event.is_set() or not self.following:
             raise KeyboardInterrupt
         self.event.set()
         note("ending; once more to throw everything away")
