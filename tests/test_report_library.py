@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 from report_tables import made
+from typer.testing import CliRunner
+from weekly_results import MONDAY, close, result
 
+from occorr import results
+from occorr.cli import app
 from occorr.errors import DefinitionError, OccorrError
 from occorr.report import document, library
 
@@ -40,3 +44,18 @@ def test_an_unknown_report_or_form_names_what_there_is():
         library.pick("timelien", "html")
     with pytest.raises(OccorrError, match=r"timeline comes as \.html, \.md, \.json; not as \.pdf"):
         library.pick("timeline", "pdf")
+
+
+def test_a_page_that_no_tracker_takes_is_written_only_when_asked_for(tmp_path, monkeypatch):
+    results.save(result([close(MONDAY)]), tmp_path / "r", {})
+    ask = lambda size, *more: (  # noqa: E731
+        monkeypatch.setattr(library, "pick", lambda *_: lambda _: "x" * size),
+        CliRunner().invoke(app, ["report", "timeline", str(tmp_path / "r"), "-o", str(tmp_path / "t.html"), *more]),
+    )[1]
+    refused = ask(25_000_001)
+    assert "25 MB, which no tracker takes" in str(refused.exception) and "--force" in str(refused.exception)
+    assert not (tmp_path / "t.html").exists()
+    assert "more than some trackers take" in ask(25_000_001, "--force").stderr
+    assert (tmp_path / "t.html").stat().st_size == 25_000_001
+    assert "more than some trackers take" in ask(10_000_001).stderr
+    assert "trackers" not in ask(10_000_000).stderr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from occorr.cli.base import app, note
+from occorr.cli.base import app, note, weigh
 from occorr.cli.options import (
     AllLines,
     Anonymize,
@@ -96,15 +96,13 @@ def analyze(
 def _save(result: Analysis, out: Path) -> None:
     from occorr import report, results  # noqa: PLC0415
 
-    results.save(
-        result,
-        out,
-        {
-            "report.md": report.markdown(result),
-            "report.json": report.json_text(result),
-            "timeline.html": report.timeline_html(result),
-        },
-    )
+    texts = {
+        "report.md": report.markdown(result),
+        "report.json": report.json_text(result),
+        "timeline.html": report.timeline_html(result),
+    }
+    results.save(result, out, texts)
+    weigh("timeline.html", len(texts["timeline.html"].encode()))
     note(f"Written to {out}: timeline.html (open it in a browser), report.md, report.json and the tables as Parquet.")
 
 

@@ -43,6 +43,17 @@ app = App(
 quiet: Final = ContextVar("quiet", default=False)  # -q: only errors are told
 
 
+# What trackers take of an attachment: some 10 MB, GitHub at most 25.
+HEAVY: Final = 10 * 10**6
+TOO_HEAVY: Final = 25 * 10**6
+
+
+def weigh(name: str, size: int) -> None:
+    """Says so where a page is too large to be attached everywhere."""
+    if size > HEAVY:
+        note(f"{name} has {size / 10**6:.0f} MB, more than some trackers take; --since and --until make it smaller")
+
+
 def note(text: str) -> None:
     """Tells people something beside the answer, unless they asked for silence."""
     if not quiet.get():

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from occorr.cli.base import app, note, write
+from occorr.cli.base import TOO_HEAVY, app, note, weigh, write
 from occorr.cli.options import (
     Anonymize,
     Inputs,
@@ -51,6 +51,7 @@ def report(
         str | None,
         typer.Option(metavar="WEEK", help="weekly: the week that it is about, as 2026-W46, told as at its end"),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="write a page of more than 25 MB too")] = False,
     tz: Tz = None,
     redact_key: RedactKey = None,
     no_redact: NoRedact = False,
@@ -94,5 +95,13 @@ def report(
     if out is None:
         sys.stdout.write(made if isinstance(made, str) else made.decode())
         return
-    write(out, made.encode() if isinstance(made, str) else made)
+    data = made.encode() if isinstance(made, str) else made
+    if out.suffix.lower() == ".html":
+        if len(data) > TOO_HEAVY and not force:
+            raise OccorrError(
+                f"{out} would have {len(data) / 10**6:.0f} MB, which no tracker takes; narrow it with --since and --until,"
+                " or write it all the same with --force"
+            )
+        weigh(str(out), len(data))
+    write(out, data)
     note(f"Written to {out}")

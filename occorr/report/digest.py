@@ -291,6 +291,10 @@ def _outages(table: pl.DataFrame, lanes: list[lives.Lane]) -> dict[str, tuple[in
 
 
 def _stands_at(incident: Mapping[str, Any], project: str, since: int, until: int) -> bool:
-    """Whether a restart belongs to an outage of the project's gateway: they overlap, but for stamps that lie 2 s apart."""
+    """Whether a restart belongs to an outage of the project's gateway: they overlap, but for 2 s.
+
+    A process that dies stops answering before the engine says so, and stamps lie apart.
+    """
     projects, end = incident["projects"] or (), incident["end"] or incident["start"]
-    return (not projects or project in projects) and since <= end and until >= incident["start"] - 2 * SECOND
+    near = since - 2 * SECOND <= end and until >= incident["start"] - 2 * SECOND
+    return near and (not projects or project in projects)
