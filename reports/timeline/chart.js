@@ -1,6 +1,7 @@
 // Where things stand in the picture: the window in time, and the lanes from clients down to the engine.
 const SHAPES = { restart: "square", timeout: "hourglass", auth: "diamond", protocol: "pentagon", network: "x", overload: "triangle-up", unreachable: "triangle-down", unknown: "circle-open", client: "circle" };
 const JOIN = 12, JOIN_MOST = 36; // px: marks nearer than the first join, into a mark that spans at most the second
+const WHOLE = 120000; // ms: what is shorter opens whole, gaps and all
 const NARROW = 2; // px between two ticks of lines that can still be told apart
 
 const colour = (family) => css(SHAPES[family] ? family : "unknown");
@@ -11,6 +12,7 @@ function homeWindow() {
   const worst = page.incidents.find((i) => i.start !== null);
   if (!times.length || !worst) return widened(times.length ? times[0] : page.first, times.length ? times.at(-1) : page.last);
   const span = times.at(-1) - times[0], at = worst.start;
+  if (span < WHOLE) return widened(Math.min(times[0], worst.start), times.at(-1));
   let from = times[0], to = times.at(-1);
   for (let i = 1; i < times.length; i++) {
     if (times[i] - times[i - 1] <= span / 4) continue;
