@@ -53,6 +53,17 @@ def memory(pid: int) -> tuple[int, float]:
     return kib, ticks / 100
 
 
+def catching_up(record: Path, quiet: float = 5.0, patience: float = 600.0) -> float:
+    """Waits until nothing has been appended to the record for a while; how long that took beyond it, in seconds."""
+    begun = time.time()
+    while time.time() - begun < patience:
+        newest = max(path.stat().st_mtime for path in record.glob("*.journal"))
+        if time.time() - newest > quiet:
+            return max(newest - begun, 0.0)
+        time.sleep(0.5)
+    return patience
+
+
 def main() -> None:
     if reason := engines.missing():
         sys.exit(reason)
@@ -101,7 +112,7 @@ def main() -> None:
                         )
             seconds = time.monotonic() - begun
             closes = watch.until(lambda r: r["type"] == "close", 60, told)
-            time.sleep(3)
+            behind_s = catching_up(record)
             watch.end()
         rows = watch.rows
         numbers = pl.concat(
@@ -114,7 +125,7 @@ def main() -> None:
     lags = sorted(r["lag_ms"] for r in closes)
     print(json.dumps({
         "seconds": round(seconds), "lines_a_second": round(count / seconds), "peak_rss_mb": round(peak / 1024), "processor_share": round(spent / seconds, 2), "lines_written": count, "lines_recorded": len(numbers),
-        "missing": count - numbers.n_unique(), "twice": len(numbers) - numbers.n_unique(), "in_order": bool(numbers.is_sorted()), "record_mb": round(size / 1e6), "verdicts": len(closes), "lag_ms_median": lags[len(lags) // 2], "lag_ms_p95": lags[int(len(lags) * 0.95)], "lag_ms_most": lags[-1],
+        "missing": count - numbers.n_unique(), "twice": len(numbers) - numbers.n_unique(), "holes": int((numbers.diff() > 1).sum()), "in_order": bool(numbers.is_sorted()), "behind_s": round(behind_s, 1), "record_mb": round(size / 1e6), "verdicts": len(closes), "lag_ms_median": lags[len(lags) // 2], "lag_ms_p95": lags[int(len(lags) * 0.95)], "lag_ms_most": lags[-1],
         "analyses": rows[-1]["analyses"], "slowest_analysis_s": rows[-1]["slowest_analysis_s"],
     }, indent=1))  # fmt: skip
 
