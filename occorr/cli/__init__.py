@@ -63,7 +63,9 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(EXIT_OK) from None
-    except Exception as error:  # the last resort names the bug and where to look
+    except SystemExit:
+        raise
+    except BaseException as error:  # the last resort names the bug and where to look; a panic of polars is no Exception
         if os.environ.get("OCCORR_DEBUG"):
             raise
         complain(

@@ -6,11 +6,19 @@ import polars as pl
 
 
 def proxies(events: pl.DataFrame, facts: pl.DataFrame) -> list[str]:
-    """Addresses from which proxies reach the gateway: those that send X-Forwarded-For, and the proxy containers' own."""
-    forwarding = events.filter(
-        pl.col("forwarded_for").is_not_null()
-        & pl.col("remote_address").is_not_null()
-        & (pl.col("source_kind") == "gateway")
+    """Addresses from which proxies reach the gateway: those that always send X-Forwarded-For, and the proxy containers' own.
+
+    Any client may send that header. A proxy sends it with every connection, so an address that once came without it is
+    none. The lines of refused connections say whether it was there; those of others only say it where it was.
+    """
+    spoken = events.filter((pl.col("source_kind") == "gateway") & pl.col("remote_address").is_not_null())
+    bare = spoken.filter(
+        (pl.col("event_name") == "websocket.close")
+        & pl.col("forwarded_for").is_null()
+        & pl.col("user_agent_original").is_not_null()
+    ).get_column("remote_address")
+    forwarding = spoken.filter(
+        pl.col("forwarded_for").is_not_null() & ~pl.col("remote_address").is_in(bare.unique().to_list())
     ).get_column("remote_address")
     subjects = (
         facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy"))
@@ -27,11 +35,14 @@ def proxies(events: pl.DataFrame, facts: pl.DataFrame) -> list[str]:
 def ways(attempts: pl.DataFrame, proxied: list[str]) -> pl.Expr:
     """`via` of a connection that the gateway saw, by the address that it came from."""
     clients = attempts.get_column("p_client").drop_nulls().unique().to_list()
-    known = pl.col("g_remote").is_in(proxied) | pl.col("g_forwarded").is_not_null()
+    known = pl.col("g_remote").is_in(proxied) | (pl.col("g_forwarded").is_not_null() & pl.col("g_remote").is_null())
+    claimed = pl.col("g_forwarded").is_not_null()  # by a client, or by a proxy that shares its address with clients
     direct = pl.col("g_remote").is_not_null() & (pl.col("g_remote").is_in(clients) | bool(proxied) | (not clients))
     return (
         pl.when(known)
         .then(pl.lit("proxy"))
+        .when(claimed)
+        .then(pl.lit("unknown"))
         .when(direct)
         .then(pl.lit("direct"))
         .otherwise(pl.lit("unknown"))

@@ -65,8 +65,10 @@ class Incident:
         """How bad it was, in refused attempts.
 
         An attempt is made again, but a session that was cut is lost: it counts for three. A second without a ready
-        gateway counts for one.
+        gateway counts for one. What is only guessed counts for its closes alone: it heads no report above what is known.
         """
+        if self.verdict not in ("decisive", "supported"):
+            return self.closes
         return 3 * self.cut + self.refused + (self.down_ns or 0) / SECOND
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from occorr import advice, quotes, rules as rule_files, schema
 from occorr.clock_faults import sentence
+from occorr.fitted import MOST_OF_A_GUESS
 from occorr.terminal.base import clean, clock, console, label, percent, place
 from occorr.visible import NOT_REDACTED
 
@@ -35,7 +36,7 @@ def show(result: Analysis, *, brief: bool = False) -> None:
     closes = result.closes
     proof, left = _places(result), ROWS
     listed: set[str] = set()
-    order = sorted(result.incidents.to_dicts(), key=lambda r: (-int(r["closes"]), r["incident_id"]))
+    order = sorted(result.incidents.to_dicts(), key=lambda r: (-_weight(r), r["incident_id"]))
     for row in order:
         own = closes.filter(pl.col("incident_id") == row["incident_id"])
         _incident(out, result, row, own)
@@ -74,6 +75,12 @@ def show(result: Analysis, *, brief: bool = False) -> None:
         out.print("No WebSocket close was found in these logs.\n")
     _first_steps(out, result)
     _footer(out, result)
+
+
+def _weight(row: dict[str, Any]) -> float:
+    """How far up an incident stands: by its closes; what is guessed, and what clients did themselves, stands lower."""
+    guessed = (row["probability"] or 0.0) <= MOST_OF_A_GUESS
+    return int(row["closes"]) / (3 if guessed or row["family"] == "client" else 1)
 
 
 def _incident(out: Console, result: Analysis, row: dict[str, Any], own: pl.DataFrame) -> None:

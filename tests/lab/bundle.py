@@ -170,6 +170,8 @@ def write(run: Run, bundles: Path, truth: Path) -> dict[str, Any]:
             dropped.append({**plain, "drop_reason": got.why})
             continue
         seen, visible, decisive = evidence.judge(record, got.cause, sources, s)
+        # a client that left while the other side was being killed: a line that says it left settles who was first
+        settled = bool(decisive) and got.cause.startswith("client.")
         row = {
             k: plain[k]
             for k in (
@@ -187,7 +189,7 @@ def write(run: Run, bundles: Path, truth: Path) -> dict[str, Any]:
         row |= {
             "cause": got.cause,
             "family": got.cause.split(".")[0],
-            "accept": [c for c in got.accept if c != got.cause],
+            "accept": [] if settled else [c for c in got.accept if c != got.cause],
             "fault_id": got.fault_id,
             **{
                 k: plain[k] for k in ("http_status", "how", "ended_by", "established", "mode", "src_ip", "path", "kind")

@@ -1,0 +1,175 @@
+"""What an expert would try: coincidences, forged headers, missing sources, clocks that are off. Expectations are from what was written."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from made_logs import GATEWAY, conn, ready, stamp, started
+
+import occorr
+
+REMOTE = "198.51.100.7"
+
+
+def opened(n, at):
+    return [
+        f"{stamp(at)} [ws] webchat connected conn={conn(n)} remote={REMOTE} client=openclaw-control-ui webchat v2026.9.6"
+    ]
+
+
+def closed(n, at, code, reason="n/a"):
+    return f"{stamp(at)} [ws] webchat disconnected code={code} reason={reason} conn={conn(n)}"
+
+
+def engine(*rows):
+    """Engine events: (time of day, action, container, attributes)."""
+    out = []
+    for at, action, name, more in rows:
+        nano = int(datetime.fromisoformat(f"2026-11-21T{at}+00:00").astimezone(UTC).timestamp() * 1000) * 10**6
+        ident = GATEWAY if name == "claw-gateway-1" else "bb" * 32
+        image = "openclaw:2026.9.6" if name == "claw-gateway-1" else "redis:7"
+        attributes = {
+            "image": image,
+            "name": name,
+            "com.docker.compose.project": "claw",
+            "com.docker.compose.service": name.split("-")[1],
+            **more,
+        }
+        row = {"Type": "container", "Action": action, "Actor": {"ID": ident, "Attributes": attributes}}
+        out.append(
+            json.dumps({"status": action, "id": ident, "from": image, **row, "time": nano // 10**9, "timeNano": nano})
+        )
+    return out
+
+
+def run(tmp_path, offsets=None, **files):
+    for name, lines in files.items():
+        (tmp_path / name.replace("_", ".", 1)).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return occorr.analyze([tmp_path], offsets=offsets)
+
+
+def session(*, closing):
+    """A gateway's log from its start at 10:00 to 10:10, with lines in between."""
+    lines = [*started("10:00:00.000"), *ready("10:00:05.000")]
+    for n in (1, 2, 3):
+        lines += opened(n, f"10:01:0{n}.000")
+    return [*lines, *closing, f"{stamp('10:10:00.000')} [heartbeat] started"]
+
+
+STOPPED = [
+    f"{stamp('10:05:00.000')} [gateway] signal SIGTERM received",
+    f"{stamp('10:05:00.010')} [gateway] received SIGTERM; shutting down",
+]
+STOP = [
+    ("10:05:00.000", "kill", "claw-gateway-1", {"signal": "15"}),
+    ("10:05:01.000", "die", "claw-gateway-1", {"exitCode": "0"}),
+    ("10:05:01.100", "stop", "claw-gateway-1", {}),
+    ("10:05:02.000", "start", "claw-gateway-1", {}),
+    ("10:05:02.010", "restart", "claw-gateway-1", {}),
+]
+BOOT = ("09:59:59.500", "start", "claw-gateway-1", {})
+
+
+def one(result, n):
+    return result.closes.filter(pl.col("conn_id") == conn(n)).row(0, named=True)
+
+
+def test_the_gateways_own_lines_are_compared_by_its_own_clock(tmp_path):
+    """Nothing says better than to 2.5 s how its clock stands to the engine's; that its close follows its signal is certain."""
+    lines = session(closing=[*STOPPED, closed(1, "10:05:00.300", 1012, "service restart")])
+    lines[-1:] = [*started("10:05:03.000"), *ready("10:05:08.000"), lines[-1]]
+    result = run(tmp_path, {"gateway": (0, 2_500_000_000)}, gateway_log=lines, docker_events_jsonl=engine(BOOT, *STOP))
+    close = one(result, 1)
+    assert (close["cause"], close["verdict"]) == ("restart.manual", "decisive")
+
+
+def test_a_close_frame_before_the_signal_is_the_clients_however_near(tmp_path):
+    lines = session(closing=[closed(1, "10:04:59.500", 1000, "done"), *STOPPED, closed(2, "10:05:00.300", 1000)])
+    lines[-1:] = [*started("10:05:03.000"), *ready("10:05:08.000"), lines[-1]]
+    result = run(tmp_path, gateway_log=lines, docker_events_jsonl=engine(BOOT, *STOP))
+    assert (one(result, 1)["cause"], one(result, 1)["verdict"]) == ("client.normal", "decisive")
+    assert one(result, 2)["verdict"] != "decisive", "after the signal the gateway's own frame may be echoed"
+
+
+def test_another_containers_restart_in_the_same_second_is_no_cause(tmp_path):
+    other = [
+        ("10:05:00.000", "kill", "claw-redis-1", {"signal": "15"}),
+        ("10:05:00.200", "die", "claw-redis-1", {"exitCode": "0"}),
+        ("10:05:00.900", "start", "claw-redis-1", {}),
+    ]
+    result = run(
+        tmp_path,
+        gateway_log=session(closing=[closed(1, "10:05:00.300", 1006)]),
+        docker_events_jsonl=engine(BOOT, ("09:59:58.000", "start", "claw-redis-1", {}), *other),
+    )
+    close = one(result, 1)
+    assert close["family"] != "restart" and close["verdict"] in ("circumstantial", "unknown")
+
+
+def test_a_close_half_a_minute_after_a_restart_is_not_the_restarts(tmp_path):
+    lines = session(closing=[*STOPPED])[:-1]
+    lines += [*started("10:05:03.000"), *ready("10:05:08.000"), *opened(7, "10:05:20.000")]
+    lines += [closed(7, "10:05:38.000", 1006), f"{stamp('10:10:00.000')} [heartbeat] started"]
+    close = one(run(tmp_path, gateway_log=lines, docker_events_jsonl=engine(BOOT, *STOP)), 7)
+    assert close["family"] != "restart" and close["verdict"] in ("circumstantial", "unknown")
+
+
+def test_a_gateway_that_falls_silent_without_an_engines_word_is_not_called_killed_for_certain(tmp_path):
+    lines = session(closing=[])[:-1]
+    lines += [*started("10:05:03.000"), *ready("10:05:08.000"), f"{stamp('10:10:00.000')} [heartbeat] started"]
+    closes = run(tmp_path, gateway_log=lines).closes
+    assert closes.height == 3
+    assert set(closes.get_column("verdict").cast(pl.String)) <= {"circumstantial", "unknown"}
+
+
+def test_1006_alone_is_left_open(tmp_path):
+    close = one(run(tmp_path, gateway_log=session(closing=[closed(1, "10:05:00.300", 1006)])), 1)
+    assert close["verdict"] in ("circumstantial", "unknown") and close["probability"] <= 0.6
+
+
+def test_unhealthy_counts_before_the_kill_even_where_the_gateways_clock_says_otherwise(tmp_path):
+    """By a clock that may be 0.6 s off the signal line stands before the report; both events are the engine's, and in order."""
+    lines = session(closing=[*STOPPED, closed(1, "10:05:00.300", 1012, "service restart")])
+    lines[-1:] = [*started("10:05:03.000"), *ready("10:05:08.000"), lines[-1]]
+    sick = ("10:05:00.400", "health_status: unhealthy", "claw-gateway-1", {})
+    stop = [(at.replace("10:05:00.000", "10:05:00.600"), *rest) for at, *rest in STOP]
+    result = run(
+        tmp_path, {"gateway": (0, 700_000_000)}, gateway_log=lines, docker_events_jsonl=engine(BOOT, sick, *stop)
+    )
+    assert one(result, 1)["cause"] == "restart.unhealthy"
+
+
+NGINX = (
+    '2026/11/21 10:05:0{s} [error] 7#7: *{n} connect() failed (111: Connection refused) while connecting to upstream, client: 203.0.113.9, server: gw.example.org, request: "GET / HTTP/1.1",'
+    ' upstream: "http://192.0.2.{u}:18789/", host: "gw.example.org"'
+)
+
+
+def test_an_error_log_alone_tells_of_attempts_once_each(tmp_path):
+    """Two upstreams tried for one request are one attempt; a style sheet is none; nothing says why nobody listened."""
+    lines = [NGINX.format(s=1, n=41, u=2), NGINX.format(s=1, n=41, u=3), NGINX.format(s=3, n=42, u=2)]
+    lines.append(NGINX.format(s=4, n=43, u=2).replace("GET / HTTP", "GET /assets/app.css HTTP"))
+    closes = run(tmp_path, error_log=lines).closes
+    assert closes.height == 2
+    assert closes.get_column("http_status_proxy").null_count() == 2, "no line says which status the client got"
+    assert not closes.get_column("established").any()
+    assert set(closes.get_column("verdict").cast(pl.String)) == {"circumstantial"}
+
+
+@pytest.mark.parametrize(("others", "via"), [(False, "proxy"), (True, "unknown")])
+def test_a_header_that_any_client_may_send_makes_no_proxy_of_an_address(tmp_path, others, via):
+    def refused(n, at, fwd):
+        peer = f"{REMOTE}:{40000 + n}->192.0.2.2:18789"
+        return (
+            f"{stamp(at)} [ws] closed before connect conn={conn(n)} peer={peer} remote={REMOTE} fwd={fwd} origin=n/a host=gw.example.com ua=openclaw-cli/2026.9.6 code=1008 reason=unauthorized: gateway token mismatch"
+            f" phase=auth_credentials_received cause=unauthorized durationMs=200 handshake=failed phase=auth_credentials_received endpoint={peer} authReason=token_mismatch client=cli mode=cli version=2026.9.6"
+        )
+
+    lines = [refused(11, "10:02:00.000", "203.0.113.5"), *([refused(12, "10:02:05.000", "n/a")] if others else [])]
+    result = run(tmp_path, gateway_log=session(closing=lines))
+    assert one(result, 11)["via"] == via
+    if others:
+        assert one(result, 12)["via"] == "direct"
