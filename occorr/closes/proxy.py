@@ -35,7 +35,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
         & (~plain | pl.col("url_path").is_in(paths))
     )
     says = pl.col("http_upgrade").is_not_null().any().over("log_file_path")
-    wanted = tunnel | ((upgrade == "websocket") & (status >= 400)) | (~says & guess)
+    wanted = tunnel | ((upgrade == "websocket") & (status >= 200)) | (~says & guess)
     # a start stamp without a duration leaves the end open, and so does one of which nobody knows what it marks; a
     # refusal is over when it is answered, at the latest when the proxy gives up
     bare = (starts & lasted.is_null()) | (pl.col("time_semantics") == "unknown")

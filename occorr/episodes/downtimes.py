@@ -200,6 +200,8 @@ def _downtime(
         return None  # the first boot, or the time after the last line: nothing ended
     if after is None and not (dies or graceful):
         return None
+    if not ends and covered is not None and not times("gateway.listening", "gateway.ready", "gateway.start"):
+        return None  # a container's start and the first line that a slow process wrote in it: one process
     limits = [
         x for x in (after - 1 if after is not None else None, dies[0] + SECOND if dies else None) if x is not None
     ]
