@@ -52,11 +52,12 @@ class _Draft:
             self.pieces.append(text)
 
 
+_ADDRESS: Final = r"[\w.:%-]+"  # also IPv6, which holds the colon that may stand behind it
 _CLF: Final = r"\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d"
 _REQUEST: Final = Variable("*request")
 _V = Variable
 NGINX: Final[Mapping[str, Variable]] = {
-    "remote_addr": _V("client_address"),
+    "remote_addr": _V("client_address", pattern=_ADDRESS),
     "remote_port": _V("client_port", "count"),
     "request": _REQUEST,
     "request_method": _V("http_request_method"),
@@ -77,7 +78,7 @@ NGINX: Final[Mapping[str, Variable]] = {
     "upstream_response_length": _V(pattern=_ITEMS),
     "upstream_bytes_sent": _V(pattern=_ITEMS),
     "upstream_bytes_received": _V(pattern=_ITEMS),
-    "request_id": _V("request_id"),
+    "request_id": _V("request_id", pattern=r"[^\s\"]+"),
     "connection": _V("connection_serial", pattern=r"\d+"),
     "http_host": _V("host_header"),
     "host": _V("host_header"),
@@ -90,7 +91,7 @@ NGINX: Final[Mapping[str, Variable]] = {
 }
 _INT: Final = r"\+?-?\d+"
 HAPROXY: Final[Mapping[str, Variable]] = {
-    "ci": _V("client_address"),
+    "ci": _V("client_address", pattern=_ADDRESS),
     "cp": _V("client_port", "count", _INT),
     "ft": _V("proxy_frontend"),
     "f": _V("proxy_frontend"),
@@ -105,7 +106,7 @@ HAPROXY: Final[Mapping[str, Variable]] = {
     "HP": _V("*uri"),
     "HU": _V("*uri"),
     "r": _REQUEST,
-    "ID": _V("request_id"),
+    "ID": _V("request_id", pattern=r"[^\s\"]+"),
     "bp": _V("upstream_port_local", "count", _INT),
     "si": _V("upstream_address"),
     "Ta": _V("duration_ns", "ms", _INT, rank=2),
@@ -131,8 +132,8 @@ HAPROXY: Final[Mapping[str, Variable]] = {
     "Ts": _V("time", pattern=r"\d{10}", form="epoch_s", zone="UTC", marks="start", rank=1),
 }
 APACHE: Final[Mapping[str, Variable]] = {
-    "h": _V("client_address"),
-    "a": _V("client_address"),
+    "h": _V("client_address", pattern=_ADDRESS),
+    "a": _V("client_address", pattern=_ADDRESS),
     "remote p": _V("client_port", "count", r"\d+"),
     "r": _REQUEST,
     "U": _V("*uri"),
@@ -145,7 +146,7 @@ APACHE: Final[Mapping[str, Variable]] = {
     "X-Forwarded-For i": _V("forwarded_for"),
     "Host i": _V("host_header"),
     "Upgrade i": _V("http_upgrade"),
-    "UNIQUE_ID e": _V("request_id"),
+    "UNIQUE_ID e": _V("request_id", pattern=r"[^\s\"]+"),
     "X": _V("proxy_flags", pattern="[-X+]"),
     "D": _V("duration_ns", "us", r"\d+", rank=3),
     "us T": _V("duration_ns", "us", r"\d+", rank=3),
@@ -168,6 +169,7 @@ APACHE: Final[Mapping[str, Variable]] = {
 def from_nginx(text: str) -> str:
     """The definition of a `log_format`: its string, or its whole statement."""
     text = _statement(text, r"\s*log_format\s+\S+\s+(?:escape=\w+\s+)?")
+    text = re.sub(r"\\([tn\"'\\])", lambda found: {"t": "\t", "n": "\n"}.get(found[1], found[1]), text)
     draft = _Draft("nginx access log, own format")
     for part in re.split(r"(\$\{\w+\}|\$\w+)", text):
         if part.startswith("$"):
@@ -327,7 +329,7 @@ def _definition(draft: _Draft) -> str:
             tail = rf"(?: {rest})?" if not quoted else rest
             regex += rf"(?:(?P<http_request_method>[A-Z]+) (?P<url_path>[^ ?\"]*)[^ \"]*{tail}|{text})"
         elif column == "*uri":
-            regex += rf"(?P<url_path>[^ ?\"]*)(?:\?{text})?"
+            regex += rf"(?P<url_path>[^\s?\"]*)(?:\?{text})?"
         elif column.startswith("*"):
             name = column.removeprefix("*")
             regex += f"(?P<_{name}>{text})"
@@ -347,7 +349,9 @@ def _any(behind: str) -> str:
     """What a value may be, given the character behind it."""
     if behind.startswith('"'):
         return r'(?:[^"\\]|\\.)*'
-    if not behind or behind[0] == " ":
+    if not behind:
+        return ".*?"
+    if behind[0] == " ":
         return r"\S*?"
     if behind[0].isalnum():
         return ".*?"

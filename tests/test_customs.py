@@ -108,6 +108,30 @@ def test_round_trip(tmp_path, make, form, line, time, want):
         assert other == line or not pl.Series([other]).str.contains(dialect.line).item(), other
 
 
+FREE_ENDS = [
+    (
+        customs.from_nginx,
+        r'log_format tsv "$time_iso8601\t$remote_addr\t$remote_port\t$request_method\t$request_uri\t$status\t$request_time\t$http_user_agent";',
+        "2026-11-27T18:53:36-05:00\t::1\t55960\tGET\t/close?code=1008\t101\t3.404\ta \\x22quoted\\x22 agent",
+        {"client_address": "::1", "client_port": 55960, "url_path": "/close", "duration_ns": 3_404_000_000, "user_agent_original": "a \\x22quoted\\x22 agent"},
+    ),
+    (
+        customs.from_haproxy,
+        'log-format "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %tsc %{+Q}r %[capture.req.hdr(0)]"',
+        '::1:45030 [27/Nov/2026:18:53:28.330] f_own b/gw 0/0/1/50/51 500 174 ---- "GET /reject?status=500 HTTP/1.1" tab\tagent 2',
+        {"client_address": "::1", "client_port": 45030, "duration_ns": 51_000_000, "http_response_status_code": 500},
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "form", "line", "want"), FREE_ENDS)
+def test_addresses_of_six_and_free_text_at_the_end(tmp_path, make, form, line, want):
+    (tmp_path / "own.toml").write_text(make(form))
+    definition = definitions.load(tmp_path).formats["own"]
+    row = decode.decode(pl.DataFrame({"text": [line], "line": [1], "offset": [0]}), definition.dialects[0], definition).row(0, named=True)
+    assert {k: row[k] for k in want} == want
+
+
 def test_a_format_that_says_nothing_is_refused():
     with pytest.raises(OccorrError, match="no variable of this format is known"):
         customs.from_nginx("hello")
