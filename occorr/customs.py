@@ -52,6 +52,7 @@ class _Draft:
             self.pieces.append(text)
 
 
+_LIST: Final = r"[^\s,]+(?:, ?[^\s,]+)*"  # X-Forwarded-For: an item a proxy
 _ADDRESS: Final = r"[\w.:%-]+"  # also IPv6, which holds the colon that may stand behind it
 _CLF: Final = r"\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d"
 _REQUEST: Final = Variable("*request")
@@ -213,11 +214,27 @@ def from_apache(text: str) -> str:
             name = f"{found[1]} {found[2]}" if found and found[1] else (found[2] if found else "")
             bracketed = name == "t"  # %t alone writes its brackets itself
             draft.literal("[" if bracketed else "")
-            draft.pieces.append(APACHE.get(name, Variable()))
+            draft.pieces.append(APACHE.get(name) or _strftime(name) or Variable())
             draft.literal("]" if bracketed else "")
         else:
             draft.literal(part)
     return _definition(draft)
+
+
+_STRFTIME: Final = {"Y": r"\d{4}", "b": r"\w{3}", "z": r"[+-]\d{4}", **dict.fromkeys("mdHMS", r"\d\d")}
+
+
+def _strftime(name: str) -> Variable | None:
+    """Apache's `%{FORMAT}t` with a format of strftime; None where it is none, or no whole date and time."""
+    found = re.fullmatch(r"(?:(begin|end):)?(.*%.*) t", name)
+    form = found[2].replace("%F", "%Y-%m-%d").replace("%T", "%H:%M:%S") if found else ""
+    core = form.removesuffix("%z").rstrip()
+    letters = set(re.findall(r"%(.)", core))
+    if not found or not letters <= set(_STRFTIME) - {"z"} or not {"Y", "d", "H", "M", "S"} <= letters:
+        return None
+    pattern = re.sub(r"%(.)", lambda v: _STRFTIME[v[1]], _META.sub(r"\\\1", form))
+    zone, marks = ("inline" if form.endswith("%z") else "naive"), ("end" if found[1] == "end" else "start")
+    return Variable("time", pattern=pattern, form=core, zone=zone, marks=marks, rank=1)
 
 
 OWN: Final = "_own"  # ends the names of the formats that configurations declare
@@ -328,6 +345,8 @@ def _definition(draft: _Draft) -> str:
             rest = r"[^\s\"]*" if not quoted else r'(?:[^"\\]|\\.)*'
             tail = rf"(?: {rest})?" if not quoted else rest
             regex += rf"(?:(?P<http_request_method>[A-Z]+) (?P<url_path>[^ ?\"]*)[^ \"]*{tail}|{text})"
+        elif column == "forwarded_for" and not quoted:
+            regex += f"(?P<forwarded_for>{_LIST})"
         elif column == "*uri":
             regex += rf"(?P<url_path>[^\s?\"]*)(?:\?{text})?"
         elif column.startswith("*"):

@@ -69,7 +69,7 @@ def ingest(
     for chunk in read.chunks(blob):
         if not root:
             root = hashlib.sha256(str(chunk.item(0, "raw")).encode()).hexdigest()
-        for part, lines in plans.parts(chunk, chosen):
+        for part, lines in plans.parts(plans.bare(chunk, blob, library), chosen):
             events, count = _part(
                 lines,
                 chosen.get(part) or next(iter(chosen.values())),
@@ -115,7 +115,7 @@ def _part(
     lines = unwrap.peel(lines, plan.envelopes[peeled:])
     lines = detect.assign(lines, plan.recognition.dialects, library)
     if short:
-        lines = pastes.unwrapped(lines, plan, library)
+        lines = pastes.unwrapped(lines, plan.recognition.dialects, library)
     order = detect.order(plan.recognition.dialects, library)
     fits = lines.get_column("_dialect") >= 0
     loose = lines.filter(~fits)

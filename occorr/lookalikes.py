@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
+from occorr.customs import OWN
 from occorr.definitions import MARKS
 
 if TYPE_CHECKING:
@@ -154,7 +155,11 @@ def _context(
         for i in f.get_column("container_image_name").drop_nulls().unique().sort().to_list()
     ]
     images = facts.filter(pl.col("key") == "image").get_column("value").to_list()
-    stated = {c for c in candidates if c.parser in library.declared.get(PurePath(path).name, ())}
+    declared = library.declared.get(PurePath(path).name, ())
+    programs = {
+        d.definition.removesuffix(OWN) for d in library.dialects if d.parser in declared and d.definition.endswith(OWN)
+    }
+    stated = {c for c in candidates if c.parser in declared or c.definition.partition("_")[0] in programs}
     if len({_meaning(c) for c in stated}) == 1:
         return next(c for c in candidates if c in stated), "the configuration that names it"
     witnesses: list[tuple[str, Callable[[], list[str]]]] = [

@@ -1,4 +1,7 @@
-"""What people paste: lines that a terminal or a chat broke, put together where only the whole says something known."""
+"""What people paste: marks of mails, chats and pages around lines are taken off; lines that a terminal or a chat broke are put together.
+
+Both only where a line says nothing as it stands and something that is known without its marks, or with its rest.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from occorr import decode, detect
 
 if TYPE_CHECKING:
     from occorr.definitions import Dialect, Library
-    from occorr.plans import Plan
     from occorr.read import Blob
 
 PASTE: Final = 400  # an input of fewer lines may be a paste
@@ -26,6 +28,22 @@ BROKEN: Final = (
 )  # named alone, but the code follows
 INNER: Final = ("gateway closed (", "gateway timeout after ")
 WRAPS: Final = 3  # a line is broken into at most so many more
+_MARKS: Final = (
+    (r"^(?:\s*(?:>|&gt;) ?)+", ""),  # a quotation
+    (r"^\s*(?:[*•‣]|-(?: \[[ x]\])?|\d{1,2}[.)])\s+([`\w\[])", "${1}"),  # a list
+    (r"[\s`]+$|^\s*`+|(?:<br ?/?>|</?(?:p|pre|code|li|div|span|blockquote)>)", ""),  # code in a text, a page's source
+    (r"^[\s◇◒◐◓◑○●│└┌├╭╰─]+|[\s│]+$", ""),  # frames and spinners of a terminal
+    ("[“”„«»]", '"'),
+    ("[‘’]", "'"),
+    ("&nbsp;", " "),
+    ("&#39;|&apos;", "'"),
+    ("&amp;", "&"),
+)
+# What a client says of a close, in a sentence of somebody else. Without the colon it is talk about codes.
+_WITHIN: Final = (
+    r"(?:gateway closed \(\d{4}[^()]*(?:\([^()]*\))?\)+: ?|disconnected \(\d{4}\): ?|gateway timeout after \d+ms|"
+    r"Gateway not reachable at ws)"
+)
 
 
 def pasted(blob: Blob, chunk: pl.DataFrame) -> bool:
@@ -33,9 +51,26 @@ def pasted(blob: Blob, chunk: pl.DataFrame) -> bool:
     return chunk.height < PASTE and (blob.path == "-" or blob.path.lower().endswith(".txt"))
 
 
-def unwrapped(lines: pl.DataFrame, plan: Plan, library: Library) -> pl.DataFrame:
+def cleaned(lines: pl.DataFrame, library: Library) -> pl.DataFrame:
+    """Lines without the marks of what they were pasted from, where only so they are of a known format; else as they are."""
+
+    def known(column: str) -> pl.Expr:
+        return pl.any_horizontal(pl.col(column).str.contains(d.line) for d in library.dialects)
+
+    bare = pl.col("text")
+    for pattern, instead in _MARKS:
+        bare = bare.str.replace_all(pattern, instead)
+    within = pl.col("bare").str.extract(rf"(?:^|[^\w])[\"'`(]?({_WITHIN}[^\"`│]*)", 1).str.strip_chars_end(" `'")
+    # what is not known may be the rest of what is: only its quotation marks go
+    rest = pl.when(pl.col("bare") == "").then(pl.lit("")).otherwise(pl.col("text").str.replace(*_MARKS[0]))
+    kept = pl.when(known("text")).then("text").when(known("bare")).then("bare").when(known("within")).then("within")
+    texts = lines.lazy().with_columns(bare.alias("bare")).with_columns(within.alias("within"))
+    return texts.with_columns(kept.otherwise(rest).alias("text")).drop("bare", "within").collect()
+
+
+def unwrapped(lines: pl.DataFrame, dialects: tuple[Dialect, ...], library: Library) -> pl.DataFrame:
     """Lines that a terminal or a chat broke, put together where only the whole says something that is known."""
-    order = detect.order(plan.recognition.dialects, library)
+    order = detect.order(dialects, library)
     dialect, texts = lines.get_column("_dialect").to_list(), lines.get_column("text").to_list()
     width = max((len(t) for t in texts), default=0)
     gone: dict[int, int] = {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import detect, read, unwrap
+from occorr import detect, pastes, read, unwrap
 
 if TYPE_CHECKING:
     from occorr.definitions import Envelope, Library
@@ -39,7 +39,7 @@ def plans(blob: Blob, library: Library) -> list[Plan]:
     first = next(iter(read.chunks(blob, SAMPLE)), None)
     if first is None:
         return []
-    sample = unwrap.bare(detect.sample(first))
+    sample = bare(detect.sample(first), blob, library)
     envelopes, _ = unwrap.chain(sample.get_column("text"), library.envelopes)
     peeled = unwrap.peel(sample, envelopes)
     if "compose_service" not in peeled.columns:
@@ -55,6 +55,12 @@ def plans(blob: Blob, library: Library) -> list[Plan]:
         envelopes, peeled = list(plan.envelopes), again
     parts = peeled.get_column("compose_service").fill_null("").unique(maintain_order=True).sort()
     return [_service(part, peeled, envelopes, library, blob.path) for part in parts]
+
+
+def bare(chunk: pl.DataFrame, blob: Blob, library: Library) -> pl.DataFrame:
+    """The lines of a chunk as `text`: without line breaks and colours, and of a paste without its marks."""
+    lines = unwrap.bare(chunk)
+    return pastes.cleaned(lines, library) if pastes.pasted(blob, chunk) else lines
 
 
 def _service(part: str, peeled: pl.DataFrame, envelopes: list[Envelope], library: Library, path: str) -> Plan:
@@ -111,9 +117,8 @@ def _understood(texts: pl.Series, recognition: detect.Recognition, library: Libr
     return sum((1.0 if order[i].time is not None else UNSTAMPED) for i in found if i >= 0) / len(found)
 
 
-def parts(chunk: pl.DataFrame, chosen: dict[str, Plan]) -> list[tuple[str, pl.DataFrame]]:
-    """The lines of a chunk by part; the envelopes around all parts are off where there are several."""
-    lines = unwrap.bare(chunk)
+def parts(lines: pl.DataFrame, chosen: dict[str, Plan]) -> list[tuple[str, pl.DataFrame]]:
+    """Bare lines by part; the envelopes around all parts are off where there are several."""
     if set(chosen) == {""}:
         return [("", lines)]
     peeled = unwrap.peel(lines, shared(chosen))

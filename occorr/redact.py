@@ -12,26 +12,47 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-# Each pattern's group `secret` is what must go. The names before it are the field's own, not the lab's.
-_KEY = r"[\w.-]*(?:token|secret|passw(?:or)?d|api[_-]?key|authorization|cookie|credential)[\w.-]*"
+# A quotation mark in any spelling: JSON within JSON, nginx's \x22, HTML, a URL, a word processor.
+_QUOTE = r"(?:\\*[\"']|&(?:quot|#34|#39|apos);|\\+x2[27]|\\+u002[27]|%2[27]|[“”„‘’])"
+_NAME = r"(?:token|secret|passw(?:or)?d|api[_-]?key|authorization|cookie|credential|private[_-]?key)"
+_KEY = rf"[\w.-]{{0,60}}{_NAME}[\w.-]{{0,60}}"
 _WORD = r"(?:access[_-]?|auth[_-]?|refresh[_-]?|gateway[_-]?|bot[_-]?|client[_-]?)?(?:token|secret|passw(?:or)?d|api[_-]?key|credentials?)"
-_PATTERNS: Final = (
-    re.compile(r"(?i)\bbearer\s+(?P<secret>[A-Za-z0-9._~+/=-]{6,})"),
-    re.compile(r"(?i)\bbasic\s+(?P<secret>(?=[A-Za-z0-9+/]*[A-Z0-9+/=])[A-Za-z0-9+/]{8,}={0,2})(?![\w])"),
-    re.compile(rf"(?i)[?&#;]{_KEY}=(?P<secret>[^&\s\"'<>;]{{3,}})"),
-    re.compile(rf"(?i)(?<![\w.-]){_WORD}=[\"']?(?P<secret>[^\s\"'&,;)]{{3,}})"),
-    re.compile(r"(?i)--(?:token|password|api-key|secret)[= ][\"']?(?P<secret>[^\s'\"]{3,})"),
-    re.compile(rf'(?i)\\?"{_KEY}\\?"\s*:\s*\[?\s*\\?"(?P<secret>[^"\\]{{3,}})\\?"'),
-    re.compile(
-        r"\b[A-Z][A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIALS?)\s*[=:]\s*[\"']?(?P<secret>[^\s\"',]{3,})"
-    ),
-    re.compile(r"(?i)(?:^|[\s\"'])(?:set-)?cookie:\s*(?P<secret>[^\"'\r\n]+)"),
-    re.compile(r"(?i)\b(?:x-)?(?:api[_-]key|auth[_-]token|access[_-]token)\s*:\s*(?P<secret>[^\s\"',]{3,})"),
-    re.compile(r"(?i)\bauthorization:\s*(?:(?:bearer|basic|token)\s+)?(?P<secret>[^\s\"',]{3,})"),
-    re.compile(r"\b(?P<secret>(?:sk|ghp|gho|xox[abp]|glpat)[-_][A-Za-z0-9_-]{10,})"),
-    re.compile(r"\b(?P<secret>eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
-    re.compile(r"(?<=//)[^/\s:@]*:(?P<secret>[^/\s@]+)@"),
+# Each pattern's group `secret` is what must go. The names before it are the field's own, not the lab's.
+_NAMED: Final = (
+    rf"(?<![\w.-]){_KEY}(?:{_QUOTE})?\s*(?:[:=]|=>|%3a|%3d)\s*\[?\s*(?P<quote>{_QUOTE})(?P<secret>.{{3,}}?)(?=(?P=quote)|{_QUOTE}\s*[,}}\]]|$)",
+    rf"{_QUOTE}[\w.-]*(?:secret|passw(?:or)?d)[\w.-]*{_QUOTE}\s*:\s*(?P<secret>\d{{4,}})",
+    r"\bbearer(?:\s|%20|\+)+(?P<secret>[A-Za-z0-9._~+/=-]{6,})",
+    r"\bdigest\s+(?P<secret>username=.*)",
+    r"\bauthorization(?::|%3a)(?:\s|%20)*(?:(?:bearer|basic|token)(?:\s|%20)+)?(?P<secret>[^\s\"',]{3,})",
+    rf"[?&#;]{_KEY}=(?P<secret>[^&\s\"'<>;]{{3,}})",
+    rf"(?<![\w.-]){_WORD}(?:=|%3d)[\"']?(?P<secret>[^\s\"'&,;)%]{{3,}})",
+    rf"<{_WORD}>(?P<secret>[^<]{{3,}})</",
+    r"--(?:token|password|api-key|secret)[\"']?(?:=|\s*,\s*|\s+)[\"']?(?P<secret>[^\s'\"]{3,})",
+    r"(?<!\S)(?:-u|--user)[= ]?[\"']?(?!\d+:\d+\b)[^\s:\"']+:(?P<secret>[^\s\"']{3,})",
+    r"(?:^|[\s\"'])(?:set-)?cookie:\s*(?P<secret>[^\"'\r\n]+)",
+    r"\b(?:x-[\w-]*(?:token|key|secret)|(?:api[_-]key|auth[_-]token|access[_-]token))\s*:\s*(?P<secret>[^\s\"',]{3,})",
+    r"\b(?:token|bearer)\.(?P<secret>(?=[\w~+/=-]*\d)[\w~+/=-]{12,})",  # as a subprotocol of a WebSocket
+    r"\bsec-websocket-protocol\W+[\w-]*token,\s*(?P<secret>[\w.~+/=-]{8,})",
+    rf"\b{_WORD}\s+(?:is|was)\s+(?P<secret>(?=\S*\d)[\w./+=-]{{12,}})",
 )
+# Those that their form gives away, wherever they stand.
+_FORMED: Final = (
+    r"(?i:\bbasic\s+)(?P<secret>(?=[A-Za-z0-9+/]*[A-Z0-9+/=])[A-Za-z0-9+/]{8,}={0,2})(?![\w])",
+    r"\b[A-Z][A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIALS?)\s*[=:]\s*[\"']?(?P<secret>[^\s\"',]{3,})",
+    r"(?i:\baws_secret_access_key\s*[=:]\s*)(?P<secret>\S{16,})",
+    r"\b(?P<secret>(?:sk|rk|gh[oprsu]|xox[a-z]|glpat)[-_][A-Za-z0-9_-]{10,})",
+    r"\b(?P<secret>github_pat_\w{20,}|(?:npm|hf)_[A-Za-z0-9]{24,}|xapp-\d-[\w-]{20,}|tskey-[a-z]+-[\w-]{12,})",
+    r"\b(?P<secret>(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|ya29\.[\w-]{20,})",
+    r"(?<![\d.:])(?:bot)?(?P<secret>\d{8,10}:[A-Za-z0-9_-]{33,})(?![\w-])",  # Telegram
+    r"\b(?P<secret>[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,})",  # Discord
+    r"(?:/webhooks/\d+/|hooks\.slack\.com/services/)(?P<secret>[\w/-]{20,})",
+    r"\b(?P<secret>eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)",
+    r"(?<=//)[^/\s:@]*:(?P<secret>[^/\s@]+)@",
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?P<secret>.+?)(?:-----END|$)",
+    # a line of a key's body; an id or digest is all hexadecimal
+    r"(?:^|[\s\"'])(?P<secret>(?![0-9a-f]+(?:\s|$))(?=\S*[A-Z])(?=\S*[a-z])(?=\S*\d)[A-Za-z0-9+/]{60,}={0,2})\s*$",
+)
+_PATTERNS: Final = (*(re.compile(p, re.IGNORECASE) for p in _NAMED), *map(re.compile, _FORMED))
 # A query string may hold anything that an application passes: names stay, values go. `\u0026` is an ampersand in JSON.
 _QUERY: Final = re.compile(r"(?<=[\w/)~%.:-])\?(?P<query>[\w.~%+\[\]-]+=(?:[^\s\"'<>\\|`]|\\u0026)*)")
 _PARTED: Final = re.compile(r"(&amp;|&|;|\\u0026)")
@@ -41,13 +62,16 @@ _MAIL: Final = re.compile(
 )
 # What a line must hold to be looked at singly; polars' engine runs this over all kept lines.
 _HINT: Final = (
-    r"(?i)bearer |basic |token|secret|passw|api[_-]?key|authorization|cookie|credential|\beyJ"
-    r"|\b(?:sk|ghp|gho|xox[abp]|glpat)[-_]|//[^/\s:@]*:[^/\s@]+@|[\w/)~%.:-]\?[\w.~%+\[\]-]+=|\w@[\w-]+\."
+    r"(?i:bearer|basic |digest |token|secret|passw|api[_-]?key|authorization|cookie|credential|private[_ -]?key)|\beyJ"
+    r"|\b(?:sk|rk|gh[oprsu]|xox[a-z]|glpat|npm|hf|xapp-|tskey)[-_]?[A-Za-z0-9]|\b(?:github_pat_|AKIA|ASIA|AIza|ya29\.)"
+    r"|//[^/\s:@]*:[^/\s@]+@|[\w/)~%.:-]\?[\w.~%+\[\]-]+=|\w@[\w-]+\.|/webhooks/|hooks\.slack|(?:-u|--user)[= ]"
+    r"|\d{8,10}:[A-Za-z0-9_-]{33}|\b[MNO][\w-]{23,27}\.[\w-]{6}\.|[A-Za-z0-9+/]{60,}={0,2}\s*$"
 )
-# The same in plain words, for one line at a time.
+# The same in plain words and one short pattern, for one line at a time.
 _WORDS: Final = (
-    "bearer ",
-    "basic ",
+    "bearer",
+    "basic",
+    "digest",
     "token",
     "secret",
     "passw",
@@ -57,13 +81,35 @@ _WORDS: Final = (
     "authorization",
     "cookie",
     "credential",
+    "private",
     "eyj",
     "sk-",
     "sk_",
-    "ghp",
+    "rk-",
+    "rk_",
     "gho",
+    "ghp",
+    "ghr",
+    "ghs",
+    "ghu",
     "xox",
     "glpat",
+    "npm_",
+    "hf_",
+    "xapp-",
+    "tskey",
+    "github_pat",
+    "akia",
+    "asia",
+    "aiza",
+    "ya29.",
+    "/webhooks/",
+    "hooks.slack",
+    "-u ",
+    "--user",
+)
+_FORMS: Final = re.compile(
+    r"\?[\w.~%+\[\]-]+=|\d{8,10}:[A-Za-z0-9_-]{33}|\b[MNO][\w-]{23,27}\.[\w-]{6}\.|[A-Za-z0-9+/]{60,}={0,2}\s*$"
 )
 _FINGERPRINT: Final = re.compile(r"fp:[0-9a-f]{8}")
 SHORTEST: Final = 6  # of the texts that are replaced wherever they stand
@@ -113,7 +159,8 @@ class Redactor:
     def line(self, text: str) -> str:
         """`text` for one of very many lines: those without a hint of a secret cost next to nothing."""
         low = text.lower()
-        if any(w in low for w in _WORDS) or any(s in text for s in self.known) or ("://" in text and "@" in text):
+        known = any(w in low for w in _WORDS) or any(s in text for s in self.known)
+        if known or ("://" in text and "@" in text) or _FORMS.search(text):
             return self.text(text)
         return text
 

@@ -113,7 +113,13 @@ FREE_ENDS = [
         customs.from_nginx,
         r'log_format tsv "$time_iso8601\t$remote_addr\t$remote_port\t$request_method\t$request_uri\t$status\t$request_time\t$http_user_agent";',
         "2026-11-27T18:53:36-05:00\t::1\t55960\tGET\t/close?code=1008\t101\t3.404\ta \\x22quoted\\x22 agent",
-        {"client_address": "::1", "client_port": 55960, "url_path": "/close", "duration_ns": 3_404_000_000, "user_agent_original": "a \\x22quoted\\x22 agent"},
+        {
+            "client_address": "::1",
+            "client_port": 55960,
+            "url_path": "/close",
+            "duration_ns": 3_404_000_000,
+            "user_agent_original": "a \\x22quoted\\x22 agent",
+        },
     ),
     (
         customs.from_haproxy,
@@ -124,11 +130,29 @@ FREE_ENDS = [
 ]
 
 
+FREE_ENDS += [
+    (
+        customs.from_apache,
+        r'LogFormat "%{%Y-%m-%dT%H:%M:%S%z}t %a %{remote}p \"%r\" %>s %{ms}T \"%{User-Agent}i\"" iso',
+        r'2026-11-27T19:05:05-0500 127.0.0.1 51622 "GET /reject?status=401 HTTP/1.1" 401 180 "ua code=1000"',
+        {"client_port": 51622, "duration_ns": 180_000_000, "time_semantics": "at_start", "zone_inline": True},
+    ),
+    (
+        customs.from_apache,
+        r'LogFormat "%{X-Forwarded-For}i %h %l %u %t \"%r\" %>s %O \"%{User-Agent}i\"" xff',
+        '203.0.113.9, 198.51.100.7 ::1 - - [27/Nov/2026:19:04:52 -0500] "GET /rst HTTP/1.1" 101 203 "x"',
+        {"forwarded_for": "203.0.113.9, 198.51.100.7", "client_address": "::1", "http_response_status_code": 101},
+    ),
+]
+
+
 @pytest.mark.parametrize(("make", "form", "line", "want"), FREE_ENDS)
 def test_addresses_of_six_and_free_text_at_the_end(tmp_path, make, form, line, want):
     (tmp_path / "own.toml").write_text(make(form))
     definition = definitions.load(tmp_path).formats["own"]
-    row = decode.decode(pl.DataFrame({"text": [line], "line": [1], "offset": [0]}), definition.dialects[0], definition).row(0, named=True)
+    row = decode.decode(
+        pl.DataFrame({"text": [line], "line": [1], "offset": [0]}), definition.dialects[0], definition
+    ).row(0, named=True)
     assert {k: row[k] for k in want} == want
 
 

@@ -32,6 +32,8 @@ UNLOGGED = {
     "caddy-2.11": {"proxy_kill", "proxy_term"},
     "envoy-1.40": {"proxy_kill", "escapes"},
 }
+
+
 @cache
 def truth(proxy: str) -> list[dict]:
     return [{"proxy": proxy, **json.loads(line)} for line in (FOLDER / proxy / "truth.jsonl").read_text().splitlines()]
@@ -81,13 +83,18 @@ def began(t: dict) -> tuple[float, float]:
     """When the proxy saw a connection's beginning: behind the note of the request (of HAProxy's tcplog the connect), before its first effect."""
     client, upstream = t["client_noted"], t["upstream_noted"]
     first = client["connect"] if t["variant"] == "tcplog" else client.get("request", client["connect"])
-    return first, min(upstream.get("request", math.inf), client.get("response", math.inf), client.get("close", math.inf))
+    return first, min(
+        upstream.get("request", math.inf), client.get("response", math.inf), client.get("close", math.inf)
+    )
 
 
 def cause(t: dict) -> float | None:
     """The note of who ended a connection; None where it was the proxy, which takes no notes."""
     client, upstream, done = t["client_noted"], t["upstream_noted"], t.get("action", {})
-    notes = [upstream.get(e) for e in BY_UPSTREAM] + [client.get("action"), done.get("at") if done.get("name") in KILLS else None]
+    notes = [upstream.get(e) for e in BY_UPSTREAM] + [
+        client.get("action"),
+        done.get("at") if done.get("name") in KILLS else None,
+    ]
     return min((n for n in notes if n is not None), default=None)
 
 
@@ -98,7 +105,13 @@ def ended(t: dict) -> tuple[float, float]:
     a refusal, which is close the connection.
     """
     client, upstream = t["client_noted"], t["upstream_noted"]
-    notes = (client.get("response") if t["status"] != 101 else None, client.get("eof"), client.get("close"), upstream.get("closed"), upstream.get("exc"))
+    notes = (
+        client.get("response") if t["status"] != 101 else None,
+        client.get("eof"),
+        client.get("close"),
+        upstream.get("closed"),
+        upstream.get("exc"),
+    )
     effects = [n for n in notes if n is not None]
     if not effects:
         return client["connect"], math.inf  # the client broke down and noted nothing
@@ -130,12 +143,21 @@ def measure(path: Path) -> dict:
         (t, by_key.get(t["cid"]) or by_key.get((t["client"].rpartition(":")[0], int(t["client"].rpartition(":")[2]))))
         for t in truth(path.parent.name)
     ]
-    out |= {"connections": 0, "starts": 0, "ends": 0, "bracketed": 0, "wrong": [], "cids": {t["cid"] for t, row in rows if row}}
+    out |= {
+        "connections": 0,
+        "starts": 0,
+        "ends": 0,
+        "bracketed": 0,
+        "wrong": [],
+        "cids": {t["cid"] for t, row in rows if row},
+    }
     for t, row in rows:
         if row is None:
             continue
         out["connections"] += 1
-        for name, at, bounds in zip(("start", "end"), span({"duration_ns": None, **row}), (began(t), ended(t)), strict=True):
+        for name, at, bounds in zip(
+            ("start", "end"), span({"duration_ns": None, **row}), (began(t), ended(t)), strict=True
+        ):
             if at is not None:
                 out[f"{name}s"] += 1
                 out["bracketed"] += name == "end" and cause(t) is not None
@@ -183,7 +205,11 @@ def test_lines_are_understood(path):
     "path", [p for p in LOGS if p.name.startswith(("access", "syslog"))], ids=lambda p: f"{p.parent.name}/{p.name}"
 )
 def test_starts_and_ends(path):
-    late = [w for w in table()[path]["wrong"] if (path.parent.name, w[0]) in STAMPED_LATE and w[2] == "end" and 0 < w[3] < lag()]
+    late = [
+        w
+        for w in table()[path]["wrong"]
+        if (path.parent.name, w[0]) in STAMPED_LATE and w[2] == "end" and 0 < w[3] < lag()
+    ]
     assert [w for w in table()[path]["wrong"] if w not in late] == []
 
 

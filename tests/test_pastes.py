@@ -1,0 +1,279 @@
+"""What people paste into threads and chats: a few lines, wrapped, quoted, in fences, behind prompts, cut short, without stamps.
+
+Each case was written from what the text says before it was run: the causes that it allows, and the strongest verdict that it can bear. The shapes are
+those of public threads, the values are invented.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+import occorr
+from occorr import schema
+from occorr.errors import NothingParsableError
+
+CONN = "5b1f6a52-1c1e-4b70-9a0e-0d6f7f5f5a11"
+UNKNOWN = ("unknown.unknown",)
+ANY_RESTART = tuple(c for c in schema.CAUSE_NAMES if c.startswith("restart."))
+
+
+@dataclass(frozen=True)
+class Paste:
+    """A text; the causes that its closes may have; the strongest verdict; a code that must be found; how many closes."""
+
+    name: str
+    text: str
+    causes: tuple[str, ...]
+    most: str
+    code: int | None = None
+    closes: int = 1
+
+
+PASTES = [
+    Paste(
+        "plain 1006 with its target",
+        "Health check failed: gateway closed (1006 abnormal closure (no close frame)): no close reason\n  Gateway target: ws://127.0.0.1:18789\n  Source: local loopback\n  Config: C:\\Users\\someone\\.openclaw\\openclaw.json\n  Bind: loopback\n",
+        UNKNOWN,
+        "circumstantial",
+        1006,
+    ),
+    Paste(
+        "the same failure told twice",
+        "gateway connect failed: Error: gateway closed (1000):\n◇\nError: gateway closed (1000 normal closure): no close reason\nGateway target: ws://127.0.0.1:18789\nSource: local loopback\nConfig: /home/install/.openclaw/openclaw.json\nBind: loopback\n",
+        ("timeout.handshake", "unknown.unknown"),
+        "supported",
+        1000,
+    ),
+    Paste(
+        "markdown fence and a prompt",
+        "it says this when I try\n\n```\n$ openclaw devices list\ngateway connect failed: Error: gateway closed (1008): pairing required\n```\n\nany idea?\n",
+        ("auth.pairing_required",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "quoted mail",
+        "On Tue someone wrote:\n> gateway connect failed: Error: gateway closed (1008):\n> unauthorized: gateway token mismatch (set gateway.remote.token to match gateway.auth.token)\n> Gateway target: ws://10.0.0.5:18789\n",
+        ("auth.token_mismatch",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "the Control UI's banner",
+        "disconnected (1008): pairing required\n",
+        ("auth.pairing_required",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "the Control UI with smart quotes",
+        "I get “disconnected (1008): device identity required” in the browser\n",
+        ("auth.device_identity",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "HTML entities",
+        "Error: gateway closed (1008): unauthorized: gateway token missing (open the dashboard URL &amp; paste the token in Control UI settings)<br>\nGateway target: ws://127.0.0.1:18789<br>\n",
+        ("auth.token_missing",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "Windows line ends",
+        "gateway connect failed: Error: gateway closed (1008): unauthorized: device token mismatch (rotate/reissue device token)\r\nGateway target: ws://127.0.0.1:18789\r\nSource: cli --url\r\n",
+        ("auth.token_mismatch", "auth.device_identity"),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "terminal colours",
+        "\x1b[31mGateway call failed: Error: gateway closed (1006 abnormal closure (no close frame)): no close reason\x1b[39m\n\x1b[2mGateway target: ws://127.0.0.1:18789\x1b[22m\n",
+        UNKNOWN,
+        "circumstantial",
+        1006,
+    ),
+    Paste(
+        "a gateway line behind a strange service name",
+        f"my_claw.gw-1  | 2026-11-21T05:41:25.307+01:00 [ws] closed before connect conn={CONN} peer=172.18.0.3:51002->172.18.0.2:18789 remote=172.18.0.3 fwd=n/a origin=n/a host=gw:18789 ua=n/a code=1008 reason=pairing required: device is not approved yet (requestId: 6f6c2c0e-5a1e-4a3b-9d39-4b6e5a8d2c11) phase=connect cause=pairing-required\n",
+        ("auth.pairing_required",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "an old gateway line without stamp, wrapped by a chat",
+        f"[ws] closed before connect conn={CONN} remote=127.0.0.1\nfwd=n/a origin=n/a host=127.0.0.1:18789 ua=n/a code=1006 reason=n/a\n",
+        ("client.abort", "unknown.unknown"),  # that the peer went without a word is all that this line says
+        "circumstantial",
+        1006,
+    ),
+    Paste(
+        "elided in the middle",
+        f"2026-11-21T05:41:25.307+01:00 [ws] unauthorized conn={CONN} remote=172.18.0.1 client=openclaw-control-ui webchat v2026.9.6 ... reason=token_mismatch\n[...]\n2026-11-21T05:41:25.320+01:00 [ws] closed before connect conn={CONN} ... code=1008 reason=unauthorized: gateway token mismatch\n",
+        ("auth.token_mismatch",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "service restart at the client",
+        "gateway disconnected: gateway closed (1012): service restart\n",
+        ANY_RESTART,
+        "supported",
+        1012,
+    ),
+    Paste(
+        "a subagent",
+        "Subagent announce failed: Error: gateway closed (1006 abnormal closure (no close frame)): no close reason\n[tools] browser failed: gateway closed (1006 abnormal closure (no close frame)): no close reason\n",
+        UNKNOWN,
+        "circumstantial",
+        1006,
+        2,
+    ),
+    Paste(
+        "embedded fallback",
+        "Gateway agent failed; falling back to embedded: Error: gateway closed (1006 abnormal closure (no close frame)): no close reason\n",
+        UNKNOWN,
+        "circumstantial",
+        1006,
+    ),
+    Paste(
+        "refused, new wording",
+        "Gateway not reachable at ws://127.0.0.1:18789 (ECONNREFUSED).\nStart it with: openclaw gateway\n",
+        ("unreachable.refused", "unreachable.loopback"),
+        "supported",
+        None,
+    ),
+    Paste(
+        "refused, Node's wording",
+        "Error: connect ECONNREFUSED 127.0.0.1:18789\n    at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1611:16)\n",
+        ("unreachable.refused", "unreachable.loopback"),
+        "supported",
+        None,
+    ),
+    Paste("no such name", "Error: getaddrinfo ENOTFOUND openclaw-gateway\n", ("unreachable.dns",), "decisive", None),
+    Paste(
+        "origin",
+        "disconnected (1008): origin not allowed (open the Control UI from the gateway host or allow it in gateway.controlUi.allowedOrigins)\n",
+        ("auth.origin",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "version",
+        "gateway connect failed: Error: gateway closed (1002): protocol mismatch\n",
+        ("protocol.version_mismatch",),
+        "decisive",
+        1002,
+    ),
+    Paste("the client's own second symptom", "disconnected (4008): connect failed\n", UNKNOWN, "circumstantial", 4008),
+    Paste("a slow reader", "gateway closed (1008): slow consumer\n", ("overload.slow_consumer",), "decisive", 1008),
+    Paste(
+        "the client's ticks",
+        "gateway closed (4000): tick timeout\n",
+        ("timeout.heartbeat", "unknown.unknown"),
+        "supported",
+        4000,
+    ),
+    Paste("starting", "gateway closed (1013): gateway starting\n", ("restart.startup",), "decisive", 1013),
+    Paste(
+        "gateway status, old",
+        "Runtime: running (pid 76036, state active, sub running, last exit 0, reason 0)\nWarm-up: launch agents can take a few seconds. Try again shortly.\nRPC probe: failed\nRPC target: ws://127.0.0.1:18789\n  gateway closed (1008): unauthorized: device token mismatch (rotate/reissue device token)\n  Gateway target: ws://127.0.0.1:18789\n  Source: cli --url\n\nPort 18789 is already in use.\n- pid 76036 ubuntu: openclaw-gateway (127.0.0.1:18789)\n",
+        ("auth.token_mismatch", "auth.device_identity"),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "rate limit",
+        "gateway closed (1008): unauthorized: too many failed authentication attempts (retry later)\n",
+        ("auth.rate_limited",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "JSON with escaped breaks",
+        '{"status":"error","childSessionKey":"agent:main:subagent:1","error":"gateway closed (1008): pairing required\\nGateway target: ws://172.18.0.2:18789\\nSource: local lan 172.18.0.2\\nConfig: /home/node/.openclaw/openclaw.json\\nBind: lan"}\n',
+        ("auth.pairing_required",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "PowerShell prompt",
+        "PS C:\\Users\\someone> openclaw health\nHealth check failed: gateway closed (1006 abnormal closure (no close frame)): no close reason\n",
+        UNKNOWN,
+        "circumstantial",
+        1006,
+    ),
+    Paste(
+        "root prompt and a table of the status",
+        "root@claw:~# openclaw status\n│ Gateway         │ local · ws://127.0.0.1:18789 (local loopback) · unreachable (connect failed: gateway closed (1006): )   │\n",
+        UNKNOWN,
+        "circumstantial",
+        1006,
+    ),
+    Paste(
+        "a bullet list",
+        "* `gateway closed (1008): pairing required`\n* restarted the container, no change\n",
+        ("auth.pairing_required",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "words about codes, no log",
+        "Why do I get 1006 sometimes and 1008 at other times? Is 1008 always pairing required?\n",
+        (),
+        "unknown",
+        None,
+        0,
+    ),
+    Paste(
+        "a forged reason in a user agent",
+        f"2026-11-21T05:41:25.307+01:00 [ws] closed before connect conn={CONN} remote=203.0.113.9 fwd=n/a origin=n/a host=x ua=Mozilla code=1000 reason=pairing required code=1006 reason=n/a\n",
+        (*UNKNOWN, "client.abort"),
+        "circumstantial",
+        None,
+    ),
+    Paste(
+        "nginx's line alone",
+        '203.0.113.9 - - [21/Nov/2026:05:44:07 +0000] "GET /ws HTTP/1.1" 502 157 "-" "openclaw-cli/2026.9.6"\n',
+        ("unreachable.refused", "unknown.unknown", *ANY_RESTART, "timeout.upstream"),
+        "circumstantial",
+        None,
+    ),
+    Paste(
+        "the upgrade refused",
+        "Error: gateway rejected websocket upgrade (HTTP 403)\n",
+        ("auth.untrusted_proxy", "auth.origin", "auth.proxy_denied", "unknown.unknown"),
+        "circumstantial",
+        None,
+    ),
+    Paste(
+        "an OOM line beside a 1006",
+        "[Sat Nov 21 05:43:45 2026] Memory cgroup out of memory: Killed process 812 (node) total-vm:11000000kB, anon-rss:900000kB\ngateway closed (1006 abnormal closure (no close frame)): no close reason\n",
+        ("restart.oom", "unknown.unknown"),
+        "circumstantial",
+        1006,
+    ),
+]
+
+
+@pytest.mark.parametrize("paste", PASTES, ids=lambda p: p.name)
+def test_paste(paste, tmp_path):
+    (tmp_path / "paste.txt").write_bytes(paste.text.encode())
+    if not paste.closes:
+        with pytest.raises(NothingParsableError):
+            occorr.analyze([tmp_path / "paste.txt"])
+        return
+    result = occorr.analyze([tmp_path / "paste.txt"])
+    closes = result.closes
+    assert closes.height == paste.closes, closes.select(
+        "websocket_close_code", "websocket_close_reason", "cause"
+    ).rows()
+    for row in closes.to_dicts():
+        assert row["cause"] in paste.causes
+        assert schema.VERDICTS.index(row["verdict"]) >= schema.VERDICTS.index(paste.most)
+        if row["verdict"] != "decisive":
+            assert row["missing"]
+    if paste.code is not None:
+        assert paste.code in closes.get_column("websocket_close_code").to_list()
