@@ -35,12 +35,16 @@ def formats_show(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
 
 @formats_app.command("test")
 def formats_test(
-    path: Annotated[str, typer.Argument(metavar="FILE", help="a log, or - for standard input")], parsers: Parsers = None
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="a log, or - for standard input; with it a proxy's configuration"),
+    ],
+    parsers: Parsers = None,
 ) -> None:
     """Says for the lines of a file which format claims them, or where the nearest format stops matching."""
-    from occorr.terminal import inputs  # noqa: PLC0415
+    from occorr.terminal.inputs import format_test  # noqa: PLC0415
 
-    inputs.format_test(path, parsers)
+    format_test(inputs, parsers)
 
 
 @formats_app.command("from-nginx")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from occorr import definitions, detect, plans, read, redact, resources
+from occorr import definitions, detect, plans, read, redact, resources, unwrap
 from occorr.errors import OccorrError, nearest
 from occorr.terminal.base import clean, console, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from rich.console import Console
+
+TOLD: Final = 20  # lines of an input that `formats test` speaks of
 
 
 def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
@@ -93,40 +97,51 @@ def format_details(name: str) -> None:
         out.print(Text(f"  {s.path}:{s.line_number} {clean(s.line)[:200]}"))
 
 
-def format_test(path: str, parsers: Path | None) -> None:
-    """For the first lines of a file: what claims each, or how far the nearest dialect matches."""
-    library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
-    out = console()
-    redactor = redact.Redactor(path.encode())
-    for blob in read.blobs([path]):
-        if not len(blob.data) and blob.lines is None:
-            out.print(f"{blob.path}: {blob.status}: {blob.message}")
-            continue
-        from occorr import unwrap  # noqa: PLC0415
+def format_test(inputs: Sequence[str], parsers: Path | None) -> None:
+    """For the first lines of each input: what claims each, or how far the nearest dialect matches.
 
-        first = next(iter(read.chunks(blob))).head(20)
-        bare = unwrap.bare(first)
-        parts = plans.plans(blob, library)
-        envelopes = (
-            list(parts[0].envelopes) if len(parts) == 1 else unwrap.chain(bare.get_column("text"), library.envelopes)[0]
-        )
-        if envelopes:
-            out.print(f"envelopes: {' > '.join(e.name for e in envelopes)}")
-        lines = unwrap.peel(bare, envelopes)
-        found = detect.recognise(lines.get_column("text"), library)
-        order = detect.order(found.dialects, library)
-        for row in detect.assign(lines, found.dialects, library).to_dicts():
-            if not row["text"].strip():
-                continue
-            if row["_dialect"] >= 0:
-                out.print(Text(f"{row['line']}: {order[row['_dialect']].parser}"))
-            else:
-                near, stop = _nearest_stop(row["text"], library)
-                out.print(Text(f"{row['line']}: no format. Nearest: {near}, which matches {stop} characters:"))
-                told = clean(
-                    redactor.text(row["text"])
-                )  # a secret before the stop moves it; where it stops is a hint, not a count
-                out.print(Text("    " + told[:stop] + " ⟂ " + told[stop : stop + 60]))
+    Log formats that a proxy's configuration among the inputs declares are known too.
+    """
+    library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
+    from occorr import customs, facts  # noqa: PLC0415
+
+    out = console()
+    redactor = redact.Redactor(" ".join(inputs).encode())
+    blobs = list(read.blobs(inputs))
+    library = customs.extended(library, facts.texts(blobs))
+    for blob in blobs:
+        if len(blobs) > 1:
+            out.print(Text(clean(blob.path), "bold"))
+        if not len(blob.data) and blob.lines is None:
+            out.print(f"{clean(blob.path)}: {blob.status}: {blob.message}")
+        elif document := facts.document(blob, redactor):
+            out.print(f"a document: {document[0]}")
+        else:
+            _lines_told(out, blob, library, redactor)
+
+
+def _lines_told(out: Console, blob: read.Blob, library: definitions.Library, redactor: redact.Redactor) -> None:
+    first = plans.bare(next(iter(read.chunks(blob))).head(TOLD), blob, library)
+    parts = plans.plans(blob, library)
+    envelopes = (
+        list(parts[0].envelopes) if len(parts) == 1 else unwrap.chain(first.get_column("text"), library.envelopes)[0]
+    )
+    if envelopes:
+        out.print(f"envelopes: {' > '.join(e.name for e in envelopes)}")
+    lines = unwrap.peel(first, envelopes)
+    found = detect.recognise(lines.get_column("text"), library, blob.path)
+    order = detect.order(found.dialects, library)
+    for row in detect.assign(lines, found.dialects, library).to_dicts():
+        if not row["text"].strip():
+            continue
+        if row["_dialect"] >= 0:
+            out.print(Text(f"{row['line']}: {order[row['_dialect']].parser}"))
+            continue
+        near, stop = _nearest_stop(row["text"], library)
+        out.print(Text(f"{row['line']}: no format. Nearest: {near}, which matches {stop} characters:"))
+        # a secret before the stop moves it; where it stops is a hint, not a count
+        told = clean(redactor.text(row["text"]))
+        out.print(Text("    " + told[:stop] + " ⟂ " + told[stop : stop + 60]))
 
 
 def _nearest_stop(text: str, library: definitions.Library) -> tuple[str, int]:
