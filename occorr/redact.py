@@ -17,42 +17,66 @@ _QUOTE = r"(?:\\*[\"']|&(?:quot|#34|#39|apos);|\\+x2[27]|\\+u002[27]|%2[27]|[“
 _NAME = r"(?:token|secret|passw(?:or)?d|api[_-]?key|authorization|cookie|credential|private[_-]?key)"
 _KEY = rf"[\w.-]{{0,60}}{_NAME}[\w.-]{{0,60}}"
 _WORD = r"(?:access[_-]?|auth[_-]?|refresh[_-]?|gateway[_-]?|bot[_-]?|client[_-]?)?(?:token|secret|passw(?:or)?d|api[_-]?key|credentials?)"
-# Each pattern's group `secret` is what must go. The names before it are the field's own, not the lab's.
+_FIELDS = "token secret passw api authorization cookie credential private"
+# Each pattern's group `secret` is what must go; before it, one of the words that a text must hold for it to be tried (the
+# patterns cost much, words little). The names are the fields' own, not the lab's.
 _NAMED: Final = (
-    rf"(?<![\w.-]){_KEY}(?:{_QUOTE})?\s*(?:[:=]|=>|%3a|%3d)\s*\[?\s*(?P<quote>{_QUOTE})(?P<secret>.{{3,}}?)(?=(?P=quote)|{_QUOTE}\s*[,}}\]]|$)",
-    rf"{_QUOTE}[\w.-]*(?:secret|passw(?:or)?d)[\w.-]*{_QUOTE}\s*:\s*(?P<secret>\d{{4,}})",
-    r"\bbearer(?:\s|%20|\+)+(?P<secret>[A-Za-z0-9._~+/=-]{6,})",
-    r"\bdigest\s+(?P<secret>username=.*)",
-    r"\bauthorization(?::|%3a)(?:\s|%20)*(?:(?:bearer|basic|token)(?:\s|%20)+)?(?P<secret>[^\s\"',]{3,})",
-    rf"[?&#;]{_KEY}=(?P<secret>[^&\s\"'<>;]{{3,}})",
-    rf"(?<![\w.-]){_WORD}(?:=|%3d)[\"']?(?P<secret>[^\s\"'&,;)%]{{3,}})",
-    rf"<{_WORD}>(?P<secret>[^<]{{3,}})</",
-    r"--(?:token|password|api-key|secret)[\"']?(?:=|\s*,\s*|\s+)[\"']?(?P<secret>[^\s'\"]{3,})",
-    r"(?<!\S)(?:-u|--user)[= ]?[\"']?(?!\d+:\d+\b)[^\s:\"']+:(?P<secret>[^\s\"']{3,})",
-    r"(?:^|[\s\"'])(?:set-)?cookie:\s*(?P<secret>[^\"'\r\n]+)",
-    r"\b(?:x-[\w-]*(?:token|key|secret)|(?:api[_-]key|auth[_-]token|access[_-]token))\s*:\s*(?P<secret>[^\s\"',]{3,})",
-    r"\b(?:token|bearer)\.(?P<secret>(?=[\w~+/=-]*\d)[\w~+/=-]{12,})",  # as a subprotocol of a WebSocket
-    r"\bsec-websocket-protocol\W+[\w-]*token,\s*(?P<secret>[\w.~+/=-]{8,})",
-    rf"\b{_WORD}\s+(?:is|was)\s+(?P<secret>(?=\S*\d)[\w./+=-]{{12,}})",
+    (
+        _FIELDS,
+        rf"(?<![\w.-]){_KEY}(?:{_QUOTE})?\s*(?:[:=]|=>|%3a|%3d)\s*\[?\s*(?P<quote>{_QUOTE})(?P<secret>.{{3,}}?)(?=(?P=quote)|{_QUOTE}\s*[,}}\]]|$)",
+    ),
+    ("secret passw", rf"{_QUOTE}[\w.-]*(?:secret|passw(?:or)?d)[\w.-]*{_QUOTE}\s*:\s*(?P<secret>\d{{4,}})"),
+    ("bearer", r"\bbearer(?:\s|%20|\+)+(?P<secret>[A-Za-z0-9._~+/=-]{6,})"),
+    ("digest", r"\bdigest\s+(?P<secret>username=.*)"),
+    (
+        "authorization",
+        r"\bauthorization(?::|%3a)(?:\s|%20)*(?:(?:bearer|basic|token)(?:\s|%20)+)?(?P<secret>[^\s\"',]{3,})",
+    ),
+    (_FIELDS, rf"[?&#;]{_KEY}=(?P<secret>[^&\s\"'<>;]{{3,}})"),
+    (_FIELDS, rf"(?<![\w.-]){_WORD}(?:=|%3d)[\"']?(?P<secret>[^\s\"'&,;)%]{{3,}})"),
+    ("</", rf"<{_WORD}>(?P<secret>[^<]{{3,}})</"),
+    ("--", r"--(?:token|password|api-key|secret)[\"']?(?:=|\s*,\s*|\s+)[\"']?(?P<secret>[^\s'\"]{3,})"),
+    ("-u --user", r"(?<!\S)(?:-u|--user)[= ]?[\"']?(?!\d+:\d+\b)[^\s:\"']+:(?P<secret>[^\s\"']{3,})"),
+    ("cookie:", r"(?:^|[\s\"'])(?:set-)?cookie:\s*(?P<secret>[^\"'\r\n]+)"),
+    (
+        "x- api auth access",
+        r"\b(?:x-[\w-]*(?:token|key|secret)|(?:api[_-]key|auth[_-]token|access[_-]token))\s*:\s*(?P<secret>[^\s\"',]{3,})",
+    ),
+    ("token. bearer.", r"\b(?:token|bearer)\.(?P<secret>(?=[\w~+/=-]*\d)[\w~+/=-]{12,})"),  # a WebSocket's subprotocol
+    ("sec-websocket-protocol", r"\bsec-websocket-protocol\W+[\w-]*token,\s*(?P<secret>[\w.~+/=-]{8,})"),
+    (_FIELDS, rf"\b{_WORD}\s+(?:is|was)\s+(?P<secret>(?=\S*\d)[\w./+=-]{{12,}})"),
 )
 # Those that their form gives away, wherever they stand.
 _FORMED: Final = (
-    r"(?i:\bbasic\s+)(?P<secret>(?=[A-Za-z0-9+/]*[A-Z0-9+/=])[A-Za-z0-9+/]{8,}={0,2})(?![\w])",
-    r"\b[A-Z][A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIALS?)\s*[=:]\s*[\"']?(?P<secret>[^\s\"',]{3,})",
-    r"(?i:\baws_secret_access_key\s*[=:]\s*)(?P<secret>\S{16,})",
-    r"\b(?P<secret>(?:sk|rk|gh[oprsu]|xox[a-z]|glpat)[-_][A-Za-z0-9_-]{10,})",
-    r"\b(?P<secret>github_pat_\w{20,}|(?:npm|hf)_[A-Za-z0-9]{24,}|xapp-\d-[\w-]{20,}|tskey-[a-z]+-[\w-]{12,})",
-    r"\b(?P<secret>(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|ya29\.[\w-]{20,})",
-    r"(?<![\d.:])(?:bot)?(?P<secret>\d{8,10}:[A-Za-z0-9_-]{33,})(?![\w-])",  # Telegram
-    r"\b(?P<secret>[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,})",  # Discord
-    r"(?:/webhooks/\d+/|hooks\.slack\.com/services/)(?P<secret>[\w/-]{20,})",
-    r"\b(?P<secret>eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)",
-    r"(?<=//)[^/\s:@]*:(?P<secret>[^/\s@]+)@",
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?P<secret>.+?)(?:-----END|$)",
-    # a line of a key's body; an id or digest is all hexadecimal
-    r"(?:^|[\s\"'])(?P<secret>(?![0-9a-f]+(?:\s|$))(?=\S*[A-Z])(?=\S*[a-z])(?=\S*\d)[A-Za-z0-9+/]{60,}={0,2})\s*$",
+    ("basic", r"(?i:\bbasic\s+)(?P<secret>(?=[A-Za-z0-9+/]*[A-Z0-9+/=])[A-Za-z0-9+/]{8,}={0,2})(?![\w])"),
+    (
+        _FIELDS,
+        r"\b[A-Z][A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIALS?)\s*[=:]\s*[\"']?(?P<secret>[^\s\"',]{3,})",
+    ),
+    ("aws_secret", r"(?i:\baws_secret_access_key\s*[=:]\s*)(?P<secret>\S{16,})"),
+    ("sk rk gh xox glpat", r"\b(?P<secret>(?:sk|rk|gh[oprsu]|xox[a-z]|glpat)[-_][A-Za-z0-9_-]{10,})"),
+    (
+        "github_pat npm_ hf_ xapp- tskey-",
+        r"\b(?P<secret>github_pat_\w{20,}|(?:npm|hf)_[A-Za-z0-9]{24,}|xapp-\d-[\w-]{20,}|tskey-[a-z]+-[\w-]{12,})",
+    ),
+    ("akia asia aiza ya29.", r"\b(?P<secret>(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|ya29\.[\w-]{20,})"),
+    (":", r"(?<![\d.:])(?:bot)?(?P<secret>\d{8,10}:[A-Za-z0-9_-]{33,})(?![\w-])"),  # Telegram
+    (".", r"\b(?P<secret>[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,})"),  # Discord
+    ("/webhooks/ hooks.slack", r"(?:/webhooks/\d+/|hooks\.slack\.com/services/)(?P<secret>[\w/-]{20,})"),
+    ("eyj", r"\b(?P<secret>eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
+    ("@", r"(?<=//)[^/\s:@]*:(?P<secret>[^/\s@]+)@"),
+    ("private", r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?P<secret>.+?)(?:-----END|$)"),
 )
-_PATTERNS: Final = (*(re.compile(p, re.IGNORECASE) for p in _NAMED), *map(re.compile, _FORMED))
+# A line of a key's body; an id or digest is all hexadecimal.
+_BODY: Final = r"(?:^|[\s\"'])[A-Za-z0-9+/]{60,128}={0,2}\s*$"
+_KEY_BODY: Final = re.compile(
+    r"(?:^|[\s\"'])(?P<secret>(?![0-9a-f]+(?:\s|$))(?=\S{0,128}[A-Z])(?=\S{0,128}[a-z])(?=\S{0,128}\d)"
+    r"[A-Za-z0-9+/]{60,128}={0,2})\s*$"
+)
+_PATTERNS: Final = (
+    *((tuple(words.split()), re.compile(pattern, re.IGNORECASE)) for words, pattern in _NAMED),
+    *((tuple(words.split()), re.compile(pattern)) for words, pattern in _FORMED),
+)
 # A query string may hold anything that an application passes: names stay, values go. `\u0026` is an ampersand in JSON.
 _QUERY: Final = re.compile(r"(?<=[\w/)~%.:-])\?(?P<query>[\w.~%+\[\]-]+=(?:[^\s\"'<>\\|`]|\\u0026)*)")
 _PARTED: Final = re.compile(r"(&amp;|&|;|\\u0026)")
@@ -65,7 +89,7 @@ _HINT: Final = (
     r"(?i:bearer|basic |digest |token|secret|passw|api[_-]?key|authorization|cookie|credential|private[_ -]?key)|\beyJ"
     r"|\b(?:sk|rk|gh[oprsu]|xox[a-z]|glpat|npm|hf|xapp-|tskey)[-_]?[A-Za-z0-9]|\b(?:github_pat_|AKIA|ASIA|AIza|ya29\.)"
     r"|//[^/\s:@]*:[^/\s@]+@|[\w/)~%.:-]\?[\w.~%+\[\]-]+=|\w@[\w-]+\.|/webhooks/|hooks\.slack|(?:-u|--user)[= ]"
-    r"|\d{8,10}:[A-Za-z0-9_-]{33}|\b[MNO][\w-]{23,27}\.[\w-]{6}\.|[A-Za-z0-9+/]{60,}={0,2}\s*$"
+    r"|\d{8,10}:[A-Za-z0-9_-]{33}|\b[MNO][\w-]{23,27}\.[\w-]{6}\.|" + _BODY
 )
 # The same in plain words and one short pattern, for one line at a time.
 _WORDS: Final = (
@@ -108,9 +132,7 @@ _WORDS: Final = (
     "-u ",
     "--user",
 )
-_FORMS: Final = re.compile(
-    r"\?[\w.~%+\[\]-]+=|\d{8,10}:[A-Za-z0-9_-]{33}|\b[MNO][\w-]{23,27}\.[\w-]{6}\.|[A-Za-z0-9+/]{60,}={0,2}\s*$"
-)
+_FORMS: Final = re.compile(r"\?[\w.~%+\[\]-]+=|\d{8,10}:[A-Za-z0-9_-]{33}|\b[MNO][\w-]{23,27}\.[\w-]{6}\.|" + _BODY)
 _FINGERPRINT: Final = re.compile(r"fp:[0-9a-f]{8}")
 SHORTEST: Final = 6  # of the texts that are replaced wherever they stand
 LONGEST_WORD: Final = 12  # one of letters only could be a word that the logs need
@@ -171,8 +193,11 @@ class Redactor:
         for secret in self.known:
             if secret in text:
                 text = text.replace(secret, self.fingerprint(secret))
-        for pattern in _PATTERNS:
-            text = pattern.sub(self._replace, text)
+        low = text.lower()
+        for words, pattern in _PATTERNS:
+            if any(w in low for w in words):
+                text = pattern.sub(self._replace, text)
+        text = _KEY_BODY.sub(self._replace, text)
         return _MAIL.sub(lambda m: self.fingerprint(m[0]), _QUERY.sub(self._query, text))
 
     def _query(self, found: re.Match[str]) -> str:
