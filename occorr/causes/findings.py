@@ -140,7 +140,16 @@ def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataF
     # what happened to another gateway never counts; where it is not known which one it was, it settles nothing
     pairs = pairs.filter((pl.col("instance") == pl.col("of")).fill_null(value=True))
     ours = (pl.col("instance") == pl.col("of")).fill_null(value=False) | pl.col("of").is_null()
-    placed = (pl.col("lo") >= pl.col("from")) & (pl.col("hi") <= pl.col("until"))
+    # in a storm a close may lie in the one downtime or the next: where they touch and have one cause, that is enough
+    alike = ["close_id", "of", "episode_cause"]
+    pairs = pairs.sort("close_id", "from").with_columns(
+        (pl.col("from") > pl.col("until").shift(1).over(alike)).fill_null(value=False).any().over(alike).alias("_apart")
+    )
+    first, last = (
+        pl.when("_apart").then(edge).otherwise(far.over(alike))
+        for edge, far in ((pl.col("from"), pl.col("from").min()), (pl.col("until"), pl.col("until").max()))
+    )
+    placed = (pl.col("lo") >= first) & (pl.col("hi") <= last)
     # one process wrote both lines: how well its clock is known does not matter
     told = pl.col("logged").is_between("own_low", "own_high").fill_null(value=False)
     inside = (placed | told) & ours
