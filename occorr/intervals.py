@@ -2,7 +2,8 @@
 
 The lines of one close are written after the fact. What the gateway or the proxy decided stands in their lines within
 milliseconds. What the client did stands there only when they came to read it: a busy event loop, a frozen container or
-a cut network delay it, and so the interval must reach back. A client that is cut off sees that later than whoever cut.
+a cut network delay it, and so the interval must reach back, as far as what else the gateway wrote just then shows it to
+have been late. A client that is cut off sees that later than whoever cut.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from occorr import schema
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 SLOT: Final = 100 * MS
-AROUND: Final = range(-7, 4)  # slots in which a late line tells that the machine was busy at the close
-HEARD: Final = (
-    25 * MS
-)  # beyond the lag of the gateway's own decisions, even where nothing shows that it was busy: 97 of 100 keep to it
+AROUND: Final = range(-2, 2)  # slots in which a late line tells that the machine was busy at the close
+HEARD: Final = 24 * MS  # how late an idle gateway or proxy reads what a client did: 96 of 100 are read sooner
 USUAL: Final = 2 * MS  # the engine's stamp of a line lags by so much on an idle machine too
-BUSY: Final = 12  # a close frame waits up to this many times as long as the engine's stamp of a line did beside it
+FINELY: Final = 10 * MS  # stamps of this resolution tell lags
+STARVED: Final = 4 * MS  # … and by so much more for a quarter of all lines on one that is busy all the time
+BUSY: Final = 14  # a close frame waits up to this many times as long as the engine's stamp of a line did beside it
+WAITED: Final = 4  # … or up to this many times as long as an answer took beside it
 MOST: Final = 2 * SECOND  # … and no longer than this
+# methods that are answered from memory, and slowly while the gateway is busy only
+_AT_ONCE: Final = ("health", "status", "system-presence", "last-heartbeat")
 THAW: Final = 3 * SECOND  # a gateway that thaws, or has its network again, logs what it missed for so long
 HANG: Final = 1.0  # s; a gateway that is silent for so long before an abrupt end may have hung
 FARTHEST: Final = 60 * SECOND  # a peer that vanished without a word is found by the second unanswered ping, 30 s apart
 EOF: Final = 15 * MS  # what the client reads of a cut comes up to 13 ms after the gateway's or proxy's line
+IDLE: Final = 4 * MS  # … and up to 4 ms after a proxy with nothing else to do
 DYING: Final = 75 * MS  # … and up to 68 ms after it on a machine that kills for lack of memory
 _BY_CLIENT: Final = ("client.normal", "client.abort", "network.partition", "network.reset", "restart.proxy", "unknown")
 _CUT: Final = ("timeout.heartbeat", "restart.proxy", "client.slow_consumer")
@@ -57,14 +62,19 @@ def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, e
     own = own.join(_busy(own, events), on="close_id", how="left", maintain_order="left").join(
         _interrupted(own, episodes), on="close_id", how="left", maintain_order="left"
     )
-    low, high, opened = pl.col("_time_earliest"), pl.col("_time_latest"), pl.col("_opened")
-    spoken = pl.col("code_gateway").is_not_null() | pl.col("p_established").fill_null(value=False)
-    acted = cause.is_in(_BY_CLIENT) & spoken & ~pl.col("inferred").fill_null(value=False)
-    earlier = (
+    opened = pl.col("_opened")
+    seen = pl.col("code_gateway").is_not_null() | pl.col("p_established").fill_null(value=False)
+    acted = (cause.is_in(_BY_CLIENT) & seen & ~pl.col("inferred").fill_null(value=False)).fill_null(value=False)
+    read, first, last = _heard()
+    # what a client did is read late; on a machine that is busy all the time, what was done to it it hears late, too
+    usually = _usually_late(events)
+    late = pl.max_horizontal(pl.col("_late").fill_null(0), usually).clip(HEARD, MOST)
+    low = (
         pl.when(acted)
-        .then(pl.min_horizontal(low - (pl.col("_late").fill_null(0) * BUSY).clip(HEARD, MOST), "_since"))
-        .otherwise(low)
+        .then(pl.min_horizontal(read - _both(read - first, late), "_since"))
+        .otherwise(pl.col("_time_earliest") - usually)
     )
+    high = pl.when(acted).then(last).otherwise(pl.col("_time_latest") + usually)
     # without a close frame and without a proxy that saw the end, the peer may have been gone since its last sign of
     # life
     gone = (
@@ -73,17 +83,19 @@ def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, e
         & verdict.is_in(["circumstantial", "unknown"])
         & pl.col("p_t").is_null()
     )
-    earlier = (
+    low = (
         pl.when(gone.fill_null(value=False))
-        .then(pl.max_horizontal(pl.coalesce("g_heard", "_opened"), low - FARTHEST))
-        .otherwise(earlier)
+        .then(pl.max_horizontal(pl.coalesce("g_heard", "_opened"), first - FARTHEST))
+        .otherwise(low)
     )
-    began = pl.when(opened <= low).then(opened)
-    earlier = pl.max_horizontal(pl.min_horizontal(earlier, low), began)
+    began = opened <= pl.when(acted).then(first).otherwise("_time_earliest")
+    low = pl.max_horizontal(low, pl.when(began).then(opened))
     cut = (cause.is_in(_CUT) & (pl.col("code_gateway") == 1006)).fill_null(value=False)
-    later = high + pl.when(cause == "restart.oom").then(DYING).when(cut).then(EOF).otherwise(0)
+    high = high + pl.when(cause == "restart.oom").then(DYING).when(cut).then(EOF).when(
+        cause == "timeout.proxy_idle"
+    ).then(IDLE).otherwise(0)
     best = pl.col("timestamp").cast(pl.Int64)
-    own = own.with_columns(earlier.alias("_low"), later.alias("_high")).with_columns(
+    own = own.with_columns(low.alias("_low"), high.alias("_high")).with_columns(
         pl.when(best.is_not_null())
         .then(pl.max_horizontal(pl.min_horizontal(best, "_high"), "_low"))
         .cast(schema.TS)
@@ -94,9 +106,42 @@ def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, e
     return own.select(rows.columns)
 
 
+def _heard() -> tuple[pl.Expr, pl.Expr, pl.Expr]:
+    """When the first of gateway and proxy wrote of an end that the client brought about: most likely, from, to (ns).
+
+    Neither can write of it before it was, so what both say holds; where their stamps contradict each other, one was
+    late, and the earlier counts. A command that reports the close ends after it.
+    """
+    fine = pl.col("p_resolution").fill_null(SECOND) < SECOND
+    both = (pl.col("g_low").is_not_null() & pl.col("p_low").is_not_null() & fine).fill_null(value=False)
+    agree = (pl.col("g_low") <= pl.col("p_high")) & (pl.col("p_low") <= pl.col("g_high"))
+    proxys = pl.when(agree).then(pl.col("p_low") > pl.col("g_low")).otherwise(pl.col("p_low") < pl.col("g_low"))
+    one = both & proxys
+    read = pl.when(one).then("p_t").otherwise(pl.coalesce("g_t", "p_t", "_time_earliest"))
+    first = pl.when(one).then("p_low").otherwise(pl.coalesce("g_low", "p_low", "_time_earliest"))
+    last = (
+        pl.when(both)
+        .then(pl.min_horizontal("g_high", "p_high"))
+        .otherwise(pl.coalesce("g_high", "p_high", "_time_latest"))
+    )
+    return read, first, pl.max_horizontal(last, pl.when(pl.col("c_event").is_not_null()).then("c_high"))
+
+
+def _both(error: pl.Expr, lag: pl.Expr) -> pl.Expr:
+    """What an error of a clock and a lag, which know nothing of each other, reach together, ns: they are rarely both at their worst."""
+    return (error.cast(pl.Float64) ** 2 + lag.cast(pl.Float64) ** 2).sqrt().round().cast(pl.Int64)
+
+
 def _busy(rows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """`_late`: by how much, in ns, the second stamp of a gateway's line beside each close lagged behind its usual lag."""
-    empty = pl.DataFrame(schema={"close_id": rows.schema["close_id"], "_late": pl.Int64})
+    """`_late`: how long, in ns, what a client did may have waited at each close, going by what the gateway wrote beside it."""
+    slots = pl.concat([_late_lines(events), _slow_answers(events)]).group_by("_slot").agg(pl.col("_late").max())
+    moments = rows.select("close_id", (pl.col("_time_latest") // SLOT).alias("_slot")).drop_nulls()
+    near = pl.concat([moments.with_columns(pl.col("_slot") + step) for step in AROUND])
+    return near.join(slots, on="_slot").group_by("close_id", maintain_order=True).agg(pl.col("_late").max())
+
+
+def _lateness(events: pl.DataFrame) -> pl.DataFrame:
+    """By how much, in ns, the second stamp of each line of the gateway lags more than usual: `at` (ns), `late`."""
     two = (
         (pl.col("source_kind") == "gateway")
         & pl.col("observed_timestamp").is_not_null()
@@ -104,17 +149,35 @@ def _busy(rows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("clock_id") != pl.col("observed_clock_id"))
     )
     lag = (pl.col("observed_timestamp") - pl.col("timestamp_raw")).dt.total_nanoseconds()
-    lines = events.filter(two).select(
-        (pl.col("timestamp").cast(pl.Int64) // SLOT).alias("_slot"),
-        (lag - lag.median().over("clock_id", "observed_clock_id") - USUAL).alias("_late"),
-    )
-    slots = lines.filter(pl.col("_late") > 0).group_by("_slot").agg(pl.col("_late").max())
-    if slots.is_empty():
-        return empty
-    moments = rows.select("close_id", (pl.col("_time_latest") // SLOT).alias("_slot")).drop_nulls()
-    near = pl.concat([moments.with_columns(pl.col("_slot") + step) for step in AROUND])
+    late = lag - lag.median().over("clock_id", "observed_clock_id").cast(pl.Int64)
+    # stamps of a second would seem late by up to one
+    fine = pl.col("time_resolution_ns").fill_null(MS) <= FINELY
+    return events.filter(two & fine).select(pl.col("timestamp").cast(pl.Int64).alias("at"), late.alias("late"))
+
+
+def _usually_late(events: pl.DataFrame) -> int:
+    """What a client waits for in these logs as a whole, ns: 0 unless the machine was busy all the time."""
+    quarter = _lateness(events).get_column("late").quantile(0.75)
+    return round(quarter) * BUSY if quarter is not None and quarter >= STARVED else 0
+
+
+def _late_lines(events: pl.DataFrame) -> pl.DataFrame:
+    """Lines of the gateway whose second stamp lagged: `_slot`, `_late`."""
     return (
-        near.join(slots, on="_slot").group_by("close_id", maintain_order=True).agg(pl.col("_late").max().cast(pl.Int64))
+        _lateness(events)
+        .select((pl.col("at") // SLOT).alias("_slot"), ((pl.col("late") - USUAL) * BUSY).alias("_late"))
+        .filter(pl.col("_late") > 0)
+    )
+
+
+def _slow_answers(events: pl.DataFrame) -> pl.DataFrame:
+    """How long the gateway says that its answers took: `_slot`, `_late`."""
+    if "rpc_duration_ms" not in events.columns:
+        return pl.DataFrame(schema={"_slot": pl.Int64, "_late": pl.Int64})
+    took = pl.col("rpc_duration_ms") * MS
+    timed = pl.col("timestamp").is_not_null() & took.is_not_null() & pl.col("method").is_in(_AT_ONCE)
+    return events.filter((pl.col("event_name") == "rpc.response") & timed).select(
+        (pl.col("timestamp").cast(pl.Int64) // SLOT).alias("_slot"), (took * WAITED).cast(pl.Int64).alias("_late")
     )
 
 
