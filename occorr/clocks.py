@@ -43,52 +43,85 @@ def align(
     """
     events = domains.ticks(domains.named(domains.assign(domains.complete_roles(events)), given or {}))
     events, origins = zones.to_utc(events, facts, tz)
-    ids = (
-        events.filter(pl.col("timestamp_raw").is_not_null())
-        .get_column("clock_id")
-        .drop_nulls()
-        .unique()
-        .sort()
-        .to_list()
-    )
-    engine = "engine" in ids or events.get_column("observed_clock_id").eq("engine").any()
-    main = next((i for i in ids if i.startswith("gateway")), None)
-    reference = (
-        "engine"
-        if engine
-        else main or (events.get_column("clock_id").drop_nulls().mode().sort().first() if ids else None)
-    )
-    found: dict[str, Estimate] = {}
-    if reference is not None:
-        found[str(reference)] = Estimate(0, 0, 0, 0.0, "reference", "reference")
-    for clock in sorted(ids, key=lambda i: (not i.startswith("gateway"), i)):
-        if clock in found:
-            continue
-        if overrides and clock in overrides:
-            offset, error = overrides[clock]
-            found[clock] = Estimate(offset, error, 0, 0.0, "override", "aligned")
-        elif clock in ("host", "recorder"):
-            found[clock] = ties.client(events, clock, found) or Estimate(
-                0,
-                HOST_ERROR if clock == "host" else ASSUMED_ERROR,
-                0,
-                0.0,
-                (
-                    "the recorder is taken to run on the engine's host"
-                    if clock == "host"
-                    else "nothing ties this clock to the reference"
-                ),
-                "assumed",
-            )
-        elif clock.startswith("gateway"):
-            found[clock] = ties.gateway(events, clock)
-        else:
-            found[clock] = ties.proxy(events, clock, found)
+    found = _reference(events)
+    for clock in sorted(_ids(events), key=lambda i: (not i.startswith("gateway"), i)):
+        if clock not in found:
+            found[clock] = _estimate(events, clock, found, overrides or {})
+    events = _together(events, found, origins, {*(overrides or {}), *(given or {}).values()})
     table = _table(found, origins, events)
     told = pl.col("clock_id").is_in(list((given or {}).values()))
     return events, table.with_columns(
         pl.when(told).then(pl.concat_str("method", pl.lit("; named by --clock"))).otherwise("method").alias("method")
     )
+
+
+def _ids(events: pl.DataFrame) -> list[str]:
+    stamped = events.filter(pl.col("timestamp_raw").is_not_null())
+    return [str(i) for i in stamped.get_column("clock_id").drop_nulls().unique().sort().to_list()]
+
+
+def _reference(events: pl.DataFrame) -> dict[str, Estimate]:
+    """The engine's clock, else the gateway's, else the one that most lines have."""
+    ids = _ids(events)
+    if "engine" in ids or events.get_column("observed_clock_id").eq("engine").any():
+        name = "engine"
+    elif gateway := next((i for i in ids if i.startswith("gateway")), None):
+        name = gateway
+    elif ids:
+        name = str(events.get_column("clock_id").drop_nulls().mode().sort().first())
+    else:
+        return {}
+    return {name: Estimate(0, 0, 0, 0.0, "reference", "reference")}
+
+
+def _estimate(
+    events: pl.DataFrame, clock: str, found: Mapping[str, Estimate], overrides: Mapping[str, tuple[int, int]]
+) -> Estimate:
+    """One clock against those found before it."""
+    said = overrides.get(clock) or overrides.get(clock.partition(":")[0])
+    if said is not None:
+        return Estimate(*said, 0, 0.0, "override", "aligned")
+    if clock.startswith("gateway"):
+        return ties.gateway(events, clock)
+    if clock not in ("host", "recorder"):
+        return ties.proxy(events, clock, found)
+    tied = ties.client(events, clock, found)
+    if tied is None and clock == "host":
+        why = "the recorder is taken to run on the engine's host"
+        return Estimate(0, HOST_ERROR, 0, 0.0, why, "assumed")
+    return tied or Estimate(0, ASSUMED_ERROR, 0, 0.0, "nothing ties this clock to the reference", "assumed")
+
+
+def _together(
+    events: pl.DataFrame, found: dict[str, Estimate], origins: dict[str, tuple[str, str]], said: set[str]
+) -> pl.DataFrame:
+    """Logs of one kind of which some are tied to nothing are taken for one proxy's if its anchors agree; `found` and `origins` follow.
+
+    Only names of files tell such logs apart. Where hosts or containers do, one that nothing ties to the reference does
+    not get the other's clock.
+    """
+    proxies = events.filter((pl.col("source_kind") == "proxy") & pl.col("clock_id").str.contains(":", literal=True))
+    for kind in proxies.get_column("clock_id").str.extract(r"^([^:]*)", 1).unique().sort().to_list():
+        own = [i for i in found if i.startswith(f"{kind}:")]
+        if said & {kind, *own} or len({origins.get(i) for i in own}) > 1:
+            continue
+        lines = proxies.filter(pl.col("clock_id").is_in(own))
+        sure = lines.select(pl.struct("part", "host_name").n_unique()).item() > 1
+        tied = [found[i] for i in own if found[i].status == "aligned"]
+        if sure or len(tied) == len(own):
+            continue
+        joint = events.with_columns(
+            pl.when(pl.col("clock_id").is_in(own)).then(pl.lit(kind)).otherwise("clock_id").alias("clock_id")
+        )
+        one = ties.proxy(joint, kind, found)
+        if any(one.status != "aligned" or abs(e.offset - one.offset) > e.error + one.error for e in tied):
+            continue
+        events, found[kind] = joint, one
+        for i in own:
+            del found[i]
+            if i in origins:
+                origins[kind] = origins.pop(i)
+    return events
 
 
 def _table(found: Mapping[str, Estimate], origins: Mapping[str, tuple[str, str]], events: pl.DataFrame) -> pl.DataFrame:

@@ -15,6 +15,11 @@ MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 # resolutions that stamps may have although they are written with more digits
 TICKS: Final = (SECOND, 100 * MS, 10 * MS)
+# what the name of a log says of its role, its age and its packing, and not of who wrote it
+_ROLE: Final = (
+    r"(?i)[-_.]?\b(?:access|errors?|logs?|jsonl?|txt|out|err|stdout|stderr|docker|current|old|gz|zst|xz|bz2|\d+)\b"
+)
+_SEPARATOR: Final = "\0"
 UNMOVED: Final = 8  # moments whose further digits are all zero: by chance once in 10^8 for the least of them
 
 
@@ -30,7 +35,7 @@ def assign(events: pl.DataFrame) -> pl.DataFrame:
         pl.when(kind == "docker")
         .then(pl.lit("engine"))
         .when(kind == "proxy")
-        .then(pl.col("parser").str.extract(r"^([a-z]+)", 1))
+        .then(_proxies(events))
         .when((kind == "cli") & (pl.col("parser") == "openclaw/cli"))
         .then(pl.lit("host"))
         .when(kind.is_in(["gateway", "cli"]))
@@ -54,6 +59,59 @@ def assign(events: pl.DataFrame) -> pl.DataFrame:
         .alias("time_resolution_ns"),
         pl.when(bare).then(pl.lit("at_write")).otherwise("time_semantics").alias("time_semantics"),
     )
+
+
+def _proxies(events: pl.DataFrame) -> pl.Expr:
+    """`nginx`, or `nginx:edge` and the like where logs of one kind may be several proxies': other parts, hosts or names of files.
+
+    An error log beside the access log of one proxy is that proxy's, whatever it is called.
+    """
+    path = pl.col("log_file_path").cast(pl.String)
+    folder, name = path.str.extract(r"^(.*/)", 1).fill_null(""), path.str.extract(r"([^/]*)$", 1)
+    stem = name.str.replace_all(_ROLE, "")
+    whose = pl.concat_str(
+        pl.coalesce(
+            pl.col("part").cast(pl.String).replace("", None), pl.col("host_name").cast(pl.String), folder + stem
+        )
+    )
+    sources = (
+        events.filter(pl.col("source_kind") == "proxy")
+        .select(
+            pl.col("parser").cast(pl.String).str.extract(r"^([a-z]+)", 1).alias("kind"),
+            folder.alias("folder"),
+            path.alias("path"),
+            whose.alias("whose"),
+            (pl.col("event_name") == "http.access").alias("access"),
+        )
+        .group_by("kind", "folder", "path", "whose")
+        .agg(pl.col("access").any())
+        .sort("kind", "folder", "path", "whose")
+    )
+    alone = (
+        sources.filter("access")
+        .group_by("kind", "folder")
+        .agg(pl.col("whose").n_unique().alias("n"), pl.col("whose").first().alias("_only"))
+        .filter(pl.col("n") == 1)
+    )
+    sources = sources.join(alone, on=["kind", "folder"], how="left", maintain_order="left").with_columns(
+        pl.when("access").then("whose").otherwise(pl.coalesce("_only", "whose")).alias("_one")
+    )
+    names: dict[tuple[str, str], str] = {}
+    for (kind,), group in sources.group_by("kind", maintain_order=True):
+        ones = group.get_column("_one").unique().sort().to_list()
+        short = _told_apart(ones)
+        for path_, whose_, one in group.select("path", "whose", "_one").rows():
+            names[path_ + _SEPARATOR + whose_] = str(kind) if len(ones) == 1 else f"{kind}:{short[one]}"
+    return pl.concat_str(path, pl.lit(_SEPARATOR), whose).replace_strict(names, default=None, return_dtype=pl.String)
+
+
+def _told_apart(paths: list[str]) -> dict[str, str]:
+    """The shortest ends of the paths that differ, without what a name of a file says of its role."""
+    for depth in range(1, 9):
+        ends = {p: "/".join(PurePath(p.rstrip("/") or "log").parts[-depth:]) for p in paths}
+        if len(set(ends.values())) == len(paths):
+            return ends
+    return {p: p for p in paths}
 
 
 def named(events: pl.DataFrame, given: Mapping[str, str]) -> pl.DataFrame:

@@ -82,3 +82,24 @@ def test_a_clock_that_ticks_in_seconds_is_noticed_although_it_writes_millisecond
     row = after.clocks.filter(pl.col("clock_id") == own.item(0, "clock_id")).row(0, named=True)
     assert row["status"] == "aligned"
     assert abs(row["offset_ns"]) <= row["error_ns"] < 1.1e9  # the clock itself was right
+
+
+def two_proxies(folder: Path, skew: Skew) -> tuple[str, ...]:
+    """Two HAProxies before one gateway, each with half of the clients, in one folder; the clock of `inner` is skewed."""
+    twin(SAMPLES / "paused-behind-haproxy", folder, "docker", Skew())
+    log = folder / "proxy.access.log"
+    lines = log.read_text(encoding="utf-8").splitlines()
+    log.unlink()
+    for name, part in (("edge", lines[::2]), ("inner", [rewrite(line, skew) for line in lines[1::2]])):
+        (folder / f"{name}.access.log").write_text("\n".join(part) + "\n", encoding="utf-8")
+    return ("haproxy:edge", "haproxy:inner")
+
+
+def test_two_proxies_of_a_kind_have_clocks_of_their_own(tmp_path):
+    names = two_proxies(tmp_path / "x", Skew(offset=2.35))
+    after = occorr.analyze(tmp_path / "x")
+    edge, inner = (after.clocks.filter(pl.col("clock_id") == name).row(0, named=True) for name in names)
+    assert edge["status"] == inner["status"] == "aligned"
+    assert abs(inner["offset_ns"] - edge["offset_ns"] - 2.35e9) <= edge["error_ns"] + inner["error_ns"]
+    before = occorr.analyze(SAMPLES / "paused-behind-haproxy")
+    assert after.closes.get_column("cause").sort().equals(before.closes.get_column("cause").sort())
