@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 QUARTER: Final = 900 * SECOND
+NEAR_ZONE: Final = 60 * SECOND  # what a clock that stands in another zone may be off besides
 
 
 def sentence(row: Mapping[str, Any]) -> str | None:
@@ -31,17 +32,12 @@ def sentence(row: Mapping[str, Any]) -> str | None:
         )
     if row["status"] != "aligned" or abs(offset) <= max(error, 50 * MS):
         return None
-    quarter = round(offset / QUARTER)
-    zone = (
-        f" ({'+' if quarter > 0 else '−'}{abs(quarter) // 4}:{abs(quarter) % 4 * 15:02d} h of it look like a wrong"
-        " zone)"
-        if quarter and abs(offset - quarter * QUARTER) <= 60 * SECOND
-        else ""
-    )
+    quarters = round(offset / QUARTER)
+    zone = " (by the look of it a wrong zone)" if quarters and abs(offset - quarters * QUARTER) <= NEAR_ZONE else ""
     way, sign = ("ahead", "−") if offset > 0 else ("behind", "+")
     return (
-        f"{row['clock_id']} runs {_seconds(offset)} {way}{zone}; its stamps were corrected by {sign}{_seconds(offset)}"
-        f" ± {error / MS:.1f} ms."
+        f"{row['clock_id']} runs {_long(offset)} {way}{zone}; its stamps were corrected by {sign}{_seconds(offset)}"
+        f" ± {_error(error)}."
     )
 
 
@@ -52,6 +48,20 @@ def _when(moment: datetime | int | None) -> str:
     return (
         f"{moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment / SECOND, UTC):%Y-%m-%d %H:%M:%S}"
     )
+
+
+def _long(ns: int) -> str:
+    """A duration as people say it: 2.350 s, 5 h 30 min, 1 h 0 min 37.250 s."""
+    minutes, rest = divmod(round(abs(ns) / MS) * MS, 60 * SECOND)
+    if not minutes:
+        return _seconds(ns)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{hours} h" if hours else "", f"{minutes} min", f"{rest / SECOND:.3f} s" if rest else ""]
+    return " ".join(p for p in parts if p)
+
+
+def _error(ns: int) -> str:
+    return f"{ns / MS:.1f} ms" if ns < SECOND else _seconds(ns)
 
 
 def _seconds(ns: int) -> str:

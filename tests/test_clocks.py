@@ -402,7 +402,8 @@ def row(**values):
 @pytest.mark.parametrize(("values", "said"), [
     ({"offset_ns": 2_350 * MS, "error_ns": 1_100_000}, "nginx runs 2.350 s ahead; its stamps were corrected by −2.350 s ± 1.1 ms."),
     ({"offset_ns": -2_000 * MS}, "nginx runs 2.000 s behind; its stamps were corrected by +2.000 s ± 1.0 ms."),
-    ({"offset_ns": 5 * 3_600_000 * MS + 1_800_000 * MS}, "nginx runs 19800.000 s ahead (+5:30 h of it look like a wrong zone); its stamps were corrected by −19800.000 s ± 1.0 ms."),
+    ({"offset_ns": 5 * 3_600_000 * MS + 1_800_000 * MS}, "nginx runs 5 h 30 min ahead (by the look of it a wrong zone); its stamps were corrected by −19800.000 s ± 1.0 ms."),
+    ({"offset_ns": -3_637_250 * MS, "error_ns": 2_500 * MS}, "nginx runs 1 h 0 min 37.250 s behind (by the look of it a wrong zone); its stamps were corrected by +3637.250 s ± 2.500 s."),
     ({"offset_ns": 3 * MS}, None),
     ({"status": "assumed", "offset_ns": 2_350 * MS}, None),
     ({"status": "unalignable", "method": "3 anchors; 12 are needed"}, "nginx could not be aligned: 3 anchors; 12 are needed; its stamps stand as written."),
