@@ -57,7 +57,7 @@ class Score:
 def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
     """How each clock of an incident was aligned: true and found offset, bound, and the share of its events whose bound holds the truth.
 
-    A true drift accumulates from the beginning of the source's process.
+    A true drift accumulates from the beginning of the source's process, which may be long before its first line.
     """
     kind, clock = pl.col("source_kind").cast(pl.String), pl.col("clock_id").cast(pl.String)
     out = []
@@ -70,15 +70,11 @@ def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str
         )
         if source not in truth or own.is_empty():
             continue
-        raw = pl.col("timestamp_raw").cast(pl.Int64)
-        begun = (
-            pl.when(pl.col("event_name").cast(pl.String) == "gateway.start")
-            .then(raw)
-            .forward_fill()
-            .fill_null(raw.min())
-        )
-        own = own.sort("timestamp_raw").with_columns(
-            (truth[source]["offset_ms"] * MS + truth[source]["drift_ppm"] * 1e-6 * (raw - begun)).alias("true")
+        at = pl.col("timestamp").cast(pl.Int64)
+        own = _since_start(own, timeline, kind_of=source.split(".", maxsplit=1)[0]).with_columns(
+            (truth[source]["offset_ms"] * MS + truth[source]["drift_ppm"] * 1e-6 * (at - pl.col("_begun"))).alias(
+                "true"
+            )
         )
         seen = own.select(
             pl.col("true").median(),
@@ -98,6 +94,24 @@ def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str
             }
         )
     return out
+
+
+def _since_start(own: pl.DataFrame, timeline: pl.DataFrame, *, kind_of: str) -> pl.DataFrame:
+    """Events with `_begun`, ns: when their process began, by its container, else by its own words, else by its first line."""
+    name, kind = pl.col("event_name").cast(pl.String), pl.col("source_kind").cast(pl.String)
+    role = (
+        pl.col("attributes").list.eval(
+            (pl.element().struct["key"] == "role") & pl.element().struct["value"].str.starts_with(kind_of)
+        )
+    ).list.any()
+    begun = timeline.filter((name == "container.start") & role.fill_null(value=False))
+    if begun.is_empty():
+        begun = timeline.filter((name == f"{kind_of}.start") & (kind == kind_of))
+    starts = begun.select(pl.col("timestamp").alias("_t")).drop_nulls().sort("_t")
+    known = own.sort("timestamp").join_asof(
+        starts.with_columns(pl.col("_t").cast(pl.Int64).alias("_begun")), left_on="timestamp", right_on="_t"
+    )
+    return known.with_columns(pl.col("_begun").fill_null(pl.col("timestamp").cast(pl.Int64).min()))
 
 
 def score(
