@@ -27,6 +27,10 @@ FINE: Final = (-9 * MS, 2 * MS)
 SLOW: Final = 150 * MS  # by how much a busy gateway's lines come later than the proxy's
 NARROW: Final = (-4 * MS, 2 * MS)  # … and what two thirds of them keep to
 MOSTLY: Final = 0.6  # share of the anchors in place that must keep to it
+FINELY: Final = 10 * MS  # stamps of this resolution tell how much their own lags are
+TOGETHER: Final = (3, 6)  # ends one after the other, of which one lags little
+CHANCE: Final = 8  # one in so many pairs may have nothing to do with each other and look right
+LEAST_LAG: Final = 2 * MS  # what the least lag of several is not known better than
 SYSTEMATIC: Final = 2 * MS  # what the bulk of that lag may be off by
 PLATEAU: Final = 0.8  # wrong anchors move the peak inside its plateau: the bound is where this share of it still agrees
 FAR_ENOUGH: Final = 6  # … for an offset of more than NEARBY
@@ -121,9 +125,10 @@ def _steady(
         first, last, agreed = vote((diff - FINE[1])[near], (diff + width - FINE[0])[near], PLATEAU)
         if agreed >= ENOUGH:
             place = _narrow(diff, width, first, last, agreed)
-            return _ends(pairs, place, method, extra) or _even(
-                pairs, place, max(agreed, support), violated, method, extra
-            )
+            even = _even(pairs, place, max(agreed, support), violated, method, extra)
+            ends = _ends(pairs, place, method, extra)
+            few = int(near.sum()) < program.ENOUGH
+            return even if ends is None or (few and even.error < ends.error) else ends
         # two may agree by chance while a busy gateway delays the rest: what more of them hold is wider
         first, last, agreed = vote((diff - FINE[1])[near], (diff + width + SLOW)[near], PLATEAU)
         if agreed >= ENOUGH - 1 and support > ENOUGH - 1:
@@ -160,15 +165,34 @@ def _ends(pairs: pl.DataFrame, place: tuple[int, int], method: str, extra: int) 
         (pairs.get_column("p") - pairs.get_column("g")).to_numpy(),
         pairs.get_column("width").to_numpy(),
     )
-    reach = program.DRIFT * (at.max() - at.min())
+    reach = int(program.DRIFT * (at.max() - at.min()))
     low, high = diff - FINE[1], diff + width - FINE[0]
     likely = (low <= place[1] + reach) & (high >= place[0] - reach)
-    if likely.sum() < program.ENOUGH:
+    if likely.sum() >= ENOUGH and width[likely].max() <= FINELY:
+        given, systematic = _lagged(at[likely], diff[likely], width[likely], reach), 0
+    elif likely.sum() >= program.ENOUGH:
+        given, systematic = anchors.within(at[likely], low[likely], high[likely], hard=True), SYSTEMATIC
+    else:
         return None
-    segments = alignment.align(anchors.within(at[likely], low[likely], high[likely], hard=True))
+    segments = alignment.align(given)
     if len(segments) != 1 or segments[0].status != "aligned":
         return None
-    return linear(segments, base, extra + SYSTEMATIC, method)
+    return linear(segments, base, extra + systematic, method)
+
+
+def _lagged(at: NDArray[np.int64], diff: NDArray[np.int64], width: NDArray[np.int64], reach: int) -> anchors.Anchors:
+    """Anchors from stamps that are fine enough to tell how late the gateway's lines are: of several one is hardly late."""
+    chance = len(diff) // CHANCE
+    most = int(np.sort(diff)[-1 - chance])
+    kept = diff <= most + FINE[1] + reach
+    at, diff, width = at[kept], diff[kept], width[kept]
+    mean = anchors.mean_lag(np.minimum(diff, most))
+    return anchors.join(
+        [
+            anchors.within(at, diff - FINE[1], np.full(len(at), np.inf), hard=True),
+            *(anchors.least_lagged(at, diff, width, np.arange(len(at)) // size, mean, LEAST_LAG) for size in TOGETHER),
+        ]
+    )
 
 
 def _even(

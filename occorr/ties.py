@@ -24,10 +24,11 @@ LEAST_LAG: Final = 1_000_000  # the least of several such lags, ns, is below thi
 STRETCH: Final = 2 * SECOND  # a busy process or engine may delay all lines for as long as a second
 # a message's second form has a stamp of its own, on a busy machine up to 26 ms after the engine's of the first
 TWIN_LAG: Final = 30 * MS
-LINE_ERROR: Final = 1 * MS  # what that may be off by
+SEVERAL: Final = 5  # lines of which one does not stall
+LINE_ERROR: Final = MS // 2  # what that may be off by
 NEARBY: Final = 5 * SECOND
 _LIVES: Final = (  # what the gateway writes, what the engine says of its container, and by how much the first comes later
-    ("gateway.signal", "container.kill", 0, 5 * SECOND),
+    ("gateway.signal", "container.kill", -100 * MS, 5 * SECOND),
     ("gateway.shutdown", "container.die", -15 * SECOND, 100 * MS),
     ("gateway.start", "container.start", 0, 120 * SECOND),
 )
@@ -131,14 +132,11 @@ def _lines(two: pl.DataFrame) -> Estimate:
     # a line never lags less than nothing; that it lags little can be said only of the tightest of several lines
     open_ = np.full(len(at), np.inf)
     wide = anchors.within(at, diff - later, open_, hard=True)
-    bucket = at // max(STRETCH, int(at[-1]) // program.MOST)
-    order = np.lexsort((-diff, bucket))
-    _, first, count = np.unique(bucket[order], return_index=True, return_counts=True)
-    top = order[first]
-    # lags are about exponential: the least of n is below their mean times ln 100 / n in 99 of 100 stretches
-    mean = float(np.median(np.max(diff) - diff)) / np.log(2)
-    room = np.clip(mean * np.log(100) / count, LEAST_LAG, None)
-    tight = anchors.within(at[top], np.full(len(top), -np.inf), diff[top] + width[top] + room, hard=True)
+    stretch = at // max(STRETCH, int(at[-1]) // program.MOST)
+    # a lone line may have stalled for long, and a burst as one: several lines of more than one moment count together
+    bucket = ((np.searchsorted(stretch, stretch, side="right") - 1) // SEVERAL).astype(np.int64)
+    mean = anchors.mean_lag(diff)
+    tight = anchors.least_lagged(at, diff, width, bucket, mean, LEAST_LAG)
     method = "two stamps of one line"
     segments = alignment.align(anchors.join([wide, tight]))
     if any(s.status == "aligned" for s in segments):
@@ -180,8 +178,16 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     )
     theirs = gateway_closes(events).filter(pl.col("clock_id").is_in(list(gateways)))
     moment, bound = aligned(gateways, theirs.get_column("clock_id"), theirs.get_column("at"))
-    theirs = theirs.with_columns(pl.Series("g", moment)).select(
-        "forwarded_for", pl.col("duration_ns").alias("lasted"), "g", "remote_address", "gateway_agent", "client_mode"
+    # the lags that are taken for usual hold for stamps of a millisecond; a coarser one may mean any later moment
+    coarse = (pl.col("resolution") - MS).clip(0)
+    theirs = theirs.with_columns(pl.Series("g", moment) + coarse, coarse.alias("coarse")).select(
+        "forwarded_for",
+        pl.col("duration_ns").alias("lasted"),
+        "g",
+        "coarse",
+        "remote_address",
+        "gateway_agent",
+        "client_mode",
     )
     theirs = theirs.filter(
         ~pl.col("remote_address").is_in(access.get_column("client_address").drop_nulls().unique().to_list())
@@ -205,7 +211,7 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
         .join(_thin(theirs.filter(pl.col("forwarded_for").is_null())), how="cross")
         .filter(same_kind)
     )
-    columns = ["p", "g", "width", "before"]
+    columns = ["p", "g", pl.col("width") + pl.col("coarse"), "before"]
     pairs = (
         pl.concat([keyed.select(columns), loose.select(columns), blind.select(columns)])
         .with_columns((pl.col("g") - pl.col("before")).alias("at"))
@@ -265,7 +271,7 @@ def _thin(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def gateway_closes(events: pl.DataFrame) -> pl.DataFrame:
-    """One row a connection whose close the gateway logged: clock_id, at (raw ns), duration_ns, forwarded_for, remote_address."""
+    """One row a connection whose close the gateway logged: clock_id, at (raw ns), duration_ns, forwarded_for, remote_address, resolution (ns)."""
     gateway = events.filter((pl.col("source_kind") == "gateway") & pl.col("conn_short").is_not_null())
     at = pl.col("timestamp_raw").cast(pl.Int64)
     remote = pl.coalesce("remote_address", pl.col("endpoint").str.extract(r"^\[?([^\]]+?)\]?:\d+->", 1))
@@ -273,6 +279,11 @@ def gateway_closes(events: pl.DataFrame) -> pl.DataFrame:
     rows = gateway.group_by("conn_short", maintain_order=True).agg(
         pl.col("clock_id").first(),
         at.filter(pl.col("event_name") == "websocket.close").min().alias("at"),
+        pl.col("time_resolution_ns")
+        .filter(pl.col("event_name") == "websocket.close")
+        .max()
+        .fill_null(MS)
+        .alias("resolution"),
         at.filter(begun).min().alias("began"),
         pl.col("duration_ns").drop_nulls().first(),
         pl.col("forwarded_for").drop_nulls().first(),
