@@ -5,6 +5,7 @@ A cause must stand on the path of its connection. The restart of any other conta
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Final
 
 import polars as pl
@@ -183,11 +184,12 @@ def _by_starts(names: pl.DataFrame, events: pl.DataFrame, alike: list[str]) -> p
     )
 
 
-def instances(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Tells several gateways on one host apart: adds `instance`, and returns instance by address.
+def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """Tells several gateways apart: adds `instance`.
 
     `instance` is `project/service` (or the container's name) of the gateway that an event belongs to; an empty string
-    where there is only one gateway; null where several are there and nothing says which one it is.
+    where there is only one gateway; null where several are there and nothing says which one it is. A proxy's lines and
+    a client's belong to the gateway that they name by its address, else to the one whose logs lie beside theirs.
     """
     family = pl.coalesce(pl.concat_str("compose_project", pl.lit("/"), "compose_service"), "container_name")
     docker = (
@@ -209,12 +211,15 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[pl.DataFrame, 
     )
     known = pl.concat([docker, stated]).drop_nulls().unique("container_id", keep="first", maintain_order=True)
     if known.get_column("instance").n_unique() <= 1:
-        return events.with_columns(pl.lit("").alias("instance")), {}
+        return events.with_columns(pl.lit("").alias("instance"))
     by_id = dict(known.rows())
     addresses = own.filter(
         pl.col("key").str.contains(r"^network\..*\.address$") & pl.col("container_id").is_in(list(by_id))
     )
-    by_address = {r["value"]: by_id[r["container_id"]] for r in addresses.to_dicts()}
+    # networks of several hosts may give out the same addresses: such a one tells nothing
+    reached = addresses.with_columns(pl.col("container_id").replace_strict(by_id).alias("instance"))
+    alone = reached.group_by("value").agg(pl.col("instance").unique()).filter(pl.col("instance").list.len() == 1)
+    by_address = dict(alone.select("value", pl.col("instance").list.first()).rows())
     by_host = {c[:12]: i for c, i in by_id.items()}
     services = [i.rpartition("/")[2] for i in set(by_id.values())]
     by_service = {
@@ -233,14 +238,31 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[pl.DataFrame, 
         .group_by("log_file_path", "part")
         .agg(pl.col("_t").drop_nulls().mode().sort().first().alias("_file"))
     )
-    gateway = events.join(files, on=["log_file_path", "part"], how="left", maintain_order="left")
+    upstream = pl.col("upstream_address").str.extract(r"^\[?([^\]]+?)\]?:\d+$", 1)
     named = (
         pl.when(pl.col("source_kind") == "docker")
         .then(pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String))
         .when(pl.col("source_kind") == "gateway")
         .then("_file")
+        .when(pl.col("source_kind") == "proxy")
+        .then(upstream.replace_strict(by_address, default=None, return_dtype=pl.String))
     )
-    return gateway.with_columns(named.alias("instance")).drop("_file"), by_address
+    events = events.join(files, on=["log_file_path", "part"], how="left", maintain_order="left")
+    events = events.with_columns(named.alias("instance")).drop("_file")
+    beside = pl.col("log_file_path").replace_strict(_beside(events), default=None, return_dtype=pl.String)
+    missing = pl.col("instance").is_null() & pl.col("source_kind").is_in(["gateway", "proxy", "cli"])
+    return events.with_columns(pl.when(missing).then(beside).otherwise("instance").alias("instance"))
+
+
+def _beside(events: pl.DataFrame) -> dict[str, str]:
+    """The one gateway of which a file's folder tells or, if it tells of none, the nearest folder above: path → instance."""
+    told: dict[PurePath, set[str]] = {}
+    for path, instance in events.drop_nulls("instance").select("log_file_path", "instance").unique().rows():
+        for folder in PurePath(path).parents:
+            told.setdefault(folder, set()).add(instance)
+    paths = events.get_column("log_file_path").unique().to_list()
+    nearest = {p: next((told[f] for f in PurePath(p).parents if f in told), set()) for p in paths}
+    return {p: next(iter(names)) for p, names in nearest.items() if len(names) == 1}
 
 
 def placement(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[str | None, str | None]:

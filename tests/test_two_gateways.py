@@ -14,13 +14,13 @@ SAMPLES = Path(__file__).resolve().parent.parent / "sample_logs"
 OTHER_NET = ("192.0.2.", "198.51.100.")
 
 
-def other(source: Path, target: Path) -> None:
-    """A copy of an incident as another project's, on another network."""
+def other(source: Path, target: Path, net: str = OTHER_NET[1]) -> None:
+    """A copy of an incident as another project's, on another network or, on another host, on one with equal addresses."""
     target.mkdir()
     for file in source.rglob("*"):
         if not file.is_file() or file.suffix in (".md", ".toml"):
             continue
-        text = file.read_text(encoding="utf-8").replace(*OTHER_NET)
+        text = file.read_text(encoding="utf-8").replace(OTHER_NET[0], net)
         for project in ("openclaw", "claw", "homelab", "assistant"):
             text = (
                 text.replace(f"{project}_gateway", "beta_gateway")
@@ -64,3 +64,15 @@ def test_no_decisive_verdict_crosses_over(tmp_path, first, second):
         shared = alone.keys() & together.keys()
         assert len(shared) >= 0.8 * len(alone)
         assert {k: v for k, v in together.items() if k in shared and v[1] == "decisive" and v[0] != alone[k]} == {}
+
+
+def test_hosts_with_equal_addresses_keep_their_own_closes(tmp_path):
+    """Who writes from one host says nothing of the other's, though both call their gateway 192.0.2.2."""
+    shutil.copytree(SAMPLES / "crash-then-sigterm", tmp_path / "a", ignore=shutil.ignore_patterns("*.md", "*.toml"))
+    other(SAMPLES / "proxy-reload-then-deploy", tmp_path / "b", net=OTHER_NET[0])
+    both = occorr.analyze([tmp_path]).closes
+    for folder in ("a", "b"):
+        alone = occorr.analyze([tmp_path / folder]).closes
+        project = alone.item(0, "compose_project")
+        mine = both.filter(pl.col("compose_project") == project)
+        assert mine.group_by("cause").len().sort("cause").rows() == alone.group_by("cause").len().sort("cause").rows()

@@ -6,8 +6,6 @@ bounds, by optimal one-to-one assignment. Where several assignments fit equally 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import polars as pl
 
 from occorr.closes.assignment import assign
@@ -18,23 +16,21 @@ from occorr.closes.paths import proxies, ways
 from occorr.closes.proxy import read_attempts
 from occorr.closes.rows import finish
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
-
-def closes(events: pl.DataFrame, facts: pl.DataFrame, addresses: Mapping[str, str] | None = None) -> pl.DataFrame:
+def closes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     """One row a close, with everything that its observers say of it.
 
     Args:
         events: placed events.
         facts: FACTS.
-        addresses: instance of the gateway at each address, where there are several.
 
     Returns:
         the columns of CLOSES that are known before the cause, and the features that rules read: `g_*` from the
         gateway, `p_*` from the proxy, `c_*` from the client; `g_event`, `p_event`, `c_event` and further `*_event`
         columns hold the ids of the events that say so.
     """
+    if "instance" not in events.columns:
+        events = events.with_columns(pl.lit("").alias("instance"))
     gateway = connections(events)
     proxied = proxies(events, facts)
     attempts = read_attempts(events)
@@ -47,9 +43,7 @@ def closes(events: pl.DataFrame, facts: pl.DataFrame, addresses: Mapping[str, st
     matched = match_client(rows, calls, facts)
     rows = rows.join(matched, on="row", how="left").join(calls, on="c_row", how="left")
     rows = pl.concat([rows, calls.join(matched.select("c_row"), on="c_row", how="anti")], how="diagonal")
-    host = pl.col("p_upstream").str.extract(r"^\[?([^\]]+?)\]?:\d+$", 1)
-    by_address = host.replace_strict(dict(addresses), default=None, return_dtype=pl.String) if addresses else pl.lit("")
-    rows = rows.with_columns(pl.coalesce("g_instance", by_address).alias("instance"))
+    rows = rows.with_columns(pl.coalesce("g_instance", "p_instance", "c_instance").alias("instance"))
     return finish(rows.drop("row"), facts)
 
 

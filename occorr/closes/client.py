@@ -35,6 +35,7 @@ def read_calls(events: pl.DataFrame) -> pl.DataFrame:
         order.group_by("log_file_path", "cli_record", maintain_order=True)
         .agg(
             pl.col("event_id").first().alias("c_event"),
+            first("instance").alias("c_instance"),
             pl.col("event_id").alias("c_events"),
             pl.col("cli_error").first().alias("c_error"),
             first("websocket_close_code").cast(pl.Int64).alias("code_client"),

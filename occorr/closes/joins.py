@@ -22,6 +22,7 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     """Pairs of gateway connections and tunnels at the proxy: g_row, p_row, group."""
     g = gateway.filter(pl.col("via") != "direct").select(
         "g_row",
+        "g_instance",
         "g_t",
         "g_low",
         "g_high",
@@ -41,6 +42,7 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     ).fill_null(value=False)
     p = attempts.filter(pl.col("p_established") | given_up).select(
         "p_row",
+        "p_instance",
         "p_established",
         "p_t",
         "p_low",
@@ -93,8 +95,10 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     on_end = (pl.col("p_opened").is_null() & ((pl.col("g_t") - pl.col("p_stamp")).abs() - width <= SLACK)).fill_null(
         value=False
     )
+    same_gateway = (pl.col("g_instance") == pl.col("p_instance")).fill_null(value=True)
     ok = (
-        fits
+        same_gateway
+        & fits
         & agent
         & upstream
         & port

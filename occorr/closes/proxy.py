@@ -54,6 +54,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
         access.filter(wanted.fill_null(value=False))
         .select(
             pl.col("event_id").alias("p_event"),
+            pl.col("instance").alias("p_instance"),
             end.alias("p_t"),
             pl.when(starts & ~bare).then(low + lasted).otherwise(low).alias("p_low"),
             latest.alias("p_high"),
@@ -145,6 +146,7 @@ def _errors_alone(events: pl.DataFrame, access: pl.DataFrame) -> pl.DataFrame:
         .select(
             pl.lit(None, pl.UInt32).alias("p_row"),
             pl.col("event_id").alias("p_event"),
+            pl.col("instance").alias("p_instance"),
             pl.col("event_id").alias("p_error_event"),
             t.alias("p_t"),
             pl.col("time_earliest").cast(pl.Int64).alias("p_low"),
