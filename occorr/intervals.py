@@ -33,8 +33,15 @@ FARTHEST: Final = 60 * SECOND  # a peer that vanished without a word is found by
 EOF: Final = 15 * MS  # what the client reads of a cut comes up to 13 ms after the gateway's or proxy's line
 IDLE: Final = 4 * MS  # … and up to 4 ms after a proxy with nothing else to do
 DYING: Final = 75 * MS  # … and up to 68 ms after it on a machine that kills for lack of memory
-_BY_CLIENT: Final = ("client.normal", "client.abort", "network.partition", "network.reset", "restart.proxy", "unknown")
-_CUT: Final = ("timeout.heartbeat", "restart.proxy", "client.slow_consumer")
+_BY_CLIENT: Final = (
+    "client.normal",
+    "client.abort",
+    "network.partition",
+    "network.reset",
+    "restart.proxy",
+    "unknown.unknown",
+)
+_CUT: Final = ("timeout.heartbeat", "restart.proxy", "overload.slow_consumer")
 
 
 def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:

@@ -185,3 +185,7 @@ def test_what_two_observers_say_of_a_clients_end_holds(proxy, interval):
 def test_a_client_sees_a_cut_later_than_who_cut():
     assert settled(close(5, cause="timeout.heartbeat", code=1006)) == (4.99, 5.015)
     assert settled(close(5, cause="restart.oom", code=None)) == (4.99, 5.075)
+
+
+def test_the_causes_that_intervals_name_are_of_the_vocabulary():
+    assert {*intervals._BY_CLIENT, *intervals._CUT} <= set(schema.CAUSE_NAMES)
