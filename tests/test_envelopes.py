@@ -89,6 +89,9 @@ NESTED = [
 ]
 
 
+OF_ONE_PROGRAM = {"haproxy_stamp"}  # stands before HAProxy's lines only: its own samples hold it to what it does
+
+
 def wrapped(names: tuple[str, ...]) -> str:
     lines = []
     for t, line in zip(TIMES, INNER, strict=True):
@@ -103,7 +106,7 @@ def verdicts(result: occorr.Analysis) -> list:
 
 
 def test_every_envelope_is_tried_here():
-    assert set(WRAPS) == set(LIBRARY.envelopes)
+    assert set(WRAPS) | OF_ONE_PROGRAM == set(LIBRARY.envelopes)
 
 
 @pytest.mark.parametrize("names", [*((n,) for n in WRAPS), *NESTED], ids=" > ".join)
@@ -122,7 +125,9 @@ def test_the_same_lines_in_any_envelope(tmp_path, names):
     assert ((ours - plain).abs() <= 50_000_000).all()  # inner stamps, whatever stands outside
 
 
-@pytest.mark.parametrize("name", [n for n, e in LIBRARY.envelopes.items() if e.time is not None])
+@pytest.mark.parametrize(
+    "name", [n for n, e in LIBRARY.envelopes.items() if e.time is not None and n not in OF_ONE_PROGRAM]
+)
 def test_lines_without_a_stamp_take_the_envelopes(tmp_path, name):
     """Stamps outside only: year and zone come from another source, and the time is right to the envelope's resolution."""
     bare = [line.partition(" ")[2] for line in INNER if line[:4].isdigit()]

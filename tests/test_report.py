@@ -82,7 +82,8 @@ def test_headline_tells_cut_from_refused_and_names_the_deciding_line(tables):
 
 
 def test_incidents_stand_worst_first_and_ordinary_closes_last(tables):
-    assert [i.cause for i in digest(tables).incidents] == ["restart.oom", "unknown.unknown", "auth.token_mismatch"]
+    """What is known stands above what is only guessed, whatever that cut."""
+    assert [i.cause for i in digest(tables).incidents] == ["restart.oom", "auth.token_mismatch", "unknown.unknown"]
 
 
 def test_one_guessed_cut_does_not_outrank_an_outage_or_ten_refusals():
