@@ -91,8 +91,3 @@ def watching(engine: Engine, *options: object) -> Iterator[Watching]:
         watch._reader.join(5)
         watch.process.stdout.close()
         watch.process.stderr.close()
-
-
-def limit_ms() -> float:
-    """Two seconds, and more where other work leaves the processors no time for this."""
-    return 2000 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
