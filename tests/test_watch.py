@@ -45,7 +45,7 @@ def gateway():
 
 
 def told(watch, project, ids, cause, *, verdict="decisive"):
-    """The closes were told with their cause, and nothing else was told first. How soon, `make bench-watch` measures."""
+    """The closes were told with their cause, and nothing else was told first; how soon is not held here."""
     rows = watch.closes(set(ids))
     assert {r["cause"] for r in rows.values()} == {cause}
     assert {r["verdict"] for r in rows.values()} == {verdict}
