@@ -86,7 +86,7 @@ bench: $(READY) ## speed and memory on a large made-up log (MB=50)
 bench-clocks: $(READY) ## how well simulated clocks are aligned (SEEDS=1000)
 	$(BIN)/python .ci/bench_clocks.py $(SEEDS)
 
-bench-watch: $(READY) ## memory, losses and lag of watch at 10,000 lines a second, as root (MINUTES=10)
+bench-watch: $(READY) ## how soon watch tells each fault; memory and losses at 10,000 lines a second; root (MINUTES=10)
 	$(BIN)/python .ci/bench_watch.py $(MINUTES)
 
 bench-page: $(READY) ## how fast the timeline page opens and zooms in chromium (EVENTS="10000 100000 1000000")

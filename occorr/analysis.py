@@ -21,6 +21,7 @@ from occorr import (
     link,
     lookalikes,
     place,
+    plans,
     read,
     redact,
     resources,
@@ -142,11 +143,18 @@ def anonymized(result: Analysis, key: bytes | None = None) -> Analysis:
     )
 
 
-def take(blob: read.Blob, library: definitions.Library, redactor: redact.Redactor, *, all_lines: bool = False) -> Taken:
-    """Reads one input as what it is, a document or a log."""
-    document = facts.document(blob, redactor)
+def take(
+    blob: read.Blob,
+    library: definitions.Library,
+    redactor: redact.Redactor,
+    *,
+    all_lines: bool = False,
+    known: Sequence[plans.Plan] | None = None,
+) -> Taken:
+    """Reads one input as what it is, a document or a log; `known` tells how a log is read that was looked at before."""
+    document = facts.document(blob, redactor) if known is None else None
     if document is None:
-        events, source = ingest.ingest(blob, library, redactor, all_lines=all_lines)
+        events, source = ingest.ingest(blob, library, redactor, all_lines=all_lines, known=known)
         return Taken(blob.path, events, (), source)
     lines = bytes(blob.data).count(b"\n") + 1
     row = {
@@ -250,20 +258,26 @@ def _timeline(events: pl.DataFrame) -> pl.DataFrame:
         or c.startswith("x_")
         or c in ("also_at", "role", "instance")
     )
-    used = [c for c in extra if events.get_column(c).is_not_null().any()]
     numbered = events.with_row_index("_row")
     # long form: only what is there costs anything
     parts = [
-        numbered.filter(pl.col(c).is_not_null()).select(
+        numbered.lazy()
+        .filter(pl.col(c).is_not_null())
+        .select(
             "_row",
             pl.struct(pl.lit(c.removeprefix("x_")).alias("key"), pl.col(c).cast(pl.String).alias("value")).alias(
                 "attributes"
             ),
         )
-        for c in used
+        for c in extra
+        if events.get_column(c).null_count() < events.height
     ]
     folded = (
-        pl.concat(parts).sort("_row", maintain_order=True).group_by("_row", maintain_order=True).agg("attributes")
+        pl.concat(parts)
+        .sort("_row", maintain_order=True)
+        .group_by("_row", maintain_order=True)
+        .agg("attributes")
+        .collect()
         if parts
         else pl.DataFrame(schema={"_row": pl.UInt32, "attributes": schema.KEY_VALUES})
     )

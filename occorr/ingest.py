@@ -14,7 +14,7 @@ import polars as pl
 from occorr import decode, detect, pastes, plans, read, relevance, schema, unwrap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from occorr.definitions import Dialect, Library
     from occorr.plans import Plan
@@ -42,7 +42,12 @@ UNPARSED: Final = 10_000  # so many unparsed lines of a chunk are kept to be sho
 
 
 def ingest(
-    blob: Blob, library: Library, redactor: Redactor, *, all_lines: bool = False
+    blob: Blob,
+    library: Library,
+    redactor: Redactor,
+    *,
+    all_lines: bool = False,
+    known: Sequence[Plan] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The events of one input and its rows of SOURCES.
 
@@ -51,6 +56,7 @@ def ingest(
         library: the definitions.
         redactor: what replaces secrets.
         all_lines: keep every line that fits a format, not only those that can matter.
+        known: how the parts of the input are to be read, where an earlier look at it told.
 
     Returns:
         events: decoded columns in working types, and `part`, `seq` (order within the input);
@@ -62,7 +68,7 @@ def ingest(
             pl.DataFrame([{**base, "lines_read": 0, "lines_kept": 0, "lines_skipped": 0, "lines_unparsed": 0}]),
             schema.SOURCES,
         )
-    chosen = {plan.part: plan for plan in plans.plans(blob, library)}
+    chosen = {plan.part: plan for plan in (plans.plans(blob, library) if known is None else known)}
     frames: list[pl.DataFrame] = []
     counts: dict[str, dict[str, int]] = {}
     root = blob.root

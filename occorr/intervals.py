@@ -66,7 +66,8 @@ def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, e
     own = own.with_columns(
         pl.col("time_earliest", "time_latest", "opened").cast(pl.Int64).name.map(lambda name: f"_{name}")
     )
-    own = own.join(_busy(own, events), on="close_id", how="left", maintain_order="left").join(
+    lateness = _lateness(events)
+    own = own.join(_busy(own, lateness, events), on="close_id", how="left", maintain_order="left").join(
         _interrupted(own, episodes), on="close_id", how="left", maintain_order="left"
     )
     opened = pl.col("_opened")
@@ -74,7 +75,7 @@ def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, e
     acted = (cause.is_in(_BY_CLIENT) & seen & ~pl.col("inferred").fill_null(value=False)).fill_null(value=False)
     read, first, last = _heard()
     # what a client did is read late; on a machine that is busy all the time, what was done to it it hears late, too
-    usually = _usually_late(events)
+    usually = _usually_late(lateness)
     late = pl.max_horizontal(pl.col("_late").fill_null(0), usually).clip(HEARD, MOST)
     low = (
         pl.when(acted)
@@ -139,9 +140,9 @@ def _both(error: pl.Expr, lag: pl.Expr) -> pl.Expr:
     return (error.cast(pl.Float64) ** 2 + lag.cast(pl.Float64) ** 2).sqrt().round().cast(pl.Int64)
 
 
-def _busy(rows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+def _busy(rows: pl.DataFrame, lateness: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """`_late`: how long, in ns, what a client did may have waited at each close, going by what the gateway wrote beside it."""
-    slots = pl.concat([_late_lines(events), _slow_answers(events)]).group_by("_slot").agg(pl.col("_late").max())
+    slots = pl.concat([_late_lines(lateness), _slow_answers(events)]).group_by("_slot").agg(pl.col("_late").max())
     moments = rows.select("close_id", (pl.col("_time_latest") // SLOT).alias("_slot")).drop_nulls()
     near = pl.concat([moments.with_columns(pl.col("_slot") + step) for step in AROUND])
     return near.join(slots, on="_slot").group_by("close_id", maintain_order=True).agg(pl.col("_late").max())
@@ -162,19 +163,17 @@ def _lateness(events: pl.DataFrame) -> pl.DataFrame:
     return events.filter(two & fine).select(pl.col("timestamp").cast(pl.Int64).alias("at"), late.alias("late"))
 
 
-def _usually_late(events: pl.DataFrame) -> int:
+def _usually_late(lateness: pl.DataFrame) -> int:
     """What a client waits for in these logs as a whole, ns: 0 unless the machine was busy all the time."""
-    quarter = _lateness(events).get_column("late").quantile(0.75)
+    quarter = lateness.get_column("late").quantile(0.75)
     return round(quarter) * BUSY if quarter is not None and quarter >= STARVED else 0
 
 
-def _late_lines(events: pl.DataFrame) -> pl.DataFrame:
+def _late_lines(lateness: pl.DataFrame) -> pl.DataFrame:
     """Lines of the gateway whose second stamp lagged: `_slot`, `_late`."""
-    return (
-        _lateness(events)
-        .select((pl.col("at") // SLOT).alias("_slot"), ((pl.col("late") - USUAL) * BUSY).alias("_late"))
-        .filter(pl.col("_late") > 0)
-    )
+    return lateness.select(
+        (pl.col("at") // SLOT).alias("_slot"), ((pl.col("late") - USUAL) * BUSY).alias("_late")
+    ).filter(pl.col("_late") > 0)
 
 
 def _slow_answers(events: pl.DataFrame) -> pl.DataFrame:

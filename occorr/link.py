@@ -194,7 +194,7 @@ def _twins(events: pl.DataFrame) -> pl.DataFrame:
     files = gateway.group_by("log_file_path", "part").agg(
         pl.col("parser").drop_nulls().mode().first().alias("main"), pl.len()
     )
-    if files.height < 2:
+    if files.height < 2 or _apart(gateway, files.height):
         return events
     files = files.with_columns(
         pl.col("main").replace_strict(_RICHNESS, default=9, return_dtype=pl.Int64).alias("rank")
@@ -215,6 +215,14 @@ def _twins(events: pl.DataFrame) -> pl.DataFrame:
         kept = _fold(kept, own)
     folded = kept.drop("_key", "_at", "_bare") if kept is not None else gateway
     return pl.concat([folded, rest], how="diagonal")
+
+
+def _apart(gateway: pl.DataFrame, files: int) -> bool:
+    """Whether each of the files is a container's own: two processes never write one message."""
+    if "container_id" not in gateway.columns:
+        return False
+    owners = gateway.select("log_file_path", "part", "container_id").unique()
+    return owners.height == files == owners.get_column("container_id").drop_nulls().n_unique()
 
 
 def _fold(kept: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from occorr import analysis, decode, definitions, relevance
+from occorr import analysis, decode, definitions, plans, relevance
 from occorr.errors import NothingParsableError
 from occorr.read import Blob
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from occorr.analysis import Analysis, Taken
+    from occorr.plans import Plan
     from occorr.redact import Redactor
     from occorr.segments import Source
 
@@ -65,6 +66,8 @@ class _Log:
     taken: Taken | None = None
     taken_at: int = 0
     seen: int = 0
+    plans: list[Plan] | None = None
+    planned: int = 0  # so many lines told how it is to be read
 
 
 @dataclass(slots=True)
@@ -156,6 +159,7 @@ class Window:
             return None
 
     def _decode(self, log: _Log) -> None:
+        library = definitions.builtin()
         if log.source.kind == "document":
             blob = Blob(log.source.path, log.kept.item(0, "raw").encode())
         else:
@@ -166,8 +170,9 @@ class Window:
                 .select("line", "offset", "raw")
             )
             blob = Blob(log.source.path, lines=lambda: iter([rows]), root=log.source.root, origin=log.source.origin)
-        library = definitions.builtin()
-        log.taken = analysis.take(blob, library, self.redactor)
+            if log.plans is None or not log.known or rows.height > 2 * log.planned:
+                log.plans, log.planned = plans.plans(blob, library), rows.height
+        log.taken = analysis.take(blob, library, self.redactor, known=log.plans)
         log.stale, log.taken_at = False, self.now_ns
         formats = [f.partition("/")[0] for f in log.taken.source.get_column("format").drop_nulls().to_list() if f]
         log.known = bool(formats) or log.source.kind != "log"

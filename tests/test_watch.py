@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from lab import engine as engines, gateway as gateways, watching as watches
+from lab.drills import DRILLS
 from occorr import analysis, segments
 
 pytestmark = pytest.mark.engine
@@ -61,100 +62,26 @@ def test_a_refusal(engine, watch, project, gateway):
     assert (row["websocket_close_code"], row["client_address"], row["client_port"]) == (1008, "192.0.2.106", 50825)
 
 
-def test_a_kill(engine, watch, project, gateway):
-    ident = gateways.run(engine, gateway, project)
-    conns = [gateway.connect(), gateway.connect()]
-    time.sleep(0.5)
-    engine.docker("kill", ident)
-    told(watch, project, conns, "restart.killed")
-    died = watch.until(lambda r: r["type"] == "container" and r["action"] == "die" and r["container_id"] == ident)
-    assert died[0]["exit_code"] == 137
-
-
-def test_a_restart_by_hand(engine, watch, project, gateway):
-    ident = gateways.run(engine, gateway, project)
-    conn = gateway.connect()
-    time.sleep(0.5)
-    engine.docker("restart", ident)
-    rows = told(watch, project, [conn], "restart.manual")
-    assert rows[conn]["code_gateway"] == 1012
-
-
-def test_a_crash_under_a_restart_policy(engine, watch, project, gateway):
-    gateways.run(engine, gateway, project, "--restart", "on-failure")
-    conn = gateway.connect()
-    time.sleep(0.5)
-    gateway.crash()
-    told(watch, project, [conn], "restart.crash")
-    assert gateway.booted.wait(10)
-    assert [r["type"] for r in watch.rows if r.get("close_id") == conn] == [
-        "close"
-    ]  # the quick restart revises nothing
-
-
-def test_out_of_memory(engine, watch, project, gateway):
-    gateways.run(engine, gateway, project, "--memory", "16m", "--memory-swap", "16m")
-    conn = gateway.connect()
-    time.sleep(0.5)
-    gateway.send("OOM")
-    told(watch, project, [conn], "restart.oom")
-
-
-def test_unhealthy_and_then_restarted(engine, watch, project, gateway):
-    ident = gateways.run(
-        engine,
-        gateway,
-        project,
-        "--health-cmd",
-        "test ! -e /ctl/sick",
-        "--health-interval",
-        "300ms",
-        "--health-retries",
-        "1",
-    )
-    conn = gateway.connect()
-    watch.until(lambda r: r["type"] == "container" and r.get("health") == "healthy" and r["container_id"] == ident)
-    (gateway.folder / "sick").touch()
-    watch.until(lambda r: r["type"] == "container" and r.get("health") == "unhealthy" and r["container_id"] == ident)
-    engine.docker("restart", ident)
-    told(watch, project, [conn], "restart.unhealthy")
-
-
-def test_a_new_container_in_its_place(engine, watch, project, gateway):
-    ident = gateways.run(engine, gateway, project)
-    conn = gateway.connect()
-    time.sleep(0.5)
-    engine.docker("rm", "--force", ident)
-    gateways.run(engine, gateway, project)
-    watch.until(lambda r: r.get("close_id") == conn and r["cause"] == "restart.deploy")
-    told_last = [r for r in watch.rows if r.get("close_id") == conn][-1]
-    assert told_last["lag_ms"] >= 0
-    again = gateway.connect()  # the new container's log is followed too
-    time.sleep(0.3)
-    gateway.say(f"[ws] webchat disconnected code=1001 reason=n/a conn={again}")
-    assert watch.closes({again})[again]["family"] == "client"
-
-
-def test_a_gateway_in_the_network_of_another_service(engine, watch, project, gateway):
-    """`network_mode: service:proxy` emits no network events."""
-    engine.docker(
-        "run",
-        "--detach",
-        "--name",
-        f"{project}-proxy-1",
-        "--label",
-        f"com.docker.compose.project={project}",
-        "--label",
-        "com.docker.compose.service=proxy",
-        engines.IMAGE,
-        "sleep",
-        "1000",
-    )
-    ident = gateways.run(engine, gateway, project, "--network", f"container:{project}-proxy-1")
-    conn = gateway.connect()
-    time.sleep(0.5)
-    engine.docker("kill", ident)
-    told(watch, project, [conn], "restart.killed")
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
+def test_each_fault_is_told_with_its_cause(engine, watch, project, gateway, drill):
+    scene, conns = drill.run(engine, gateway, project)
+    watch.until(lambda r: r.get("close_id") in conns and r["cause"] == drill.cause, count=len(conns))
+    rows = [r for r in watch.rows if r.get("close_id") in conns]
+    last = {r["close_id"]: r for r in rows}
+    assert {(r["cause"], r["verdict"], r["compose_project"]) for r in last.values()} == {
+        (drill.cause, "decisive", project)
+    }
+    assert {r["close_id"]: r["type"] for r in reversed(rows)} == dict.fromkeys(conns, "close")  # what changes says so
+    if drill.cause == "restart.killed":
+        died = watch.until(lambda r: r.get("action") == "die" and r["container_id"] == scene.container)
+        assert died[0]["exit_code"] == 137
+    if drill.cause == "restart.manual":
+        assert {r["code_gateway"] for r in rows} == {1012}
+    if drill.cause == "restart.deploy":  # the new container's log is followed too
+        conn = gateway.connect()
+        time.sleep(0.3)
+        gateway.say(f"[ws] webchat disconnected code=1001 reason=n/a conn={conn}")
+        assert watch.closes({conn})[conn]["family"] == "client"
 
 
 def test_two_projects_do_not_blame_each_other(engine, watch, project, gateway):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 import polars as pl
 
-from occorr import schema
+from occorr import rules, schema
 from occorr.causes.features import CITED
 from occorr.rules import RANK
 
@@ -17,33 +18,25 @@ def cite(
     wide: pl.DataFrame, findings: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame
 ) -> pl.DataFrame:
     """EVIDENCE: each finding's cited lines; those of other causes contradict."""
-    cites = _cites()
     rows = findings.join(
         wide.select(
             "close_id",
             pl.col("timestamp").cast(pl.Int64).alias("t"),
             pl.col("time_earliest").cast(pl.Int64).alias("lo"),
             pl.col("time_latest").cast(pl.Int64).alias("hi"),
-            *dict.fromkeys(CITED.values()),
+            pl.col(list(CITED.values())),
         ),
         on="close_id",
     )
-    parts = []
-    for name, column in CITED.items():
-        ids = [rule for rule, names in cites.items() if name in names]
-        parts.append(
-            rows.filter(pl.col("rule").is_in(ids)).select(
-                "close_id", "rule", "cause", "rank", "t", "lo", "hi", pl.col(column).alias("event_id")
-            )
-        )
-    told = [rule for rule, names in cites.items() if "episode" in names]
-    of_episode = (
-        rows.filter(pl.col("rule").is_in(told) & pl.col("episode").is_not_null())
-        .join(episodes.select("episode", "events"), on="episode")
-        .explode("events")
+    keys = ["close_id", "rule", "cause", "rank", "t", "lo", "hi"]
+    cites = _cites()
+    own = rows.unpivot([*CITED.values()], index=keys, variable_name="cited", value_name="event_id").join(
+        cites, on=["rule", "cited"], how="semi"
     )
-    parts.append(
-        of_episode.select("close_id", "rule", "cause", "rank", "t", "lo", "hi", pl.col("events").alias("event_id"))
+    of_episode = (
+        rows.join(cites.filter(pl.col("cited") == "episode"), on="rule", how="semi")
+        .join(episodes.select("episode", pl.col("events").alias("event_id")), on="episode")
+        .explode("event_id")
     )
     lines = events.select(
         "event_id",
@@ -54,7 +47,7 @@ def cite(
         pl.col("log_record_original").alias("quote"),
     ).unique("event_id", keep="first")
     out = (
-        pl.concat(parts)
+        pl.concat([own.select(*keys, "event_id"), of_episode.select(*keys, "event_id")])
         .drop_nulls("event_id")
         .unique(["close_id", "rule", "event_id"], maintain_order=True)
         .join(lines, on="event_id", maintain_order="left")
@@ -82,7 +75,13 @@ def cite(
     return schema.conform(out, schema.EVIDENCE)
 
 
-def _cites() -> dict[str, tuple[str, ...]]:
-    from occorr import rules  # noqa: PLC0415 - the built-in rules are read once, on first use
-
-    return {rule.id: rule.cites for cause in rules.builtin() for rule in cause.rules}
+@cache
+def _cites() -> pl.DataFrame:
+    """Which of a close's lines each rule cites: rule, cited (the line's column in the features, or `episode`)."""
+    pairs = [
+        {"rule": rule.id, "cited": CITED.get(name, name)}
+        for cause in rules.builtin()
+        for rule in cause.rules
+        for name in rule.cites
+    ]
+    return pl.DataFrame(pairs, schema={"rule": pl.String, "cited": pl.String})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -11,30 +12,29 @@ from occorr.rules import EPISODE, RANK
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from occorr.rules import Cause, Rule
+    from occorr.rules import Cause, Relation, Rule
 
 SECOND: Final = 1_000_000_000
 
 
+@cache
+def _holds(when: str) -> pl.Expr:
+    """Where a condition holds; one over something unknown does not."""
+    return pl.sql_expr(when).fill_null(value=False) if when else pl.lit(value=True)
+
+
 def name_episodes(episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:
     """Adds `cause`, `rank`, `rule` and `told` (the sentence) to each episode: the strongest rule that holds."""
-    frame = episodes.with_columns(
-        pl.lit("").alias("cause"), pl.lit(0).alias("rank"), pl.lit("").alias("rule"), pl.lit("").alias("told")
+    rules = [rule for cause in causes for rule in cause.episodes]
+    strongest = sorted(rules, key=lambda rule: -RANK[rule.strength])  # stable: of equals the first
+    words = pl.Struct({"cause": pl.String, "rank": pl.Int32, "rule": pl.String, "told": pl.String})
+    nothing = {"cause": "", "rank": 0, "rule": "", "told": ""}
+    said = [{"cause": r.cause, "rank": RANK[r.strength], "rule": r.id, "told": r.sentence} for r in strongest]
+    which = pl.coalesce(
+        *(pl.when(_holds(rule.when)).then(index) for index, rule in enumerate(strongest)), pl.lit(len(said))
     )
-    for cause in causes:
-        for rule in cause.episodes:
-            holds = pl.sql_expr(rule.when).fill_null(value=False) & (RANK[rule.strength] > pl.col("rank"))
-            frame = (
-                frame.with_columns(holds.alias("_h"))
-                .with_columns(
-                    pl.when("_h").then(pl.lit(cause.cause)).otherwise("cause").alias("cause"),
-                    pl.when("_h").then(pl.lit(rule.id)).otherwise("rule").alias("rule"),
-                    pl.when("_h").then(pl.lit(rule.sentence)).otherwise("told").alias("told"),
-                    pl.when("_h").then(pl.lit(RANK[rule.strength])).otherwise("rank").alias("rank"),
-                )
-                .drop("_h")
-            )
-    return _with_failed_starts(frame)
+    told = pl.Series("said", [*said, nothing], dtype=words).gather(episodes.select(which).to_series())
+    return _with_failed_starts(episodes.hstack(told.struct.unnest()))
 
 
 def _with_failed_starts(named: pl.DataFrame) -> pl.DataFrame:
@@ -59,25 +59,36 @@ def _with_failed_starts(named: pl.DataFrame) -> pl.DataFrame:
 
 def find(wide: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFrame:
     """One row a rule that speaks for a close: close_id, rule, cause, rank, priority, certain, episode."""
+    rules = [rule for cause in causes for rule in cause.rules]
+    # all conditions in one pass, and then only what a relation needs: the frame is wide, and few rules hold
+    holds = wide.select(_holds(rule.when).alias(str(index)) for index, rule in enumerate(rules))
+    closes = wide.select(
+        "close_id",
+        "instance",
+        pl.col("timestamp").cast(pl.Int64).alias("t"),
+        pl.col("time_earliest").cast(pl.Int64).alias("lo"),
+        pl.col("time_latest").cast(pl.Int64).alias("hi"),
+        pl.when("inferred").then("g_high").alias("gone"),
+        pl.when(pl.col("g_seen") & ~pl.col("inferred")).then("g_t").alias("logged"),
+    )
     out = []
-    for cause in causes:
-        for rule in cause.rules:
-            hits = wide.filter(pl.sql_expr(rule.when).fill_null(value=False)) if rule.when else wide
-            if hits.is_empty():
-                continue
-            rows = (
-                _related(hits, episodes, rule)
-                if rule.relation
-                else hits.select(
-                    "close_id",
-                    pl.lit(rule.cause).alias("cause"),
-                    pl.lit(RANK[rule.strength]).alias("rank"),
-                    pl.lit(value=True).alias("certain"),
-                    pl.lit(None, pl.String).alias("episode"),
-                )
+    for rule, mask in zip(rules, holds.iter_columns(), strict=True):
+        if not mask.any():
+            continue
+        hits = closes.filter(mask).lazy()
+        rows = (
+            _related(hits, episodes.lazy(), rule, rule.relation)
+            if rule.relation
+            else hits.select(
+                "close_id",
+                pl.lit(rule.cause).alias("cause"),
+                pl.lit(RANK[rule.strength], pl.Int32).alias("rank"),
+                pl.lit(value=True).alias("certain"),
+                pl.lit(None, pl.String).alias("episode"),
             )
-            out.append(rows.with_columns(pl.lit(rule.id).alias("rule"), pl.lit(rule.priority).alias("priority")))
-    empty = pl.DataFrame(
+        )
+        out.append(rows.with_columns(pl.lit(rule.id).alias("rule"), pl.lit(rule.priority, pl.Int32).alias("priority")))
+    empty = pl.LazyFrame(
         schema={
             "close_id": pl.String,
             "cause": pl.String,
@@ -88,18 +99,12 @@ def find(wide: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) ->
             "priority": pl.Int32,
         }
     )
-    return pl.concat([empty, *out], how="vertical_relaxed").filter(pl.col("cause") != "")
+    return pl.concat([empty, *out]).filter(pl.col("cause") != "").collect()
 
 
-def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataFrame:
+def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: Relation) -> pl.LazyFrame:
     """Closes that stand to an episode as the rule asks, and whether their bounds leave no doubt of it."""
-    relation = rule.relation
-    if relation is None:
-        raise AssertionError("a rule without a relation has no episode")
-    fit = episodes.filter(
-        (pl.col("kind") == relation.kind)
-        & (pl.sql_expr(relation.when).fill_null(value=False) if relation.when else pl.lit(value=True))
-    )
+    fit = episodes.filter((pl.col("kind") == relation.kind) & _holds(relation.when))
     far = pl.lit(1 << 62)
     low, high = {
         "cut": (pl.col("cut_low"), pl.col("cut_high")),
@@ -122,15 +127,7 @@ def _related(hits: pl.DataFrame, episodes: pl.DataFrame, rule: Rule) -> pl.DataF
             else (pl.lit(None, pl.Int64).alias("own_low"), pl.lit(None, pl.Int64).alias("own_high"))
         ),
     ).drop_nulls("from")
-    times = hits.select(
-        "close_id",
-        "instance",
-        pl.col("timestamp").cast(pl.Int64).alias("t"),
-        pl.col("time_earliest").cast(pl.Int64).alias("lo"),
-        pl.col("time_latest").cast(pl.Int64).alias("hi"),
-        pl.when("inferred").then("g_high").alias("gone"),
-        pl.when(pl.col("g_seen") & ~pl.col("inferred")).then("g_t").alias("logged"),
-    ).drop_nulls("t")
+    times = hits.drop_nulls("t")
     if relation.at == "end":  # only the latest moment is known: when the process was gone, by the gateway's own clock
         latest = pl.coalesce("gone", "hi")
         times = times.with_columns(latest.alias("lo"), latest.alias("t"), latest.alias("hi"))

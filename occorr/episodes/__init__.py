@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from occorr.episodes.downtimes import downtimes, one_offs
+from occorr.episodes.downtimes import READ, downtimes, one_offs
 from occorr.episodes.interruptions import interruptions
 from occorr.episodes.proxies import proxies
 from occorr.episodes.table import SHAPE, coverage
@@ -25,7 +25,8 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     events = events if "instance" in events.columns else events.with_columns(pl.lit("").alias("instance"))
     found = [*proxies(events, covered), *interruptions(events)]
     beside = one_offs(events)
-    for name in events.get_column("instance").drop_nulls().unique().sort().to_list():
+    gateways = events.select(READ).drop_nulls("instance").partition_by("instance", as_dict=True)
+    for (name,), own in sorted(gateways.items()):
         found += [
             {
                 **row,
@@ -36,7 +37,7 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
                     else 0
                 ),
             }
-            for row in downtimes(events.filter(pl.col("instance") == name), facts, covered)
+            for row in downtimes(own, facts, covered)
         ]
     rows = pl.DataFrame(found, schema=SHAPE, orient="row") if found else pl.DataFrame(schema=SHAPE)
     return rows.sort("cut_low", "kind").with_columns(pl.format("e{}", pl.int_range(pl.len())).alias("episode"))

@@ -50,6 +50,25 @@ _ENGINE: Final = (
     "container.health_status",
     "container.exec_create",
 )
+READ: Final = (
+    "timestamp",
+    "clock_error_ns",
+    "source_kind",
+    "role",
+    "instance",
+    "host_name",
+    "event_name",
+    "event_id",
+    "signal",
+    "container_exit_code",
+    "container_id",
+    "health_status",
+    "exec_command",
+    "restart_mode",
+    "stop_reason",
+    "body",
+    "log_line",
+)  # columns of events that `downtimes` reads; there are some 150
 
 
 def one_offs(events: pl.DataFrame) -> list[tuple[int, int]]:
@@ -68,7 +87,13 @@ def one_offs(events: pl.DataFrame) -> list[tuple[int, int]]:
 
 
 def downtimes(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[str, Any]]:
-    """Each downtime between two lives of a gateway, a life being the time from `listening` to the next stop."""
+    """Each downtime between two lives of a gateway, a life being the time from `listening` to the next stop.
+
+    Args:
+        events: the placed events of one gateway, with the columns of `READ`.
+        facts: FACTS.
+        covered: from when to when the engine's events are known, ns.
+    """
     t = pl.col("timestamp").cast(pl.Int64)
     names = pl.col("event_name")
     log = events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null())
@@ -78,23 +103,7 @@ def downtimes(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int
     engine = events.filter(names.is_in(_ENGINE) & (pl.col("role") == "gateway"))
     life = (
         pl.concat([log.filter(names.is_in(_LIFE)), engine], how="diagonal")
-        .select(
-            t.alias("t"),
-            "event_name",
-            "event_id",
-            "signal",
-            "container_exit_code",
-            "container_id",
-            "health_status",
-            "exec_command",
-            "restart_mode",
-            "stop_reason",
-            "body",
-            "clock_error_ns",
-            "log_line",
-            "config_hash",
-            "container_image_name",
-        )
+        .with_columns(t.alias("t"))
         .sort("t", "log_line")
     )
     if life.is_empty():
