@@ -56,7 +56,8 @@ def align(
 
 
 def _ids(events: pl.DataFrame) -> list[str]:
-    stamped = events.filter(pl.col("timestamp_raw").is_not_null())
+    """The clocks of all lines that have a stamp of their own, or a recorder's around them."""
+    stamped = events.filter(pl.any_horizontal(pl.col("timestamp_raw", "recorded_end").is_not_null()))
     return [str(i) for i in stamped.get_column("clock_id").drop_nulls().unique().sort().to_list()]
 
 

@@ -58,7 +58,7 @@ def incidents(
             .fill_null("restart.startup")
             .alias("cause"),
             pl.struct("cause", "verdict", "probability", "count", "_follows").alias("_own"),
-            pl.col("_follows").sum().alias("_paired"),
+            pl.col("count").filter("_follows").sum().alias("_paired"),
             pl.col("count").sum().alias("closes"),
             pl.col("service_name").drop_nulls().unique().sort().alias("services"),
             pl.col("compose_project").drop_nulls().unique().sort().alias("projects"),

@@ -55,10 +55,12 @@ def _zoned(events: pl.DataFrame) -> pl.DataFrame:
         & pl.col("timestamp_raw").is_not_null()
     )
     stamp = pl.col("timestamp_raw").cast(pl.Int64)
-    naive = events.filter(gateway & ~pl.col("zone_inline").fill_null(value=True)).select(
+    # what a connection says often would pair each with each
+    once = pl.len().over("log_file_path", "part", "event_name", "conn_short") == 1
+    naive = events.filter(gateway & ~pl.col("zone_inline").fill_null(value=True) & once).select(
         "log_file_path", "part", "event_name", "conn_short", stamp.alias("n")
     )
-    known = events.filter(gateway & pl.col("zone_inline")).select("event_name", "conn_short", stamp.alias("k"))
+    known = events.filter(gateway & pl.col("zone_inline") & once).select("event_name", "conn_short", stamp.alias("k"))
     pairs = naive.join(known, on=["event_name", "conn_short"]).with_columns(
         ((pl.col("n") - pl.col("k")) / QUARTER_NS).round().cast(pl.Int64).alias("q")
     )
@@ -192,7 +194,7 @@ def _twins(events: pl.DataFrame) -> pl.DataFrame:
     gateway = events.filter(pl.col("source_kind") == "gateway")
     rest = events.filter(pl.col("source_kind") != "gateway")
     files = gateway.group_by("log_file_path", "part").agg(
-        pl.col("parser").drop_nulls().mode().first().alias("main"), pl.len()
+        pl.col("parser").drop_nulls().mode().sort().first().alias("main"), pl.len()
     )
     if files.height < 2 or _apart(gateway, files.height):
         return events

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from occorr.episodes.proxies import RELOADS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -206,9 +208,7 @@ def _see(life: _Life, row: dict[str, Any]) -> None:
     health = attributes.get("health_status") or (
         action.rpartition(":")[2].strip() if action.startswith("health_status") else ""
     )
-    if action.startswith("exec_create") or (
-        action == "kill" and attributes.get("signal") in {"1", "HUP", "SIGHUP", "12", "USR2", "SIGUSR2"}
-    ):
+    if action.startswith("exec_create") or (action == "kill" and attributes.get("signal") in RELOADS):
         if not life.lane.gateway:
             _reload(life, at)
         return

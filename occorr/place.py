@@ -23,13 +23,15 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
         events: events with `clock_id` and `timestamp_raw` in UTC.
         clocks: CLOCKS.
     """
-    offset, error_ns, status = offsets(events, clocks)
+    written = pl.coalesce(pl.col("timestamp_raw").cast(pl.Int64), pl.col("recorded_end") * MS)
+    offset, error_ns, status = offsets(events.select("clock_id", written.alias("timestamp_raw")), clocks)
     events = events.with_columns(
         pl.Series("clock_offset_ns", offset, pl.Int64),
         pl.Series("clock_error_ns", error_ns, pl.Int64),
         pl.Series("clock_status", status, pl.String),
     ).with_columns(pl.when(pl.col("clock_status").is_not_null()).then(pl.col("clock_offset_ns", "clock_error_ns")))
-    raw = pl.col("timestamp_raw").cast(pl.Int64) - pl.col("clock_offset_ns").fill_null(0)
+    ahead = pl.col("clock_offset_ns").fill_null(0)
+    raw = pl.col("timestamp_raw").cast(pl.Int64) - ahead
     error = pl.col("clock_error_ns").fill_null(0)
     recorded = pl.col("recorded_start").is_not_null() & pl.col("timestamp_raw").is_null()
     slack = pl.col("zone_slack_ns").fill_null(0) if "zone_slack_ns" in events.columns else pl.lit(0, pl.Int64)
@@ -40,10 +42,10 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
         if "zone_assumed" in events.columns
         else pl.col("clock_status")
     )
-    low = pl.when(recorded).then(pl.col("recorded_start") * MS - error).otherwise(raw - error)
+    low = pl.when(recorded).then(pl.col("recorded_start") * MS - ahead - error).otherwise(raw - error)
     high = (
         pl.when(recorded)
-        .then(pl.col("recorded_end") * MS + MS + error)
+        .then(pl.col("recorded_end") * MS + MS - ahead + error)
         .otherwise(raw + pl.col("time_resolution_ns").fill_null(1) + slack + error)
     )
     # A line without any stamp stands between its neighbours in the same file, or else in the span of everything.
@@ -54,19 +56,8 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
     )
     first, last = events.get_column("_raw").min(), events.get_column("_raw").max()
     bare = (pl.col("source_kind") == "cli") & pl.col("timestamp_raw").is_null() & pl.col("recorded_start").is_null()
-    alone = pl.col("_above").is_null() & pl.col("_below").is_null()
-    low = (
-        pl.when(bare)
-        .then(
-            pl.coalesce(pl.when(~alone).then(pl.coalesce("_above", pl.lit(first, pl.Int64))), pl.lit(first, pl.Int64))
-        )
-        .otherwise(low)
-    )
-    high = (
-        pl.when(bare)
-        .then(pl.coalesce(pl.when(~alone).then(pl.coalesce("_below", pl.lit(last, pl.Int64))), pl.lit(last, pl.Int64)))
-        .otherwise(high)
-    )
+    low = pl.when(bare).then(pl.coalesce("_above", pl.lit(first, pl.Int64))).otherwise(low)
+    high = pl.when(bare).then(pl.coalesce("_below", pl.lit(last, pl.Int64))).otherwise(high)
     raw = (
         pl.when(bare)
         .then(pl.min_horizontal(low, high) + (pl.max_horizontal(low, high) - pl.min_horizontal(low, high)) // 2)
@@ -74,7 +65,7 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
     )
     # A recorder writes its two stamps around the whole run: what the run prints comes at its end, give or take the
     # exit.
-    best = pl.when(recorded).then(pl.col("recorded_end") * MS).otherwise(raw)
+    best = pl.when(recorded).then(pl.col("recorded_end") * MS - ahead).otherwise(raw)
     placed = events.with_columns(
         best.cast(schema.TS).alias("timestamp"),
         low.cast(schema.TS).alias("time_earliest"),

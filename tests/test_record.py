@@ -4,11 +4,15 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import polars as pl
 import pytest
 
 import occorr
@@ -182,3 +186,21 @@ def test_the_recorders_clock_is_tied_by_the_closes_that_both_saw(tmp_path):
     clock = {r["clock_id"]: r for r in occorr.analyze(tmp_path).clocks.to_dicts()}["recorder"]
     assert clock["status"] == "aligned"
     assert abs(clock["offset_ns"] - 7.5e9) <= clock["error_ns"] <= 1e9
+
+
+def test_a_recorders_clock_that_is_ahead_moves_what_it_recorded(tmp_path):
+    """The same run, recorded by a clock that is right and by one that is 30 s ahead and known to be."""
+    sample = Path(__file__).parent.parent / "sample_logs" / "bad-clients-without-file-log"
+    right, ahead = ({"host": (seconds * 10**9, 10**8)} for seconds in (0, 30))
+    shutil.copytree(sample, tmp_path / "ahead")
+    (notes,) = (tmp_path / "ahead").rglob("*.meta.json")
+    told = json.loads(notes.read_text())
+    notes.write_text(json.dumps({**told, "start_ms": told["start_ms"] + 30_000, "end_ms": told["end_ms"] + 30_000}))
+    one, other = (
+        result.timeline.filter(pl.col("clock_id") == "host").select("timestamp", "time_earliest", "time_latest")
+        for result in (occorr.analyze(sample, offsets=right), occorr.analyze(tmp_path / "ahead", offsets=ahead))
+    )
+    assert one.height and one.equals(other)
+    ends = datetime.fromtimestamp(told["end_ms"] / 1000, UTC)
+    assert one.get_column("timestamp").max() == ends
+    assert one.get_column("time_latest").max() == ends + timedelta(milliseconds=101)  # to the ms, give or take 100

@@ -11,6 +11,7 @@ from occorr.closes.assignment import assign
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 GIVEN_UP: Final = 60 * SECOND  # the usual patience of a proxy
+NEAR: Final = 2 * SECOND  # an attempt and its error line lie nearer together
 _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|assets?/|static/)|\.(?:js|css|png|ico|svg|map|woff2?|json|txt|html)$"
 _PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
 
@@ -185,9 +186,18 @@ def _with_errors(rows: pl.DataFrame, errors: pl.DataFrame) -> pl.DataFrame:
     )
     if rows.is_empty() or errors.is_empty():
         return empty
+    # an outage leaves thousands of both: those of one moment are joined, and never each with each
+    marks = pl.concat([errors.with_columns((pl.col("e_t") // NEAR + step).alias("_slot")) for step in (-1, 0, 1)])
     pairs = rows.select(
-        "p_row", "p_clock", "p_client", "p_port", "p_serial", "p_t", "p_path", "p_upstream", "p_status", "p_resolution"
-    ).join(errors, left_on="p_clock", right_on="e_clock")
+        "p_row",
+        "p_clock",
+        "p_client",
+        "p_port",
+        "p_serial",
+        "p_t",
+        "p_path",
+        (pl.col("p_t") // NEAR).alias("_slot"),
+    ).join(marks, left_on=["p_clock", "_slot"], right_on=["e_clock", "_slot"])
     gap = (pl.col("e_t") - pl.col("p_t")).abs()
     serial = pl.col("p_serial").is_not_null() & pl.col("e_serial").is_not_null()
     same = (
@@ -199,7 +209,7 @@ def _with_errors(rows: pl.DataFrame, errors: pl.DataFrame) -> pl.DataFrame:
             & (pl.col("p_path") == pl.col("e_path")).fill_null(value=True)
         )
     )
-    pairs = pairs.filter(same & (gap <= 2 * SECOND))
+    pairs = pairs.filter(same & (gap <= NEAR))
     if pairs.is_empty():
         return empty
     pairs = pairs.with_columns(

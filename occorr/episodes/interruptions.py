@@ -16,12 +16,10 @@ def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
     t = pl.col("timestamp").cast(pl.Int64)
     out = []
     ours = events.filter(pl.col("role") == "gateway")
-    gone = (
-        ours.filter(pl.col("event_name").is_in(["container.die", "container.start"]))
-        .select(t.alias("t"))
-        .get_column("t")
-        .to_list()
-    )
+    lives = ours.filter(pl.col("event_name").is_in(["container.die", "container.start"])).select("container_id", t)
+    gone: dict[str, list[int]] = {}
+    for container, moment in lives.rows():
+        gone.setdefault(container, []).append(moment)
     for kind, begin, end in (
         ("freeze", "container.pause", "container.unpause"),
         ("partition", "network.disconnect", "network.connect"),
@@ -33,13 +31,15 @@ def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
         )
         ends = (
             ours.filter(pl.col("event_name") == end)
-            .select(t.alias("until"), pl.col("event_id").alias("end_id"))
+            .select(t.alias("until"), pl.col("event_id").alias("end_id"), "container_id")
             .sort("until")
         )
-        spans = starts.join_asof(ends, left_on="t", right_on="until", strategy="forward", check_sortedness=False)
+        spans = starts.join_asof(
+            ends, left_on="t", right_on="until", by="container_id", strategy="forward", check_sortedness=False
+        )
         # an engine may say twice that it began; it ends once
         for row in spans.unique(["until", "container_id"], keep="first", maintain_order=True).to_dicts():
-            if kind == "partition" and any(abs(g - row["t"]) < 5 * SECOND for g in gone):
+            if kind == "partition" and any(abs(g - row["t"]) < 5 * SECOND for g in gone.get(row["container_id"], ())):
                 continue  # a stop takes the container off its network: that is no partition
             until = row["until"] if row["until"] is not None else row["t"] + 3600 * SECOND
             out.append(

@@ -10,13 +10,17 @@ from occorr.episodes.table import record
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
+RELOADS: Final = ("1", "HUP", "SIGHUP", "10", "USR1", "SIGUSR1", "12", "USR2", "SIGUSR2")  # signals that end no proxy
 RELOAD_GAP: Final = 3 * SECOND  # lines of one reload
 DEATH_GAP: Final = 15 * SECOND  # from a stop's first signal to the death
 RELOAD_GRACE: Final = 12 * SECOND  # how long old workers may live on: from 1 s to 10 s in the usual configurations
 
 
 def proxies(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[str, Any]]:
-    """Deaths and reloads of proxies, from the engine's events and the proxy's own log."""
+    """Deaths and reloads of proxies, from the engine's events and the proxy's own log.
+
+    Each proxy has its own. One of another project stands before the gateway only where the gateway's has none.
+    """
     t = pl.col("timestamp").cast(pl.Int64)
     names = pl.col("event_name")
     told = pl.col("exec_command").fill_null("").str.contains(r"reload|-s (?:reload|quit|stop)|kill|graceful|HUP|USR2")
@@ -26,7 +30,7 @@ def proxies(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[
             names.is_in(["container.die", "container.kill", "container.stop", "container.start"])
             | ((names == "container.exec_create") & told)
         )
-    )
+    ).filter(_beside(events))
     own = events.filter(
         (pl.col("source_kind") == "proxy") & names.is_in(["proxy.reload", "proxy.stop", "proxy.worker"])
     )
@@ -42,26 +46,40 @@ def proxies(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[
             "clock_error_ns",
             "time_resolution_ns",
             "container_id",
+            _which(engine).alias("proxy"),
         )
         .sort("t")
     )
-    reloads = names.is_in(["container.exec_create", "proxy.reload"]) | (
-        (names == "container.kill")
-        & pl.col("signal").is_in(["1", "12", "10", "HUP", "USR1", "USR2", "SIGHUP", "SIGUSR2"])
-    )
-    deaths = names.is_in(["container.die", "container.stop", "proxy.stop"]) | (
-        (names == "container.kill")
-        & ~pl.col("signal").is_in(["1", "12", "10", "HUP", "USR1", "USR2", "SIGHUP", "SIGUSR2"])
-    )
+    again = pl.col("signal").is_in(RELOADS)
+    reloads = names.is_in(["container.exec_create", "proxy.reload"]) | ((names == "container.kill") & again)
+    deaths = names.is_in(["container.die", "container.stop", "proxy.stop"]) | ((names == "container.kill") & ~again)
     out = []
     for acts, gap in ((reloads, RELOAD_GAP), (deaths, DEATH_GAP)):
         chosen = life.filter(acts)
         if chosen.is_empty():
             continue
-        chosen = chosen.with_columns((pl.col("t").diff().fill_null(0) > gap).cum_sum().alias("_c"))
-        for group in chosen.partition_by("_c", maintain_order=True):
-            out.append(_proxy_episode(group, life, covered))
+        apart = (pl.col("t").diff().fill_null(0) > gap).cum_sum().over("proxy")
+        chosen = chosen.with_columns(apart.alias("_c"))
+        for (proxy, _), group in chosen.partition_by("proxy", "_c", maintain_order=True, as_dict=True).items():
+            out.append(_proxy_episode(group, life.filter(pl.col("proxy") == proxy), covered))
     return out
+
+
+def _beside(events: pl.DataFrame) -> pl.Expr:
+    """Whether a proxy's container is of the gateway's project, where that has a proxy at all."""
+    own = events.filter(pl.col("role").is_in(["gateway", "proxy"])).select("role", "compose_project").drop_nulls()
+    projects = {role: set(names) for role, names in own.group_by("role").agg("compose_project").rows()}
+    ours = projects.get("gateway", set()) & projects.get("proxy", set())
+    return pl.col("compose_project").is_in(sorted(ours)).fill_null(value=True) if ours else pl.lit(value=True)
+
+
+def _which(engine: pl.DataFrame) -> pl.Expr:
+    """The proxy that an event or line is of: its service, whichever container runs it; empty where there is only one."""
+    family = pl.coalesce(
+        pl.concat_str("compose_project", pl.lit("/"), "compose_service"), "container_name", "container_id"
+    )
+    several = engine.select(family).to_series().drop_nulls().n_unique() > 1
+    return family.fill_null("") if several else pl.lit("")
 
 
 def _proxy_episode(group: pl.DataFrame, life: pl.DataFrame, covered: tuple[int, int] | None) -> dict[str, Any]:

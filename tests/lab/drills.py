@@ -73,6 +73,7 @@ def _crash(scene: Scene) -> None:
 
 
 def _out_of_memory(scene: Scene) -> None:
+    scene.gateway.say("[health-monitor] checked")  # a gateway that is silent before it dies may have hung
     scene.gateway.send("OOM")
 
 
