@@ -658,6 +658,7 @@ def test_logs_that_the_engine_turns_over_are_followed(engine, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_an_engine_that_is_killed_meanwhile(tmp_path):
     """What it had said is there, what it says afterwards too, and the gap is named."""
     if reason := engines.missing():

@@ -12,7 +12,7 @@ import pytest
 import occorr
 from lab import gateway as gateways, watching as watches
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 COMPOSE = shutil.which("docker-compose")
 
 

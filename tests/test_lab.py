@@ -13,7 +13,7 @@ import occorr
 from lab import install
 from occorr import schema
 
-pytestmark = [pytest.mark.lab, pytest.mark.engine]
+pytestmark = [pytest.mark.lab, pytest.mark.engine, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -164,6 +164,7 @@ def test_ten_thousand_lines_a_second_are_all_recorded(engine, project, tmp_path,
     assert end["lines"] == 10_000 * seconds
 
 
+@pytest.mark.long
 def test_a_full_disk_ends_the_watch_in_one_line_and_what_was_written_is_there(engine, project, tmp_path):
     ident = numbered(engine, project, counting(60, 1000, 0.05))
     command = ["prlimit", "--fsize=2000000", *watches.COMMAND, "--project", project, "--record", tmp_path / "record"]
