@@ -33,6 +33,7 @@ FARTHEST: Final = 60 * SECOND  # a peer that vanished without a word is found by
 EOF: Final = 15 * MS  # what the client reads of a cut comes up to 13 ms after the gateway's or proxy's line
 IDLE: Final = 4 * MS  # … and up to 4 ms after a proxy with nothing else to do
 DYING: Final = 75 * MS  # … and up to 68 ms after it on a machine that kills for lack of memory
+STOPPING: Final = 1012  # what a gateway that is told to stop closes with
 _BY_CLIENT: Final = (
     "client.normal",
     "client.abort",
@@ -67,9 +68,13 @@ def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, e
         pl.col("time_earliest", "time_latest", "opened").cast(pl.Int64).name.map(lambda name: f"_{name}")
     )
     lateness = _lateness(events)
-    own = own.join(_busy(own, lateness, events), on="close_id", how="left", maintain_order="left").join(
-        _interrupted(own, episodes), on="close_id", how="left", maintain_order="left"
-    )
+    for more in (
+        _busy(own, lateness, events),
+        _interrupted(own, episodes),
+        _stopped(own, episodes),
+        _silent(own, events),
+    ):
+        own = own.join(more, on="close_id", how="left", maintain_order="left")
     opened = pl.col("_opened")
     seen = pl.col("code_gateway").is_not_null() | pl.col("p_established").fill_null(value=False)
     acted = (cause.is_in(_BY_CLIENT) & seen & ~pl.col("inferred").fill_null(value=False)).fill_null(value=False)
@@ -77,10 +82,14 @@ def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, e
     # what a client did is read late; on a machine that is busy all the time, what was done to it it hears late, too
     usually = _usually_late(lateness)
     late = pl.max_horizontal(pl.col("_late").fill_null(0), usually).clip(HEARD, MOST)
+    hung = pl.when(pl.col("_late") >= SECOND).then("_silent")
+    # the line of a close that the gateway decided upon stands where the peer had answered it
+    refused = pl.when(pl.col("code_gateway").is_not_null() & ~pl.col("g_established")).then("g_decided")
+    stopped = pl.when(pl.col("code_gateway") == STOPPING).then("_stopped")
     low = (
         pl.when(acted)
-        .then(pl.min_horizontal(read - _both(read - first, late), "_since"))
-        .otherwise(pl.col("_time_earliest") - usually)
+        .then(pl.min_horizontal(read - _both(read - first, late), "_since", hung))
+        .otherwise(pl.min_horizontal(pl.col("_time_earliest") - usually, refused, stopped))
     )
     high = pl.when(acted).then(last).otherwise(pl.col("_time_latest") + usually)
     # without a close frame and without a proxy that saw the end, the peer may have been gone since its last sign of
@@ -142,7 +151,10 @@ def _both(error: pl.Expr, lag: pl.Expr) -> pl.Expr:
 
 def _busy(rows: pl.DataFrame, lateness: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """`_late`: how long, in ns, what a client did may have waited at each close, going by what the gateway wrote beside it."""
-    slots = pl.concat([_late_lines(lateness), _slow_answers(events)]).group_by("_slot").agg(pl.col("_late").max())
+    seen = pl.concat([_late_lines(lateness), _slow_answers(events)])
+    # who is slow for so long is so before and after it
+    spread = pl.int_ranges(pl.col("_slot") - pl.col("_for") // SLOT, pl.col("_slot") + pl.col("_for") // SLOT + 1)
+    slots = seen.with_columns(spread.alias("_slot")).explode("_slot").group_by("_slot").agg(pl.col("_late").max())
     moments = rows.select("close_id", (pl.col("_time_latest") // SLOT).alias("_slot")).drop_nulls()
     near = pl.concat([moments.with_columns(pl.col("_slot") + step) for step in AROUND])
     return near.join(slots, on="_slot").group_by("close_id", maintain_order=True).agg(pl.col("_late").max())
@@ -170,21 +182,67 @@ def _usually_late(lateness: pl.DataFrame) -> int:
 
 
 def _late_lines(lateness: pl.DataFrame) -> pl.DataFrame:
-    """Lines of the gateway whose second stamp lagged: `_slot`, `_late`."""
-    return lateness.select(
-        (pl.col("at") // SLOT).alias("_slot"), ((pl.col("late") - USUAL) * BUSY).alias("_late")
-    ).filter(pl.col("_late") > 0)
+    """Lines of the gateway whose second stamp lagged: `_slot`, `_late`, and `_for` how long, ns."""
+    more = pl.col("late") - USUAL
+    return lateness.filter(more > 0).select(
+        (pl.col("at") // SLOT).alias("_slot"), (more * BUSY).alias("_late"), more.clip(upper_bound=MOST).alias("_for")
+    )
 
 
 def _slow_answers(events: pl.DataFrame) -> pl.DataFrame:
-    """How long the gateway says that its answers took: `_slot`, `_late`."""
+    """How long the gateway says that its answers took: `_slot`, `_late`, `_for`."""
     if "rpc_duration_ms" not in events.columns:
-        return pl.DataFrame(schema={"_slot": pl.Int64, "_late": pl.Int64})
+        return pl.DataFrame(schema={"_slot": pl.Int64, "_late": pl.Int64, "_for": pl.Int64})
     took = pl.col("rpc_duration_ms") * MS
     timed = pl.col("timestamp").is_not_null() & took.is_not_null() & pl.col("method").is_in(_AT_ONCE)
     return events.filter((pl.col("event_name") == "rpc.response") & timed).select(
-        (pl.col("timestamp").cast(pl.Int64) // SLOT).alias("_slot"), (took * WAITED).cast(pl.Int64).alias("_late")
+        (pl.col("timestamp").cast(pl.Int64) // SLOT).alias("_slot"),
+        (took * WAITED).cast(pl.Int64).alias("_late"),
+        took.cast(pl.Int64).clip(upper_bound=MOST).alias("_for"),
     )
+
+
+def _silent(rows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """`_silent`: when the gateway last wrote, ns, before it was silent for long and then wrote of the close with all that had waited."""
+    t = pl.col("timestamp").cast(pl.Int64)
+    lines = events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null())
+    ends = (
+        lines.select("instance" if "instance" in lines.columns else pl.lit("").alias("instance"), t.alias("_to"))
+        .unique()
+        .sort("instance", "_to")
+        .with_columns(pl.col("_to").shift(1).over("instance").alias("_silent"))
+        .filter(pl.col("_to") - pl.col("_silent") >= round(HANG * SECOND))
+        .sort("_to")
+    )
+    own = rows.select("close_id", "instance", "_time_latest").drop_nulls("_time_latest").sort("_time_latest")
+    return (
+        own.join_asof(
+            ends.with_columns(pl.col("instance").cast(own.schema["instance"])),
+            left_on="_time_latest",
+            right_on="_to",
+            by="instance",
+            tolerance=THAW,
+            check_sortedness=False,
+        )
+        .select("close_id", "_silent")
+        .drop_nulls()
+    )
+
+
+def _stopped(rows: pl.DataFrame, episodes: pl.DataFrame) -> pl.DataFrame:
+    """`_stopped`: when the gateway began to stop, ns, whose stop a close may belong to."""
+    stops = episodes.filter(pl.col("kind") == "gateway").select(
+        pl.col("cut_low").alias("_stopped"), pl.col("cut_high").alias("_to"), pl.col("instance").alias("_where")
+    )
+    own = rows.select("close_id", "instance", "_time_earliest", "_time_latest").join(stops, how="cross")
+    held = (pl.col("_stopped") <= pl.col("_time_latest")) & (pl.col("_to") >= pl.col("_time_earliest"))
+    return own.filter(held & _same_gateway()).group_by("close_id", maintain_order=True).agg(pl.col("_stopped").max())
+
+
+def _same_gateway() -> pl.Expr:
+    """Whether a close and an episode are one gateway's, as far as both are known."""
+    one, other = pl.col("instance").fill_null(""), pl.col("_where").fill_null("")
+    return (one == other) | (one == "") | (other == "")
 
 
 def _interrupted(rows: pl.DataFrame, episodes: pl.DataFrame) -> pl.DataFrame:
@@ -200,12 +258,6 @@ def _interrupted(rows: pl.DataFrame, episodes: pl.DataFrame) -> pl.DataFrame:
     spans = pl.concat([paused, hung])
     own = rows.select("close_id", "_time_latest", "_time_earliest", "instance")
     hit = own.join(spans, how="cross").filter(
-        (pl.col("_time_latest") >= pl.col("_from"))
-        & (pl.col("_time_earliest") <= pl.col("_to"))
-        & (
-            (pl.col("instance").fill_null("") == pl.col("_where").fill_null(""))
-            | (pl.col("instance").fill_null("") == "")
-            | (pl.col("_where").fill_null("") == "")
-        )
+        (pl.col("_time_latest") >= pl.col("_from")) & (pl.col("_time_earliest") <= pl.col("_to")) & _same_gateway()
     )
     return hit.group_by("close_id", maintain_order=True).agg(pl.col("_from").min().alias("_since"))

@@ -14,9 +14,18 @@ BASE = int(T0.timestamp()) * SECOND
 
 
 def close(
-    at, *, cause="client.normal", verdict="decisive", code=1000, opened=-60.0, heard=None, proxy=None, inferred=False
+    at,
+    *,
+    cause="client.normal",
+    verdict="decisive",
+    code=1000,
+    opened=-60.0,
+    heard=None,
+    proxy=None,
+    inferred=False,
+    decided=None,
 ):
-    """One close whose gateway line stands `at` seconds after T0, known to 10 ms; `proxy`: from and to of the proxy's."""
+    """One close whose gateway line stands `at` seconds after T0, known to 10 ms; `proxy`: from and to of the proxy's; `decided`: a refused handshake's last line before it."""
     moment = pl.lit(BASE + round(at * SECOND), pl.Int64)
     row = pl.select(
         close_id=pl.lit("c1"),
@@ -34,6 +43,8 @@ def close(
         c_event=pl.lit(None, pl.String),
         c_high=pl.lit(None, pl.Int64),
         g_heard=pl.lit(None if heard is None else BASE + round(heard * SECOND), pl.Int64),
+        g_established=pl.lit(decided is None),
+        g_decided=pl.lit(None if decided is None else BASE + round(decided * SECOND), pl.Int64),
         opened=pl.lit(BASE + round(opened * SECOND), pl.Int64).cast(schema.TS),
         timestamp=moment.cast(schema.TS),
         time_earliest=(moment - 10 * MS).cast(schema.TS),
@@ -92,6 +103,23 @@ def settled(made, spans=(), pairs=()):
 def test_what_the_gateway_decided_keeps_its_bounds():
     made = close(5, cause="auth.token_mismatch", code=1008)
     assert settled(made, [("freeze", 4, 6)], [(s, 900 if s == 5 else 1) for s in range(10)]) == (4.99, 5)
+
+
+def test_a_refused_client_had_its_answer_before_the_gateway_wrote_of_the_close():
+    """The line comes with the peer's echo; the frame went out after what the gateway wrote of that connection before."""
+    assert settled(close(5, cause="auth.origin", code=1008, decided=4.2)) == (4.2, 5)
+
+
+def test_a_stopping_gateway_told_its_clients_before_it_wrote_of_their_closes():
+    assert settled(close(5, cause="restart.manual", code=1012), [("gateway", 3, 6)]) == (3, 5)
+    assert settled(close(5, cause="restart.manual", code=1006), [("gateway", 3, 6)]) == (4.99, 5)
+
+
+def test_a_gateway_that_wrote_of_nothing_for_long_and_then_late_of_all_had_hung():
+    waking = [(0, 1), (1, 1), (9, 200), (9.1, 1), (9.2, 1)]
+    assert settled(close(9.2), (), waking)[0] == 1
+    quiet = [(s, 1) for s, _ in waking]  # it had nothing to say
+    assert settled(close(9.2), (), quiet)[0] == pytest.approx(9.2 - HEARD)
 
 
 # 24 ms, which even an idle gateway may take, and the 10 ms of its clock: neither knows of the other

@@ -46,11 +46,17 @@ def connections(events: pl.DataFrame) -> pl.DataFrame:
         pl.col("time_earliest").filter(closing).min().cast(pl.Int64).alias("g_low"),
         pl.col("time_latest").filter(closing).min().cast(pl.Int64).alias("g_high"),
         pl.col("t").filter(opening).min().alias("g_opened"),
+        pl.col("clock_error_ns").filter(opening).max().alias("g_opened_error"),
         pl.col("t").max().alias("g_last"),
         pl.col("t")
         .filter(~closing & (pl.col("t") < pl.col("t").filter(closing).min() - SECOND))
         .max()
         .alias("g_heard"),
+        pl.col("time_earliest")
+        .filter(~closing & (pl.col("t") <= pl.col("t").filter(closing).min()))
+        .max()
+        .cast(pl.Int64)
+        .alias("g_decided"),
         pl.col("websocket_close_code").filter(closing).drop_nulls().first().cast(pl.Int64).alias("code_gateway"),
         pl.col("websocket_close_reason").filter(closing).drop_nulls().first().alias("g_reason"),
         structured.any().alias("_structured"),

@@ -27,6 +27,7 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
         "g_low",
         "g_high",
         "g_opened",
+        "g_opened_error",
         "g_forwarded",
         "g_agent",
         "g_mode",
@@ -77,7 +78,12 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
         value=True
     )
     beyond_end = pl.max_horizontal(pl.col("g_low") - pl.col("p_high"), pl.col("p_low") - pl.col("g_high"), 0)
-    width = pl.col("p_resolution").fill_null(SECOND) + pl.col("p_clock_error").fill_null(0)
+    # an opening that was logged while the gateway's clock was set may have been seconds earlier or later
+    width = (
+        pl.col("p_resolution").fill_null(SECOND)
+        + pl.col("p_clock_error").fill_null(0)
+        + pl.col("g_opened_error").fill_null(0)
+    )
     start_gap = pl.max_horizontal((pl.col("g_opened") - pl.col("p_opened")).abs() - width, 0)
     same_start = (start_gap <= OPEN_SLACK).fill_null(value=False)
     unknown_start = pl.col("g_opened").is_null() | pl.col("p_opened").is_null()
