@@ -29,8 +29,7 @@ def assign(events: pl.DataFrame) -> pl.DataFrame:
     A line without a stamp of its own takes its envelope's stamp and clock.
     """
     kind = pl.col("source_kind")
-    gateways = events.filter((kind == "gateway") & (pl.col("part").fill_null("") != "")).get_column("part").n_unique()
-    gateway = pl.concat_str(pl.lit("gateway:"), pl.col("part")) if gateways > 1 else pl.lit("gateway")
+    gateway = _gateways(events)
     own = (
         pl.when(kind == "docker")
         .then(pl.lit("engine"))
@@ -59,6 +58,26 @@ def assign(events: pl.DataFrame) -> pl.DataFrame:
         .alias("time_resolution_ns"),
         pl.when(bare).then(pl.lit("at_write")).otherwise("time_semantics").alias("time_semantics"),
     )
+
+
+def _gateways(events: pl.DataFrame) -> pl.Expr:
+    """`gateway`, or `gateway:NAME` where there are several: services of one log, or what `scope.instances` told apart."""
+    names = pl.col("part").cast(pl.String).replace("", None)
+    if "instance" in events.columns:
+        names = pl.coalesce(pl.col("instance").replace("", None), names)
+    lines = events.filter(pl.col("source_kind") == "gateway")
+    if lines.select(names.drop_nulls().n_unique()).item() < 2:
+        return pl.lit("gateway")
+    return pl.coalesce(pl.concat_str(pl.lit("gateway:"), names), pl.lit("gateway"))
+
+
+def by_folder(events: pl.DataFrame, clock: str) -> tuple[list[str], pl.Expr]:
+    """The folders whose lines one clock wrote, and the clocks that they are if each folder has one of its own."""
+    folder = pl.col("log_file_path").cast(pl.String).str.extract(r"^(.*/)", 1).fill_null("")
+    own = events.filter(pl.col("clock_id") == clock)
+    folders = own.select(folder.unique().sort()).to_series().to_list()
+    names = {f: f"{clock}:{end}" for f, end in _told_apart(folders).items()}
+    return folders, folder.replace_strict(names, default=clock, return_dtype=pl.String)
 
 
 def _proxies(events: pl.DataFrame) -> pl.Expr:

@@ -40,6 +40,15 @@ MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is am
 
 def gateway(events: pl.DataFrame, clock: str) -> Estimate:
     """The gateway against the engine: two stamps of one line, else signals and deaths against the engine's events."""
+    return (
+        two_stamps(events, clock)
+        or _lives(events, clock)
+        or Estimate(0, ASSUMED_ERROR, 0, 0.0, "nothing ties this clock to the reference", "assumed")
+    )
+
+
+def two_stamps(events: pl.DataFrame, clock: str) -> Estimate | None:
+    """A clock whose lines the engine stamped too, against the engine's."""
     two = events.filter(
         (pl.col("clock_id") == clock)
         & (pl.col("observed_clock_id") == "engine")
@@ -51,11 +60,7 @@ def gateway(events: pl.DataFrame, clock: str) -> Estimate:
         .drop_nulls()
         .to_numpy()
     )
-    if len(diff) >= ENOUGH:
-        return _lines(two)
-    return _lives(events, clock) or Estimate(
-        0, ASSUMED_ERROR, 0, 0.0, "nothing ties this clock to the reference", "assumed"
-    )
+    return _lines(two) if len(diff) >= ENOUGH else None
 
 
 def _lives(events: pl.DataFrame, clock: str) -> Estimate | None:
@@ -65,6 +70,9 @@ def _lives(events: pl.DataFrame, clock: str) -> Estimate | None:
     """
     known = events.get_column("role").is_not_null().any()
     own = events.filter((pl.col("role") == "gateway") | ~pl.lit(known))
+    if "instance" in events.columns:  # of several gateways, the lives of this one only
+        mine = events.filter(pl.col("clock_id") == clock).get_column("instance").drop_nulls().unique()
+        own = own.filter(pl.col("instance").is_in(mine.to_list())) if known and len(mine) == 1 else own
     stamp = pl.col("timestamp_raw").cast(pl.Int64)
     parts = []
     for ours, theirs, least, most in _LIVES:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from twins import Skew, twin
 
 import occorr
 
@@ -76,3 +77,43 @@ def test_hosts_with_equal_addresses_keep_their_own_closes(tmp_path):
         project = alone.item(0, "compose_project")
         mine = both.filter(pl.col("compose_project") == project)
         assert mine.group_by("cause").len().sort("cause").rows() == alone.group_by("cause").len().sort("cause").rows()
+
+
+FIRST, SECOND = "crash-then-sigterm", "proxy-reload-then-deploy"
+AHEAD, BEHIND = 2.345, -40.0  # s
+
+
+def gateway_clocks(result: occorr.Analysis) -> list[dict[str, object]]:
+    return result.clocks.filter(pl.col("clock_id").str.starts_with("gateway")).sort("offset_ns").to_dicts()
+
+
+def test_gateways_of_two_hosts_have_clocks_of_their_own(tmp_path):
+    twin(SAMPLES / FIRST, tmp_path / "both" / "a", "gateway", Skew(offset=AHEAD))
+    other(twin(SAMPLES / SECOND, tmp_path / "x", "gateway", Skew(offset=BEHIND)), tmp_path / "both" / "b")
+    both = occorr.analyze([tmp_path / "both"])
+    behind, ahead = gateway_clocks(both)
+    assert behind["status"] == ahead["status"] == "aligned"
+    for row, true in ((ahead, AHEAD), (behind, BEHIND)):
+        assert abs(row["offset_ns"] - true * 1e9) <= row["error_ns"] + 2e6  # the samples' own clocks were right to 2 ms
+        assert row["error_ns"] < 20e6
+    for name, net in ((FIRST, OTHER_NET[0]), (SECOND, OTHER_NET[1])):
+        alone = occorr.analyze([SAMPLES / name]).closes
+        mine = both.closes.filter(pl.col("client_address").str.starts_with(net))
+        sure = alone.filter(pl.col("verdict") == "decisive").get_column("cause").unique().to_list()
+        decisive = mine.filter(pl.col("verdict") == "decisive").get_column("cause").unique().to_list()
+        assert set(decisive) <= set(sure)
+
+
+def test_folders_whose_lines_one_clock_cannot_have_written_are_two_gateways(tmp_path):
+    """No document tells the hosts apart: the second stamps of their lines do."""
+    for folder, name, skew in (("a", FIRST, AHEAD), ("b", SECOND, BEHIND), ("c", FIRST, 0.0), ("d", SECOND, 0.0)):
+        made = twin(SAMPLES / name, tmp_path / "x" / folder, "gateway", Skew(offset=skew))
+        target = tmp_path / ("apart" if skew else "alike") / folder
+        target.mkdir(parents=True)
+        shutil.copy(made / "gateway.docker.log", target)
+    behind, ahead = gateway_clocks(occorr.analyze([tmp_path / "apart"]))
+    assert (behind["clock_id"], ahead["clock_id"]) == ("gateway:b", "gateway:a")
+    for row, true in ((ahead, AHEAD), (behind, BEHIND)):
+        assert abs(row["offset_ns"] - true * 1e9) <= row["error_ns"] + 2e6
+    (one,) = gateway_clocks(occorr.analyze([tmp_path / "alike"]))
+    assert one["clock_id"] == "gateway"
