@@ -189,9 +189,10 @@ def _in_utc(stamp: pl.Expr, zone: str, shift: int | None) -> tuple[pl.Expr, pl.E
     def at(wall: pl.Expr, choice: Literal["earliest", "latest"]) -> pl.Expr:
         return wall.dt.replace_time_zone(zone, ambiguous=choice, non_existent="null").dt.convert_time_zone("UTC")
 
-    hour = pl.duration(hours=1, time_unit="ns")
+    # what is left out may be half an hour or a whole day: the offset before it held a day before
+    day = pl.duration(days=1, time_unit="ns")
     first, second = (
-        pl.coalesce(at(local, c), at(local - hour, c) + hour).cast(schema.TS) for c in ("earliest", "latest")
+        pl.coalesce(at(local, c), at(local - day, "latest") + day).cast(schema.TS) for c in ("earliest", "latest")
     )
     return first, second.cast(pl.Int64) - first.cast(pl.Int64)
 
