@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from occorr import facts, read, redact
+from occorr.configs import envoy
 
 LOGS = sorted(Path(__file__).parent.parent.glob("sample_logs/*/*.log"))
 NGINX = """# proxy_read_timeout 9s;
@@ -96,3 +97,19 @@ def test_timeouts(text, kind, want):
 @pytest.mark.parametrize("path", LOGS, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_no_log_is_a_configuration(path):
     assert facts._proxy_config(path.read_text(errors="replace")) is None
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("json_format: {start_time: '%START_TIME%', duration: '%DURATION%', response_code: '%RESPONSE_CODE%', response_flags: '%RESPONSE_FLAGS%'}", []),
+        ("json_format: {at: '%START_TIME%', duration: '%DURATION%', status: '%RESPONSE_CODE%', response_flags: '%RESPONSE_FLAGS%'}", ["lacks keys by which its lines are read: start_time, response_code"]),
+        ("text_format: \"%START_TIME% %RESPONSE_CODE%\\n\"", ["a form of its own (text_format)"]),
+        ("text_format: '[%START_TIME%] \"%REQ(:METHOD)% %PROTOCOL%\" %RESPONSE_CODE%'", []),
+    ],
+)  # fmt: skip
+def test_envoys_own_forms_are_said_to_be_unread(form, said):
+    text = f"filter_chains:\n- filters:\n  - access_log:\n    - log_format:\n        {form}\n"
+    found = list(envoy.gaps(text))
+    assert [f.line for f in found] == [5] * len(said)
+    assert all(words in f.value for words, f in zip(said, found, strict=True))
