@@ -169,7 +169,7 @@ def _pack(folder: Path, target: Path, how: str, name: str) -> None:
             )
             tar = stack.enter_context(tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT))
         else:
-            tar = stack.enter_context(tarfile.open(fileobj=raw, mode=f"w|{how}", format=tarfile.PAX_FORMAT))  # type: ignore[call-overload]
+            tar = stack.enter_context(tarfile.open(fileobj=raw, mode=f"w|{how}", format=tarfile.PAX_FORMAT))  # type: ignore[call-overload]  # the stubs know each mode as a literal only
         paths = sorted(p for p in folder.rglob("*") if p.is_file())
         for path in sorted(paths, key=lambda p: p.name != MANIFEST):  # the manifest first: it tells what follows
             tar.add(path, f"{name}/{path.relative_to(folder).as_posix()}", recursive=False, filter=_anonymous)

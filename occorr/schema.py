@@ -142,6 +142,17 @@ EVENTS: Final[Mapping[str, Column]] = {
     "duration_ns": C(I64, "how long the connection or request lasted, ns"),
     "attributes": C(KEY_VALUES, "all other fields", "Attributes"),
 }
+# What envelopes may say of the lines in them.
+CARRIED: Final = (
+    "log_iostream",
+    "compose_service",
+    "container_name",
+    "container_id",
+    "host_name",
+    "process_pid",
+    "systemd_unit",
+    "syslog_program",
+)
 # What definitions may fill beside EVENTS' columns. They travel as columns of their own and are written into
 # `attributes`.
 ATTRIBUTES: Final[Mapping[str, Column]] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import decode
+from occorr import decode, schema
 from occorr.definitions import Envelope, Extract
 
 if TYPE_CHECKING:
@@ -22,16 +22,6 @@ _BEGINS: Final = (
 )
 # CSI and OSC sequences and single-character escapes (ECMA-48).
 _ANSI: Final = r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
-CARRIED: Final = (
-    "log_iostream",
-    "compose_service",
-    "container_name",
-    "container_id",
-    "host_name",
-    "process_pid",
-    "systemd_unit",
-    "syslog_program",
-)
 _STAMP: Final = ("observed_timestamp", "observed_clock_id", "observed_zone_inline", "observed_resolution_ns")
 _BYTES: Final = r"^\[\d{1,3}(?:,\s?\d{1,3})*\]$"
 
@@ -94,7 +84,7 @@ def prefixes(texts: pl.Series) -> list[Envelope]:
 def peel(lines: pl.DataFrame, envelopes: Sequence[Envelope]) -> pl.DataFrame:
     """Takes the envelopes off `text`; what they carried becomes columns. A line that lacks one keeps its text.
 
-    Adds the columns of _STAMP and those of CARRIED that the envelopes hold.
+    Adds the columns of _STAMP and those of schema.CARRIED that the envelopes hold.
     """
     frame = lines
     for envelope in envelopes:
@@ -135,7 +125,7 @@ def peel(lines: pl.DataFrame, envelopes: Sequence[Envelope]) -> pl.DataFrame:
         keep = [
             c
             for c in out.columns
-            if c in {*frame.columns, *CARRIED, "pieces"} and c != "text" and not (stamped and c in _STAMP)
+            if c in {*frame.columns, *schema.CARRIED, "pieces"} and c != "text" and not (stamped and c in _STAMP)
         ]
         frame = out.select(*keep, *updates)
     if frame.get_column("text").str.contains("\x1b", literal=True).any():

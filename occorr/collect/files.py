@@ -133,7 +133,7 @@ def _files(engine: Engine, ident: str, path: str) -> Iterator[Found]:
     try:
         with engines.archive(engine, ident, path) as stream:
             source = packed.Source(stream, "")
-            with tarfile.open(fileobj=source, mode="r|") as tar:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=source, mode="r|") as tar:  # type: ignore[call-overload]  # only `read` is used
                 for number, entry in enumerate(tar):
                     handle = tar.extractfile(entry) if entry.isreg() and not entry.issparse() else None
                     if number < packed.MEMBERS and handle is not None:

@@ -94,20 +94,7 @@ _SAMPLE: Final[Mapping[str, type | tuple[type, ...]]] = {
 }
 _REFUSE: Final[Mapping[str, type | tuple[type, ...]]] = {"line": str}
 _RECORD: Final[Mapping[str, type | tuple[type, ...]]] = {"start": str, "continue": str}
-ENVELOPE_COLUMNS: Final = frozenset(
-    {
-        "rest",
-        "observed",
-        "log_iostream",
-        "compose_service",
-        "container_name",
-        "container_id",
-        "host_name",
-        "process_pid",
-        "systemd_unit",
-        "syslog_program",
-    }
-)
+ENVELOPE_COLUMNS: Final = frozenset({"rest", "observed", *schema.CARRIED})
 _FILLED_LATER: Final = frozenset(
     {
         "timestamp",

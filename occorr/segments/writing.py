@@ -18,7 +18,7 @@ from occorr.segments.sealing import Limits, latest, prune, seal
 try:
     import fcntl
 except ImportError:  # Windows has none; there nothing keeps a second writer out
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module where there is one
 
 if TYPE_CHECKING:
     import io
