@@ -92,6 +92,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "proxy_event_near": BOOL,
     "interruption_near": BOOL,
     "same_moment": I64,
+    "same_breath": I64,
     "late_gateway": BOOL,
     "stopping": BOOL,
     "outlived": I64,

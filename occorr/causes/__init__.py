@@ -64,9 +64,20 @@ def judge(
         pl.coalesce(pl.col("instance").str.extract(r"([^/]+)$", 1), pl.lit(place[0])).alias("service_name"),
         pl.coalesce(pl.col("instance").str.extract(r"^([^/]+)/", 1), pl.lit(place[1])).alias("compose_project"),
     )
-    rows = rows.with_columns(missing(facts).alias("missing"))
+    rows = rows.with_columns(missing(facts).alias("missing"), _peer("client_address"), _peer("client_port"))
     rows, table = incidents(rows, named, facts, causes)
     return Judged(rows, evidence, table, named)
+
+
+def _peer(column: str) -> pl.Expr:
+    """Whose close it is, unless it is one of several in some order that ended for different causes: then nobody can tell."""
+    in_some_order = pl.col("group_id").is_not_null() & (pl.col("cause").n_unique().over("group_id") > 1)
+    return (
+        pl.when(in_some_order & (pl.col(column).n_unique().over("group_id") > 1))
+        .then(None)
+        .otherwise(column)
+        .alias(column)
+    )
 
 
 __all__ = ["Judged", "features", "judge", "name_episodes"]

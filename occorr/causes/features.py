@@ -13,6 +13,7 @@ MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 NEAR: Final = 30 * SECOND
 AT_ONCE: Final = 10 * MS  # ends that lie nearer together were cut by one hand
+BREATH: Final = 40 * MS  # … and a busy gateway's lines of them lie within this (33 ms measured)
 ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
 HUNG: Final = 15 * SECOND  # from the trigger of a crash or OOM kill to the death: up to 11 s measured
 DEFAULT_PORT: Final = "18789"
@@ -132,6 +133,9 @@ def features(
         & pl.col("code_gateway").is_in([1006], nulls_equal=False).fill_null(value=True)
         & (pl.col("p_duration") > 2 * SECOND)
     ).fill_null(value=False)
+    rows = rows.join(
+        _company(ends, "t", BREATH).rename({"n": "same_breath"}), on="close_id", how="left", maintain_order="left"
+    )
     lasted_alike = rows.filter(cut).select("close_id", pl.col("p_duration").alias("t")).sort("t")
     rows = rows.join(
         _company(lasted_alike, "t", ALIKE).rename({"n": "same_length"}),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from occorr.rules import Cause
 
 SECOND: Final = 1_000_000_000
+_ITS_WORDS: Final = ("ambiguous", "code_gateway", "established")  # features of its line that are not called g_…
 VERDICT: Final = {3: "decisive", 2: "supported", 1: "circumstantial", 0: "unknown"}
 
 
@@ -62,7 +63,12 @@ def weigh(
     )
     unplaced = unplaced & ~(pl.col("p_status").is_in([502, 503]) & pl.lit(_only_one(episodes))).fill_null(value=False)
     unplaced = unplaced & ~pl.col("close_id").is_in(settled(wide, episodes, events))
-    mixed = pl.col("group_id").is_not_null() & (pl.col("cause").n_unique().over("group_id") > 1)
+    # Of closes in some order, each may be the other. What the gateway says of its own connection stays true in any order.
+    mixed = (
+        pl.col("group_id").is_not_null()
+        & (pl.col("cause").n_unique().over("group_id") > 1)
+        & ~pl.col("best_rule").is_in(_of_the_gateway(causes))
+    )
     rank = (
         pl.when((disputed | unplaced | mixed).fill_null(value=False) & (pl.col("best_rank") == 3))
         .then(2)
@@ -99,6 +105,18 @@ def weigh(
         "best_rule",
         "best_episode",
     )
+
+
+def _of_the_gateway(causes: Sequence[Cause]) -> list[str]:
+    """Rules that ask for nothing but the gateway's own lines: which proxy's or client's line is beside them changes nothing."""
+    return [
+        rule.id
+        for cause in causes
+        for rule in cause.rules
+        if rule.when
+        and rule.relation is None
+        and all(name.startswith("g_") or name in _ITS_WORDS for name in pl.sql_expr(rule.when).meta.root_names())
+    ]
 
 
 def _only_one(episodes: pl.DataFrame) -> bool:

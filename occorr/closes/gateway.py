@@ -8,6 +8,9 @@ import polars as pl
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
+REFUSED_LATE: Final = (
+    2 * SECOND
+)  # a client still sending hears that its message was too large up to 1.1 s after the line
 
 
 def first(column: str) -> pl.Expr:
@@ -32,11 +35,15 @@ def connections(events: pl.DataFrame) -> pl.DataFrame:
         pl.col("endpoint").str.extract(r"^\[?[^\]]+?\]?:(\d+)->", 1).cast(pl.Int64).alias("_port"),
         pl.col("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1).alias("_local"),
     )
-    closing = pl.col("event_name") == "websocket.close"
+    closing = pl.col("_ends")
     opening = pl.col("event_name").is_in(["websocket.open", "websocket.connected"])
     structured = closing & pl.col("parser").is_in(["openclaw/file", "openclaw/json"])
     plain = ~pl.col("ambiguous_text").fill_null(value=False)
-    lines = own.filter(pl.col("key").is_not_null()).sort("t", "log_file_path", "log_line", nulls_last=True)
+    lines = (
+        own.filter(pl.col("key").is_not_null())
+        .with_columns(_ends().alias("_ends"))
+        .sort("t", "log_file_path", "log_line", nulls_last=True)
+    )
     rows = lines.group_by("key", maintain_order=True).agg(
         first("conn_id"),
         closing.any().alias("g_closed"),
@@ -44,7 +51,13 @@ def connections(events: pl.DataFrame) -> pl.DataFrame:
         pl.col("event_id").filter(opening).first().alias("g_open_event"),
         pl.col("t").filter(closing).min().alias("g_t"),
         pl.col("time_earliest").filter(closing).min().cast(pl.Int64).alias("g_low"),
-        pl.col("time_latest").filter(closing).min().cast(pl.Int64).alias("g_high"),
+        (
+            pl.col("time_latest").cast(pl.Int64)
+            + pl.when(pl.col("event_name") == "websocket.error").then(REFUSED_LATE).otherwise(0)
+        )
+        .filter(closing)
+        .min()
+        .alias("g_high"),
         pl.col("t").filter(opening).min().alias("g_opened"),
         pl.col("clock_error_ns").filter(opening).max().alias("g_opened_error"),
         pl.col("t").max().alias("g_last"),
@@ -137,6 +150,16 @@ def connections(events: pl.DataFrame) -> pl.DataFrame:
         .drop("dead", "dead_event")
         .with_row_index("g_row")
     )
+
+
+def _ends() -> pl.Expr:
+    """Whether a line says that its connection ended: the close line, or else the library's error, which always ends it.
+
+    At the default verbosity the gateway warns of an error and does not log the close after it.
+    """
+    close = pl.col("event_name") == "websocket.close"
+    error = (pl.col("event_name") == "websocket.error") & ~close.any().over("key")
+    return close | error.fill_null(value=False)
 
 
 def _deaths(own: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:

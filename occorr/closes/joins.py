@@ -13,8 +13,10 @@ MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 SLACK: Final = 1_200 * MS  # a gateway's close line comes up to 1 s after its decision
 OPEN_SLACK: Final = 700 * MS  # request at the proxy → `← open` at a loaded gateway
+EARLY: Final = 50 * MS  # durations that the two round differently
 LATE: Final = 60 * SECOND  # with equal openings, how far two ends may differ (partition, dead peer)
 THAW: Final = 30 * SECOND  # a frozen gateway logs what was given up during the freeze only when it thaws
+GONE: Final = 12.0  # most that it costs if a tunnel did not end with its gateway: as much as 3 s late at its start
 UNSURE: Final = 5.0  # cost of a pair of which one side has no end that is known
 
 
@@ -89,6 +91,12 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     unknown_start = pl.col("g_opened").is_null() | pl.col("p_opened").is_null()
     # a starting or busy gateway accepts late what the proxy has long since sent
     late_start = (pl.col("g_opened") - pl.col("p_opened") > 0).fill_null(value=False)
+    # nothing opens at the gateway before its proxy was asked
+    too_early = (
+        ~pl.col("inferred")
+        & (pl.col("p_resolution") < SECOND)
+        & (pl.col("p_opened") - pl.col("g_opened") > width + (pl.col("g_high") - pl.col("g_low")) + EARLY)
+    ).fill_null(value=False)
     # what the proxy gave up while the gateway was frozen, the gateway logs as an abandoned handshake when it thaws
     thawed = (
         (pl.col("code_gateway") == 1006)
@@ -105,6 +113,7 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     ok = (
         same_gateway
         & fits
+        & ~too_early
         & agent
         & upstream
         & port
@@ -119,21 +128,20 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     ).abs()
     cost = (
         (beyond_end / SLACK).clip(0, 3)
-        + (start_gap.fill_null(0) / OPEN_SLACK).clip(0, 4)
+        + _late(start_gap.fill_null(0))
         + mode
         + pl.when(pl.col("p_resolution") < SECOND).then(center / SLACK).otherwise(0.0).clip(0, 2)
         + pl.when(unknown_start).then(0.3).otherwise(0.0)
     )
     fine_start = (
         pl.when(pl.col("p_resolution") < SECOND)
-        .then((pl.col("g_opened") - pl.col("p_opened")).abs() / OPEN_SLACK)
+        .then(_late((pl.col("g_opened") - pl.col("p_opened")).abs()))
         .otherwise(0.0)
         .fill_null(0.0)
-        .clip(0, 4)
     )
-    # nobody closed an inferred one before its process was gone: its tunnel ended about then
+    # nobody closed an inferred one before its process was gone: its tunnel ended about then, unless the process hung
     center = pl.when("inferred").then((pl.col("g_high") - pl.col("p_t")).abs()).otherwise(center)
-    cost = cost + pl.when("inferred").then((center / SLACK).clip(0, 3)).otherwise(0.0)
+    cost = cost + pl.when("inferred").then((center / SLACK).clip(0, GONE)).otherwise(0.0)
     # how long it lasted tells apart what stamps of one second cannot
     lasted = (
         pl.when(late_start & ~same_start)
@@ -144,6 +152,12 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     return assign(
         pairs.filter(ok).with_columns((cost + fine_start + lasted).fill_null(UNSURE).alias("cost")), "g_row", "p_row"
     )
+
+
+def _late(gap: pl.Expr) -> pl.Expr:
+    """What a gap of two openings costs. It grows faster than the gap, so that what a busy gateway accepts late keeps its order."""
+    slack = gap / OPEN_SLACK
+    return slack + slack * slack / 16
 
 
 def _near(g: pl.DataFrame, p: pl.DataFrame) -> pl.DataFrame:
