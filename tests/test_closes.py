@@ -298,3 +298,18 @@ def test_what_a_busy_gateway_accepts_late_keeps_its_order(tmp_path):
     (tmp_path / "haproxy.log").write_text("\n".join(access) + "\n", encoding="utf-8")
     found = occorr.analyze(tmp_path).closes
     assert dict(found.select("conn_id", "client_port").rows()) == {"aaaaaaaa…0001": 37763, "aaaaaaaa…0002": 52499}
+
+
+def test_a_command_that_was_reset_is_no_connection_that_ended_meanwhile(tmp_path):
+    """The CLI says ECONNRESET of a connection that it did not get; another client's polite end beside it stays that client's."""
+    lines = [f"{both(0)} [gateway] ready", OPEN.format(both(5000), 1)]
+    lines += [f"{both(5100)} [ws] → hello-ok methods=467 events=64 presence=2 stateVersion=1 conn=aaaaaaaa…0001"]
+    lines += [CLOSE.format(both(6000), 1, 1001), f"{both(20_000)} [gateway] ready"]
+    (tmp_path / "gateway.log").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "cli").mkdir()
+    told = "Gateway not reachable at ws://127.0.0.1:18790 (ECONNRESET).\nGateway target: ws://127.0.0.1:18790\nSource: cli --url\n"
+    (tmp_path / "cli" / "01.out").write_text(told, encoding="utf-8")
+    meta = {"argv": "openclaw gateway call health", "start_ms": T0 + 4000, "end_ms": T0 + 6500, "rc": 1}
+    (tmp_path / "cli" / "01.meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    found = occorr.analyze(tmp_path).closes
+    assert sorted(found.get_column("observers").to_list()) == [["cli"], ["gateway"]]

@@ -204,6 +204,7 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
         "p_agent",
         "g_cause",
         "p_established",
+        "g_established",
         "p_kind",
     ).join_where(
         timed.select(
@@ -273,6 +274,12 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
         .then(pl.col("code_gateway").is_in([1008, 1002, 1013]) | pl.col("g_cause").is_not_null())
         .when(pl.col("c_error") == "none")
         .then(pl.col("code_gateway").fill_null(1000).is_in(normal))
+        .when(pl.col("c_error") == "ECONNRESET")  # it got no connection: one that was open is reported as closed
+        .then(
+            ~pl.col("p_established").fill_null(value=False)
+            & ~pl.col("g_established").fill_null(value=False)
+            & (pl.col("code_gateway").fill_null(1006) == 1006)
+        )
         .otherwise(pl.lit(value=True))
         .fill_null(value=False)
     )
