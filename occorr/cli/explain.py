@@ -12,7 +12,13 @@ from occorr.cli.options import Anonymize, Directory, RedactKey, stored
 
 @app.command()
 def explain(
-    close_id: Annotated[str, typer.Argument(metavar="CLOSE_ID", help="the close, or the first characters of its id")],
+    close_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLOSE_ID",
+            help="the close, the first characters of its id, or an incident (i001): its surest close",
+        ),
+    ],
     directory: Directory,
     redact_key: RedactKey = None,
     anonymize: Anonymize = False,

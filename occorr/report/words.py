@@ -16,7 +16,7 @@ CAUSES: Final[dict[str, tuple[str, str]]] = {
     "restart.conflict": ("A second gateway", "was blocked by *a second gateway on its port or state*"),
     "restart.crash": ("Crashed", "*crashed*"),
     "restart.oom": ("Out of memory", "ran *out of memory*"),
-    "restart.killed": ("Killed from outside", "was *killed from outside*"),
+    "restart.killed": ("Killed by a signal", "was *killed by a signal*"),
     "restart.in_process": ("Restarted itself", "*restarted itself* in process"),
     "restart.deploy": ("Deploy replaced the container", "was *replaced by a deploy*"),
     "restart.unhealthy": ("Killed by its health check", "was *killed by its health check*"),

@@ -10,6 +10,7 @@ from typing import Any, Final
 from rich.console import Console, ConsoleRenderable
 from rich.segment import Segment, Segments
 from rich.table import Table
+from rich.text import Text
 
 from occorr.visible import plain
 
@@ -49,6 +50,11 @@ def console() -> Console:
 def clean(text: object) -> str:
     """Log text on one line without control characters, which could move the cursor or hide what stands there."""
     return plain(text).replace("\n", "␤")
+
+
+def whole(line: str, indent: int = 6) -> Text:
+    """A command on one line, however long: whoever copies it gets no line break into it."""
+    return Text(" " * indent + clean(line), no_wrap=True, overflow="ignore")
 
 
 def clock(value: Any) -> str:

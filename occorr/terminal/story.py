@@ -9,7 +9,7 @@ from rich.text import Text
 
 from occorr import advice, quotes, rules as rule_files
 from occorr.errors import OccorrError, nearest
-from occorr.terminal.base import bound, clean, clock, console, delta, percent
+from occorr.terminal.base import bound, clean, clock, console, delta, percent, whole
 from occorr.visible import NOT_REDACTED
 
 if TYPE_CHECKING:
@@ -60,10 +60,15 @@ def explain(result: Analysis, close_id: str) -> None:
 
 def _found(result: Analysis, close_id: str) -> dict[str, Any]:
     found = result.closes.filter(pl.col("close_id").str.starts_with(close_id))
+    if found.is_empty():  # of an incident the close that is surest
+        own = result.closes.filter(pl.col("incident_id") == close_id)
+        found = own.sort("probability", "timestamp", "close_id", descending=[True, False, False], nulls_last=True).head(
+            1
+        )
     if found.is_empty():
         known = result.closes.get_column("close_id").to_list()[:200]
         hint = nearest(close_id, known) if known else "the result holds no close"
-        raise OccorrError(f"no close has the id {close_id!r}; {hint}"[:300])
+        raise OccorrError(f"no close or incident has the id {close_id!r}; {hint}"[:300])
     if found.height > 1:
         raise OccorrError(
             f"{found.height} closes begin with {close_id!r}:"
@@ -192,6 +197,6 @@ def _open(out: Console, result: Analysis, row: dict[str, Any]) -> None:
     if check:
         out.print()
         out.print("Check first", style="bold")
-        out.print(f"  {clean(check)}", soft_wrap=True)
+        out.print(f"  {clean(check)}")
         if command:
-            out.print(f"  {clean(command)}", soft_wrap=True)
+            out.print(whole(command, 2), soft_wrap=True)

@@ -11,7 +11,7 @@ from rich.text import Text
 from occorr import advice, quotes, rules as rule_files, schema
 from occorr.clock_faults import sentence
 from occorr.fitted import MOST_OF_A_GUESS
-from occorr.terminal.base import clean, clock, console, label, percent, place
+from occorr.terminal.base import clean, clock, console, label, percent, place, whole
 from occorr.visible import NOT_REDACTED
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def show(result: Analysis, *, brief: bool = False) -> None:
             " --format json\n"
         )
     if not closes.height:
-        out.print("No WebSocket close was found in these logs.\n")
+        out.print("No WebSocket close was found in these logs, or in the part of them that was asked for.\n")
     _first_steps(out, result)
     _footer(out, result)
 
@@ -180,14 +180,12 @@ def _brief(out: Console, result: Analysis) -> None:
         out.print(f"Proof: {clean(proof.get(row['close_id'], 'none'))}"[: max(out.width - 1, 40)])
         needs = row["missing"] or ([cause.settle] if cause and cause.settle else [])
         todo, command = advice.check_of(result, row["cause"])
-        check = (
-            f"Check: {todo}" + (f"\n{command}" if command else "")
-            if cause and row["verdict"] == "decisive"
-            else f"Collect: {'; '.join(needs)}"
-            if needs
-            else "Nothing more is needed."
-        )
-        out.print(clean(check), soft_wrap=True)
+        if cause and row["verdict"] == "decisive":
+            out.print(f"Check: {clean(todo)}")
+            if command:
+                out.print(whole(command), soft_wrap=True)
+        else:
+            out.print(f"Collect: {clean('; '.join(needs))}" if needs else "Nothing more is needed.")
 
 
 def _first_steps(out: Console, result: Analysis) -> None:
@@ -199,7 +197,7 @@ def _first_steps(out: Console, result: Analysis) -> None:
     for step in found:
         out.print(f"  {step.layer} {step.cause}: {clean(step.check)}")
         if step.command:
-            out.print(f"      {clean(step.command)}", soft_wrap=True)
+            out.print(whole(step.command), soft_wrap=True)
     out.print()
 
 
@@ -229,4 +227,4 @@ def _footer(out: Console, result: Analysis) -> None:
         out.print("\nWhat would have settled most of what is open:", style="bold")
         for ask in asks:
             out.print(f"  {ask.closes}×  {ask.what}")
-            out.print(f"      {clean(ask.line)}", soft_wrap=True)
+            out.print(whole(ask.line), soft_wrap=True)
