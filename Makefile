@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lab lint build smoke-wheel bench bench-clocks bench-watch bench-page lock clean
+.PHONY: help demo test lab lint build smoke-wheel bench bench-clocks bench-watch bench-page fit lock clean
 
 PYTHON ?= python3
 VENV ?= .venv

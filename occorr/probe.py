@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 MS: Final = 1_000_000
 MOST: Final = 10_000  # attempts in one run
 FASTEST: Final = 0.05  # s between attempts: a probe must not be the load that it measures
-STEPS: Final = ("dns_ms", "connect_ms", "tls_ms", "upgrade_ms", "first_frame_ms")
 _CHUNK: Final = 1 << 16
 _STATUS: Final = re.compile(rb"HTTP/1\.\d (\d{3})(?: ([^\r\n]{0,200}))?\r?\n")
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _READS: Final = ("select", "with", "show", "explain", "values", "from")
-_LITERAL: Final = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
-_FILES: Final = re.compile(r"(?i)\bread_(?:csv|parquet|json|ndjson|ipc)\s*\(")
+# A quoted name is kept, but must be seen: a quote or a comment's sign inside it begins nothing.
+_LITERAL: Final = re.compile(r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`)|'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/""", re.DOTALL)
+_FILES: Final = re.compile(r"""(?i)\bread_\w+["`]?\s*\(""")
 # Polars gives the rows of these in an order that changes from run to run; who wants another order says ORDER BY.
 _SHUFFLES: Final = re.compile(r"(?i)\b(?:group\s+by|distinct|join|union|intersect|except)\b")
 _ORDERED: Final = re.compile(r"(?i)\border\s+by\b")
@@ -37,7 +38,7 @@ def query(source: Path | Analysis, sql: str) -> pl.DataFrame:
     Raises:
         OccorrError: no result directory; or the statement is wrong, and then it names the nearest table or column.
     """
-    bare = _LITERAL.sub(" ", sql).strip()
+    bare = _LITERAL.sub(lambda m: m[1] or " ", sql).strip()
     word = bare.lstrip("(").split(None, 1)[0].lower() if bare.strip("();") else ""
     if word not in _READS:
         raise OccorrError(f"SQL: {word or 'nothing'!r} is no question; give one SELECT over {', '.join(schema.TABLES)}")

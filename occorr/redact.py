@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import threading
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -150,12 +151,13 @@ class Redactor:
         enabled: False passes every text through.
     """
 
-    __slots__ = ("enabled", "key", "known")
+    __slots__ = ("_learning", "enabled", "key", "known")
 
     def __init__(self, key: bytes, *, enabled: bool = True) -> None:
         self.key = key
         self.enabled = enabled
         self.known: tuple[str, ...] = ()
+        self._learning = threading.Lock()
 
     def fingerprint(self, secret: str) -> str:
         """`fp:` and eight hex digits, the same for the same secret under one key; a fingerprint stays what it is."""
@@ -173,10 +175,11 @@ class Redactor:
             for s in secrets
             if len(s) >= SHORTEST and not _HARMLESS.match(s) and not (s.isalpha() and len(s) < LONGEST_WORD)
         }
-        if not fresh <= set(self.known):
-            self.known = tuple(
-                sorted({*self.known, *fresh}, key=lambda s: (-len(s), s))
-            )  # the longest first: one may hold another
+        with self._learning:
+            if not fresh <= set(self.known):
+                self.known = tuple(
+                    sorted({*self.known, *fresh}, key=lambda s: (-len(s), s))
+                )  # the longest first: one may hold another
 
     def line(self, text: str) -> str:
         """`text` for one of very many lines: those without a hint of a secret cost next to nothing."""

@@ -57,7 +57,7 @@ def save(result: Analysis, target: Path, texts: Mapping[str, str]) -> None:
 
 
 def _exchange(beside: Path, target: Path) -> None:
-    """The new directory takes the old one's place; at every moment one of them stands there."""
+    """The new directory takes the old one's place; between the two renames neither stands there."""
     if not target.exists():
         beside.rename(target)
         return
@@ -65,8 +65,9 @@ def _exchange(beside: Path, target: Path) -> None:
     target.rename(old)
     try:
         beside.rename(target)
-    except OSError:
-        old.rename(target)
+    except BaseException:  # also Ctrl-C: the old result must not stay hidden
+        if not target.exists():
+            old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
 

@@ -138,13 +138,8 @@ class Watch:
         floor = max(self.since_ns, self.window.now_ns - RECENT)
         rows = result.closes.filter(moment >= floor)
         present = set(rows.get_column("close_id").to_list())
-        self.standing.forget(
-            [
-                i
-                for i in self.standing.known()
-                if i not in present and i in set(result.closes.get_column("close_id").to_list())
-            ]
-        )
+        judged = set(result.closes.get_column("close_id").to_list())
+        self.standing.forget([i for i in self.standing.known() if i not in present and i in judged])
         evidence = _evidence(result, present)
         for told in self.standing.see(_plain(rows), evidence, began):
             self._verdict(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -65,6 +66,10 @@ def test_rows_without_order_come_in_the_same_order_each_time(place):
         ("", "give one SELECT"),
         ("SELECT 1; DROP TABLE closes", "one statement at a time"),
         ("SELECT * FROM read_csv('/etc/hostname')", "only the tables"),
+        ("SELECT * FROM \"read_csv\"('/etc/hostname')", "only the tables"),
+        ("SELECT * FROM `read_csv`('/etc/hostname')", "only the tables"),
+        ("SELECT 1 AS \"it's\", * FROM read_csv('/etc/hostname')", "only the tables"),
+        ("SELECT 1 AS \"--\", * FROM read_csv('/etc/hostname')", "only the tables"),
         ("SELECT cast(websocket_close_reason AS INT) FROM closes", "conversion"),
     ],
 )
@@ -100,3 +105,23 @@ def test_a_wide_row_is_shown_a_column_a_line_and_log_text_stays_quiet(place):
     shown = CliRunner().invoke(app, ["query", str(place), "SELECT * FROM closes WHERE family = 'unknown'"]).stdout
     assert "  websocket_close_reason " in shown
     assert not set(shown) & set("\x1b\x07\u202e\u2066\u200b")
+
+
+def test_an_interrupted_exchange_leaves_the_old_result(tmp_path, monkeypatch):
+    tables = made()
+    made_up = analysis.Analysis(**{name: getattr(tables, name) for name in schema.TABLES})
+    target = tmp_path / "result"
+    results.save(made_up, target, {"note": "old"})
+    rename, calls = Path.rename, []
+
+    def interrupted(self, other):
+        calls.append(other)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        results.save(made_up, target, {"note": "new"})
+    assert (target / "note").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["result"]

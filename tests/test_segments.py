@@ -53,6 +53,18 @@ def test_lines_come_back_numbered_as_in_a_file_of_docker_logs(tmp_path):
     assert lines(tmp_path / "r", "a.log").equals(rows.select("line", "offset", "raw"))
 
 
+def test_a_line_longer_than_a_piece_is_read(tmp_path):
+    record = Record(tmp_path / "r")
+    a = record.source("a.log")
+    for text in ("before", "x" * 300_000, "after"):
+        record.append(a, "stdout", STAMP, text)
+    taken = [record.take(0.0) for _ in range(4)]
+    assert not taken[-1][1]
+    raw = pl.concat([rows for rows, _ in taken]).get_column("raw").to_list()
+    assert raw == [f"{STAMP} before", f"{STAMP} {'x' * 300_000}", f"{STAMP} after"]
+    record.close()
+
+
 def test_what_a_container_writes_cannot_break_out_of_its_line(tmp_path):
     record = Record(tmp_path / "r")
     a, b = record.source("a.log"), record.source("b.log")

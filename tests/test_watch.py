@@ -1,4 +1,4 @@
-"""`occorr watch` against a real engine: every fault is told, with its cause, within two seconds of its last evidence."""
+"""`occorr watch` against a real engine: every fault is told, with its cause; how soon is measured by `make bench-watch`."""
 
 import json
 import os

@@ -20,7 +20,6 @@ TEXTS: Final[Mapping[str, Mapping[str, Callable[[Tables], str]]]] = {
     "perfetto": {".json": perfetto.trace},
     "otlp": {".jsonl": otlp.jsonl, ".json": otlp.jsonl},
 }
-TABULAR: Final = ("csv", "parquet")  # a file a table
 
 
 def text(to: str, ending: str, tables: Tables) -> str:

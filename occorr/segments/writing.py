@@ -151,6 +151,8 @@ class Record:
                 self._turn()
             closed = bool(self._closed)
         piece = self._handle.read(PIECE)
+        if len(piece) == PIECE and b"\n" not in piece:
+            piece += self._handle.readline()  # a line longer than a piece
         whole = piece[: piece.rfind(b"\n") + 1]  # another thread may be in the middle of a line
         self._handle.seek(len(whole) - len(piece), os.SEEK_CUR)
         rows = parse(whole, self._read)
