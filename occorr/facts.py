@@ -14,7 +14,7 @@ import json5
 import polars as pl
 import yaml
 
-from occorr import bundle, configs, schema
+from occorr import bundle, configs, schema, scrub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,14 +23,7 @@ if TYPE_CHECKING:
     from occorr.redact import Redactor
 
 LIMIT: Final = 8 << 20  # a document larger than this is a log
-_SECRET: Final = re.compile(r"(?i)token|secret|passw|api[_-]?key|credential|cookie|authorization")
-_REFERENCE: Final = re.compile(r"\$\w+|\$\{\w+(?::?[-?+]?)\}")
-MASKED: Final = re.compile(
-    r"(?i)\*{2,}|<[\w -]+>|\[redacted[^\]]*\]|_*(?:openclaw_)?redacted_*|x{4,}"
-)  # whoever collected the document took the secret out
-_PLAIN_ENV: Final = re.compile(
-    r"^(?:TZ|OPENCLAW_(?!.*(?:TOKEN|SECRET|PASSWORD|KEY))\w+|NODE_OPTIONS|NODE_ENV|PORT|HOST|RELEASE)$"
-)
+_PLAIN_ENV: Final = re.compile(r"^(?:TZ|OPENCLAW_(?!.*KEY)\w+|NODE_OPTIONS|NODE_ENV|PORT|HOST|RELEASE)$")
 _PROXY_IMAGE: Final = re.compile(
     r"(?i)(?:^|[/_-])(nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)"
 )
@@ -136,15 +129,11 @@ def _line(text: str, needle: str, start: int = 0) -> int:
 def _env(pairs: list[str], redactor: Redactor) -> Iterator[tuple[str, str]]:
     for pair in pairs:
         name, _, value = str(pair).partition("=")
-        if _PLAIN_ENV.match(name):
-            yield f"env.{name}", value
-        elif _SECRET.search(name) and value:
-            yield f"env.{name}", _secret(value, redactor)
-
-
-def _secret(value: str, redactor: Redactor) -> str:
-    """A secret's fingerprint; a reference such as `${TOKEN}` names one and is none, a mask hides which one it was."""
-    return value if _REFERENCE.fullmatch(value) or MASKED.fullmatch(value) else redactor.fingerprint(value)
+        if scrub.SECRET.search(name):
+            if value:
+                yield f"env.{name}", scrub.secret(value, redactor)
+        elif _PLAIN_ENV.match(name):
+            yield f"env.{name}", scrub.text(value, redactor)
 
 
 def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fact]:
@@ -396,20 +385,15 @@ def _compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fa
 
 def _gateway_config(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fact]:
     """`openclaw.json`; the subject is `gateway`."""
-    stack: list[tuple[str, Any]] = [
-        ("gateway", data["gateway"]),
-        ("logging", data.get("logging")),
-        ("meta", data.get("meta")),
-    ]
+    public: dict[str, Any] = {k: data[k] for k in scrub.PUBLIC_CONFIG if k in data}
+    stack: list[tuple[str, Any]] = list(scrub.config(public, redactor).items())
     while stack:
         key, value = stack.pop()
         if isinstance(value, dict):
             stack += [(f"{key}.{k}", v) for k, v in value.items()]
         elif value is not None:
             shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            leaf = key.rpartition(".")[2]
-            secret = _SECRET.search(leaf) and leaf != "mode" and isinstance(value, str)
-            yield Fact("gateway", key, _secret(shown, redactor) if secret else shown, _line(text, leaf))
+            yield Fact("gateway", key, shown, _line(text, key.rpartition(".")[2]))
 
 
 def frame(found: list[tuple[str, list[Fact]]]) -> pl.DataFrame:

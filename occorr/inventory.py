@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from occorr import configs, facts as documents
+from occorr import configs, scrub
 from occorr.gates import Gate, Place, by_subject, owner
 
 _TOKEN_ENV: Final = re.compile(r"^env\.(?:OPENCLAW|CLAWDBOT|MOLTBOT)_GATEWAY_(?:TOKEN|PASSWORD)$")
@@ -107,7 +107,7 @@ def tokens(facts: pl.DataFrame, gate: Gate, *, only: bool) -> list[Token]:
                 side,
                 source,
                 shown,
-                shown or ("masked" if documents.MASKED.fullmatch(value) else value),
+                shown or ("masked" if scrub.MASKED.fullmatch(value) else value),
                 Place(row["log_file_path"] or "", row["log_line"]),
             )
         )

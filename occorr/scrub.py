@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 SECRET: Final = re.compile(
     r"(?i)token|secret|passw|passphrase|api[_-]?key|private[_-]?key|credential|cookie|authorization"
 )
+_REFERENCE: Final = re.compile(r"\$\w+|\$\{\w+(?::?[-?+]?)\}")
+MASKED: Final = re.compile(
+    r"(?i)\*{2,}|<[\w -]+>|\[redacted[^\]]*\]|_*(?:openclaw_)?redacted_*|x{4,}"
+)  # whoever collected the document took the secret out
 # Environment: what the analysis reads, and what says how a program behaves.
 _ENV: Final = re.compile(
     r"(?:TZ|LANG|LC_\w+|NODE_ENV|NODE_VERSION|NODE_OPTIONS|PORT|HOST|RELEASE|NO_COLOR|OPENCLAW_(?:STATE_DIR|CONFIG_PATH|HOME|PROFILE|VERSION|GATEWAY_(?:PORT|URL|BIND|MODE|HOST)|NO_\w+|SKIP_\w+|DISABLE_\w+|LOG_\w+))"
@@ -54,12 +58,17 @@ _HEADER: Final = re.compile(r"(?i)[\"']?[\w-]*(?:key|token|secret|pass\w*|auth\w
 _RANDOM: Final = re.compile(r"(?=[^/.]*\d)(?=[^/.]*[A-Za-z])[A-Za-z0-9+=_-]{20,}")
 _NAMED: Final = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _HASH: Final = re.compile(r"\$(?:2[abxy]|apr1|[156]|argon2\w*)\$[^\s\"',;}]+")  # passwords of basic auth
-_PUBLIC_CONFIG: Final = ("gateway", "logging", "meta")  # parts of openclaw.json that an analysis reads
+PUBLIC_CONFIG: Final = ("gateway", "logging", "meta")  # parts of openclaw.json that an analysis reads
 
 
 def text(value: str, redactor: Redactor) -> str:
     """A text with the secrets that it shows by name, shape or as one already known replaced."""
     return _HASH.sub(lambda m: redactor.fingerprint(m[0]), redactor.text(value))
+
+
+def secret(value: str, redactor: Redactor) -> str:
+    """A secret's fingerprint; a reference such as `${TOKEN}` names one and is none, a mask hides which one it was."""
+    return value if _REFERENCE.fullmatch(value) or MASKED.fullmatch(value) else redactor.fingerprint(value)
 
 
 def environment(pairs: Sequence[str], redactor: Redactor) -> list[str]:
@@ -185,19 +194,23 @@ def secrets(item: Mapping[str, Any]) -> Iterator[str]:
 
 def config(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
     """`openclaw.json` with the gateway's, the log's and the release's settings kept, everything else as fingerprints."""
-    return {str(k): _setting(str(k), v, redactor, known=k in _PUBLIC_CONFIG) for k, v in data.items()}
+    return {str(k): _setting(str(k), v, redactor, known=k in PUBLIC_CONFIG) for k, v in data.items()}
 
 
-def _setting(key: str, value: Any, redactor: Redactor, *, known: bool) -> Any:
+def _setting(key: str, value: Any, redactor: Redactor, *, known: bool, hidden: bool = False) -> Any:
+    """A setting without its secrets; `hidden` when a key above it says that what is below is one."""
+    hidden = hidden or SECRET.search(key) is not None
     if isinstance(value, dict):
-        return {str(k): _setting(str(k), v, redactor, known=known) for k, v in value.items()}
+        return {str(k): _setting(str(k), v, redactor, known=known, hidden=hidden) for k, v in value.items()}
     if isinstance(value, list):
-        return [_setting(key, v, redactor, known=known) for v in value]
+        return [_setting(key, v, redactor, known=known, hidden=hidden) for v in value]
     if isinstance(value, bool) or value is None:
         return value
-    if known and not (SECRET.search(key) and key != "mode"):
-        return text(value, redactor) if isinstance(value, str) else value
-    return redactor.fingerprint(str(value))
+    if not known:
+        return redactor.fingerprint(str(value))
+    if hidden:
+        return secret(str(value), redactor)
+    return text(value, redactor) if isinstance(value, str) else value
 
 
 def config_secrets(data: Any) -> Iterator[str]:

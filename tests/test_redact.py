@@ -483,3 +483,32 @@ def test_no_shape_of_a_secret_stays(text):
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_is_no_secret_stays(text):
     assert redact.Redactor(b"k").text(text) == text
+
+
+def test_documents_give_no_secret_whatever_holds_it(tmp_path):
+    """A list, a number, an object below a telling key, a URL; variables whose names are telling or whose values are."""
+    number = 48151623421
+    gateway = {
+        "auth": {"mode": "token", "tokens": [S], "password": number, "token": {"value": S, "more": [{"id": S}]}},
+        "remote": {"url": f"wss://u:{S}@gw.example.org/?token={S}", "passwd": "${GATEWAY_PASSWD}"},
+        "trustedProxies": ["192.0.2.7", f"http://u:{S}@192.0.2.8"],
+        "port": 18789,
+    }
+    (tmp_path / "openclaw.json").write_text(json.dumps({"gateway": gateway}), encoding="utf-8")
+    variables = {
+        "OPENCLAW_GATEWAY_PASSWD": S,
+        "OPENCLAW_CREDENTIAL": S,
+        "OPENCLAW_REMOTE": f"wss://u:{S}@gw.example.org",
+        "OPENCLAW_GATEWAY_BIND": "lan",
+    }
+    services = {"gateway": {"image": "openclaw/gateway", "environment": variables}}
+    (tmp_path / "compose.yml").write_text("services:\n  gateway: " + json.dumps(services["gateway"]), encoding="utf-8")
+    (tmp_path / "gateway.log").write_bytes((SAMPLE / "gateway.docker.log").read_bytes())
+    facts = occorr.analyze(tmp_path).facts
+    told = dict(facts.select("key", "value").iter_rows())
+    assert [k for k, v in told.items() if S in v or str(number) in v] == []
+    assert all(told[f"env.{name}"] for name in variables)
+    assert told["env.OPENCLAW_GATEWAY_BIND"] == "lan"
+    assert (told["gateway.auth.mode"], told["gateway.port"]) == ("token", "18789")
+    assert told["gateway.remote.passwd"] == "${GATEWAY_PASSWD}"
+    assert told["gateway.trustedProxies"].startswith("192.0.2.7,http://u:fp:")
