@@ -10,7 +10,6 @@ from typing import Any, Final
 from rich.console import Console, ConsoleRenderable
 from rich.segment import Segment, Segments
 from rich.table import Table
-from rich.text import Text
 
 from occorr.visible import plain
 
@@ -52,9 +51,9 @@ def clean(text: object) -> str:
     return plain(text).replace("\n", "␤")
 
 
-def whole(line: str, indent: int = 6) -> Text:
-    """A command on one line, however long: whoever copies it gets no line break into it."""
-    return Text(" " * indent + clean(line), no_wrap=True, overflow="ignore")
+def whole(line: str, indent: int = 6) -> Segments:
+    """A command on one line, however long: whoever copies it gets no line break into it. Print it with `soft_wrap`."""
+    return Segments([Segment(f"{' ' * indent}{clean(line)}\n")])
 
 
 def clock(value: Any) -> str:
