@@ -85,12 +85,14 @@ _PARTED: Final = re.compile(r"(&amp;|&|;|\\u0026)")
 _MAIL: Final = re.compile(
     r"(?<!fp:)(?<![\w.+%/-])[A-Za-z0-9_][\w.+%-]*@(?:[A-Za-z0-9-]+\.)+(?!(?:service|socket|timer|mount|target|slice|scope|path|device|js|mjs|ts)\b)[A-Za-z]{2,24}(?![\w-])"
 )
+# Headers and options that no word of theirs gives away: `x-goog-iam-key: …`, `curl -uadmin:…`.
+_WORDLESS: Final = r"(?i:\bx-[\w-]*key\s*:)|(?:^|\s)(?:-u|--user)[= ]?[\"']?[^\s:\"']+:"
 # What a line must hold to be looked at singly; polars' engine runs this over all kept lines.
 _HINT: Final = (
     r"(?i:bearer|basic |digest |token|secret|passw|api[_-]?key|authorization|cookie|credential|private[_ -]?key)|\beyJ"
     r"|\b(?:sk|rk|gh[oprsu]|xox[a-z]|glpat|npm|hf|xapp-|tskey)[-_]?[A-Za-z0-9]|\b(?:github_pat_|AKIA|ASIA|AIza|ya29\.)"
-    r"|//[^/\s:@]*:[^/\s@]+@|[\w/)~%.:-]\?[\w.~%+\[\]-]+=|\w@[\w-]+\.|/webhooks/|hooks\.slack|(?:-u|--user)[= ]"
-    r"|\d{8,10}:[A-Za-z0-9_-]{33}|\b[MNO][\w-]{23,27}\.[\w-]{6}\.|" + _BODY
+    r"|//[^/\s:@]*:[^/\s@]+@|[\w/)~%.:-]\?[\w.~%+\[\]-]+=|\w@[\w-]+\.|/webhooks/|hooks\.slack|" + _WORDLESS + "|"
+    r"\d{8,10}:[A-Za-z0-9_-]{33}|\b[MNO][\w-]{23,27}\.[\w-]{6}\.|" + _BODY
 )
 # The same in plain words and one short pattern, for one line at a time.
 _WORDS: Final = (
@@ -133,7 +135,9 @@ _WORDS: Final = (
     "-u ",
     "--user",
 )
-_FORMS: Final = re.compile(r"\?[\w.~%+\[\]-]+=|\d{8,10}:[A-Za-z0-9_-]{33}|\b[MNO][\w-]{23,27}\.[\w-]{6}\.|" + _BODY)
+_FORMS: Final = re.compile(
+    r"\?[\w.~%+\[\]-]+=|\d{8,10}:[A-Za-z0-9_-]{33}|\b[MNO][\w-]{23,27}\.[\w-]{6}\.|" + _WORDLESS + "|" + _BODY
+)
 _FINGERPRINT: Final = re.compile(r"fp:[0-9a-f]{8}")
 SHORTEST: Final = 6  # of the texts that are replaced wherever they stand
 LONGEST_WORD: Final = 12  # one of letters only could be a word that the logs need

@@ -512,3 +512,16 @@ def test_documents_give_no_secret_whatever_holds_it(tmp_path):
     assert (told["gateway.auth.mode"], told["gateway.port"]) == ("token", "18789")
     assert told["gateway.remote.passwd"] == "${GATEWAY_PASSWD}"
     assert told["gateway.trustedProxies"].startswith("192.0.2.7,http://u:fp:")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x-goog-iam-key: q7Kd93hZpLm2", "X-Auth-Key: q7Kd93hZpLm2", "curl -uadmin:q7Kd93hZpLm2 http://gw", "curl -u admin:q7Kd93hZpLm2 http://gw"],
+)  # fmt: skip
+def test_what_no_word_gives_away_goes_whichever_way_a_text_comes(text):
+    """One text, one line of very many, one cell of a column."""
+    redactor = redact.Redactor(b"k")
+    clean = redactor.text(text)
+    assert "q7Kd93hZpLm2" not in clean
+    assert redactor.line(text) == clean
+    assert redactor.column(pl.Series([text])).to_list() == [clean]
