@@ -156,7 +156,6 @@ def collect(tables: Tables) -> list[Advice]:
 def steps(tables: Tables) -> list[Step]:
     """The first check of every cause that has an incident: transport first, then credentials, then channels; most closes first."""
     causes = {c.cause: c for c in rules.builtin()}
-    names = _names(tables)
     counts = (
         tables.closes.filter(pl.col("incident_id").is_not_null())
         .group_by(pl.col("cause").cast(pl.String), pl.col("layer").cast(pl.String))
@@ -168,26 +167,39 @@ def steps(tables: Tables) -> list[Step]:
         if cause in causes
     ]
     return [
-        Step(cause, layer or "", filled(causes[cause].check, names), filled(causes[cause].command, names), -n)
+        Step(cause, layer or "", *check_of(tables, cause), -n)
         for _, n, cause, layer in sorted(rows, key=lambda r: r[:3])
     ]
 
 
-def check_of(tables: Tables, cause: str) -> tuple[str, str]:
-    """The first check of a cause and its command, with the names of this result."""
+def check_of(tables: Tables, cause: str, closes: pl.DataFrame | None = None) -> tuple[str, str]:
+    """The first check of a cause and its command, with the names of its closes put in, or of those rows of CLOSES that are given."""
     known = {c.cause: c for c in rules.builtin()}.get(cause)
-    names = _names(tables)
-    return (filled(known.check, names), filled(known.command, names)) if known else ("", "")
+    if known is None:
+        return "", ""
+    own = tables.closes.filter(pl.col("cause").cast(pl.String) == cause) if closes is None else closes
+    names = _names(tables, own)
+    return filled(known.check, names), filled(known.command, names)
 
 
 def filled(text: str, names: dict[str, str]) -> str:
-    """A check with what is known put in; a name that is not known stays in angle brackets."""
-    return re.sub(r"<(gateway|proxy|network|subnet|peer|port|since)>", lambda m: names.get(m[1]) or m[0], text)
+    """A check with what is known put in; a name that is not known stays as a word in capitals, which no shell reads as more."""
+    return re.sub(r"<(gateway|proxy|network|subnet|peer|port|since)>", lambda m: names.get(m[1]) or m[1].upper(), text)
 
 
-def _names(tables: Tables) -> dict[str, str]:
-    """Names of this result for commands: containers, network, subnet and address of a proxy that is not trusted, port."""
+def _names(tables: Tables, closes: pl.DataFrame) -> dict[str, str]:
+    """Names of these closes for commands: containers, network, subnet and address of a proxy that is not trusted, port, time."""
     facts = tables.facts
+    project = (
+        closes.drop_nulls("compose_project")
+        .group_by(pl.col("compose_project").cast(pl.String))
+        .agg(pl.col("count").fill_null(1).sum())
+        .sort("count", "compose_project", descending=[True, False])
+        .get_column("compose_project")
+    )
+    if project.len():
+        others = facts.filter((pl.col("key") == "compose.project") & (pl.col("value") != project[0]))["subject"]
+        facts = facts.filter(~pl.col("subject").is_in(others.implode()))
 
     def of(role: str, key: str) -> str | None:
         subjects = (
@@ -209,15 +221,12 @@ def _names(tables: Tables) -> dict[str, str]:
     }
     ports = facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()
     out["port"] = str(ports[0]) if ports and str(ports[0]).isdigit() else "18789"
-    begun = (
-        tables.closes.select(pl.col("timestamp").min().dt.strftime("%Y-%m-%dT%H:%M:%SZ")).item()
-        if tables.closes.height
-        else None
+    out["since"] = (
+        closes.select(pl.col("timestamp").min().dt.strftime("%Y-%m-%dT%H:%M:%SZ")).item() if closes.height else None
     )
-    out["since"] = begun
     peer = _untrusted(tables)
     out["peer"] = peer
-    out["subnet"] = _subnet(facts, peer)
+    out["subnet"] = _subnet(tables.facts, peer)
     return {k: v for k, v in out.items() if v}
 
 

@@ -160,16 +160,16 @@ def take(
     row = {
         "path": blob.path,
         "part": "",
-        "format": document[0],
+        "format": document.kind,
         "lines_read": lines,
         "lines_kept": 0,
         "lines_skipped": lines,
         "lines_unparsed": 0,
         "sha256": blob.sha256,
-        "status": blob.status,
-        "message": f"{len(document[1])} facts",
+        "status": "partial" if document.trouble else blob.status,
+        "message": "; ".join(filter(None, [f"{len(document.facts)} facts", document.trouble])),
     }
-    return Taken(blob.path, pl.DataFrame(), tuple(document[1]), schema.conform(pl.DataFrame([row]), schema.SOURCES))
+    return Taken(blob.path, pl.DataFrame(), document.facts, schema.conform(pl.DataFrame([row]), schema.SOURCES))
 
 
 def attribute(

@@ -221,6 +221,9 @@ def manifest(blob: Blob) -> dict[str, Any] | None:
         return None
     try:
         data = json.loads(bytes(blob.data))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return data if isinstance(data, dict) and isinstance(data.get(MARK), int) else None
+    if not isinstance(data, dict) or not isinstance(data.get(MARK), int):
+        return None
+    files = data.get("files") or []
+    return data if isinstance(files, list) and all(isinstance(entry, dict) for entry in files) else None

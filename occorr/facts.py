@@ -17,7 +17,7 @@ import yaml
 from occorr import bundle, configs, schema, scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from occorr.read import Blob
     from occorr.redact import Redactor
@@ -40,6 +40,15 @@ class Fact:
     valid_from: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a document told; `trouble` says what ended the reading before its end, or is empty."""
+
+    kind: str
+    facts: tuple[Fact, ...]
+    trouble: str = ""
+
+
 def texts(blobs: Sequence[Blob]) -> Iterator[str]:
     """The inputs that are short enough to be configurations."""
     for blob in blobs:
@@ -47,26 +56,47 @@ def texts(blobs: Sequence[Blob]) -> Iterator[str]:
             yield bytes(blob.data).decode("utf-8", "replace").lstrip("\ufeff")
 
 
-def document(blob: Blob, redactor: Redactor) -> tuple[str, list[Fact]] | None:
-    """The kind and facts of a document, or None where the input is no document that is known."""
+def document(blob: Blob, redactor: Redactor) -> Document | None:
+    """What a document tells, or None where the input is none that is known; what is not as it should be ends it there."""
     if not 0 < len(blob.data) <= LIMIT:
         return None
     text = bytes(blob.data).decode("utf-8", "replace").lstrip("\ufeff")
+    kind, told = _recognised(blob, text, redactor) or ("", ())
+    found: list[Fact] = []
+    try:
+        found.extend(told)  # keeps what came before an error
+    except configs.SHAPELESS as error:
+        return Document(kind, tuple(found), f"not read to its end: {_why(error)}")
+    return Document(kind, tuple(found)) if kind else None
+
+
+def _why(error: Exception) -> str:
+    """An error of a reader, for people: where a YAML text is wrong, or that a value is no such thing as it should be."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return f"a value is not of the kind that belongs there ({error})"
+
+
+def _recognised(blob: Blob, text: str, redactor: Redactor) -> tuple[str, Iterable[Fact]] | None:
+    """The kind of a document and its facts as they are read, or None."""
     head = text[:4000].lstrip()
     if found := bundle.manifest(blob):
-        return "occorr bundle", list(_bundle(found, text))
+        return "occorr bundle", _bundle(found, text)
     if head.startswith(("[", "{")):
         return _from_json(text, redactor)
     if re.match(r"CONTAINER ID +IMAGE +", head):
-        return "docker ps", list(_ps(text, redactor))
+        return "docker ps", _ps(text, redactor)
     if re.search(r"(?m)^services:\s*$", text):
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError:
-            return None
-        if isinstance(data, dict) and isinstance(data.get("services"), dict):
-            return "compose", list(_compose(data, text, redactor))
+        return "compose", _compose_file(text, redactor)
     return _proxy_config(text)
+
+
+def _compose_file(text: str, redactor: Redactor) -> Iterator[Fact]:
+    data = yaml.safe_load(text)
+    if isinstance(data, dict) and isinstance(data.get("services"), dict):
+        yield from _compose(data, text, redactor)
 
 
 def proxy_kind(image: str) -> str:
@@ -75,49 +105,48 @@ def proxy_kind(image: str) -> str:
     return found[1].lower() if found else ""
 
 
-def _proxy_config(text: str) -> tuple[str, list[Fact]] | None:
+def _proxy_config(text: str) -> tuple[str, Iterable[Fact]] | None:
     """A proxy's configuration: the timeouts that it declares, and what its logs will not show."""
     kind = configs.kind(text)
-    return (
-        (
-            configs.READERS[kind].title,
-            [Fact(f"proxy:{kind}", f.key, f.value, f.line) for f in configs.findings(kind, text)],
-        )
-        if kind
-        else None
+    if not kind:
+        return None
+    return configs.READERS[kind].title, (
+        Fact(f"proxy:{kind}", f.key, f.value, f.line) for f in configs.findings(kind, text)
     )
 
 
-def _from_json(text: str, redactor: Redactor) -> tuple[str, list[Fact]] | None:
+def _from_json(text: str, redactor: Redactor) -> tuple[str, Iterable[Fact]] | None:
     first = text.lstrip()[:1]
     if first == "{" and "\n{" in text.strip():  # lines of JSON are a log
         return None
     try:
         data = json.loads(text)
+    except RecursionError:
+        return None
     except ValueError:
         if not re.search(r'(?m)^\s*"?(?:gateway|agents|channels)"?\s*:', text):
             return None
         try:
             data = json5.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     items = data if isinstance(data, list) else [data]
     if not items or not all(isinstance(i, dict) for i in items):
         return None
     if all("State" in i and "Config" in i for i in items):
-        return "docker inspect", [f for i in items for f in _container(i, text, redactor)]
+        return "docker inspect", (f for i in items for f in _container(i, text, redactor))
     if all("RepoDigests" in i and "RootFS" in i for i in items):
-        return "docker image inspect", [f for i in items for f in _image(i, text)]
+        return "docker image inspect", (f for i in items for f in _image(i, text))
     if isinstance(data, dict) and isinstance(data.get("Server"), dict) and "ApiVersion" in data["Server"]:
-        return "docker version", list(_engine(data, text))
+        return "docker version", _engine(data, text)
     if all("IPAM" in i for i in items):
-        return "docker network inspect", [f for i in items for f in _network(i, text)]
+        return "docker network inspect", (f for i in items for f in _network(i, text))
     if isinstance(data, dict) and isinstance(data.get("services"), dict):
-        return "compose", list(_compose(data, text, redactor))
+        return "compose", _compose(data, text, redactor)
     if isinstance(data, dict) and ("static_resources" in data or "envoy.config.listener" in text):
         return _proxy_config(text)
     if isinstance(data, dict) and isinstance(data.get("gateway"), dict):
-        return "openclaw.json", list(_gateway_config(data, text, redactor))
+        return "openclaw.json", _gateway_config(data, text, redactor)
     return None
 
 

@@ -60,7 +60,7 @@ def _laid_out(data: bytes) -> list[tuple[int, int, str]]:
             return out
         try:
             value, end = decoder.raw_decode(text, position)
-        except ValueError:
+        except (ValueError, RecursionError):
             value, end = None, position
         if not isinstance(value, dict):
             return out  # what follows a record that is cut off cannot be told apart from it

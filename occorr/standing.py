@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-SETTLE_S: Final = 0.7  # a verdict that has not changed for so long stands
-PATIENCE_S: Final = 1.2  # … and so does one that goes on changing, so long after it was first seen
-HOPE_S: Final = 1.4  # … but nothing is told of a close that nothing explains yet, until its evidence is late
+SETTLE_S: Final = 0.5  # a verdict that has not changed for so long stands
+PATIENCE_S: Final = 1.0  # … and so does one that goes on changing, so long after it was first seen
+HOPE_S: Final = 1.2  # … but nothing is told of a close that nothing explains yet, until its evidence is late
 GONE_S: Final = 900.0  # a close that was told and is gone may come back as another one for so long
 SLOW: Final = frozenset(
     {"restart", "unknown", "network", "unreachable"}
@@ -91,11 +91,13 @@ class Standing:
         }
         return out
 
-    def due(self, now_s: float) -> list[Told]:
-        """The verdicts that stand and were not told yet."""
+    def due(self, now_s: float, *, all_: bool = True, decisive: bool = True) -> list[Told]:
+        """The verdicts that stand and were not told yet: `all_` of them, or only the `decisive` ones."""
         out = []
         for ident, state in self._states.items():
             if (state.told is not None and sign(state.told) == sign(state.close)) or now_s < self._when(state):
+                continue
+            if not (all_ or (decisive and state.told is None and state.close["verdict"] == "decisive")):
                 continue
             out.append(Told(state.close, state.evidence, state.told))
             self._states[ident] = replace(state, told=state.close)

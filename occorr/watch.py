@@ -30,7 +30,7 @@ SECOND: Final = 1_000_000_000
 QUIET_S: Final = 0.08  # after a line that can matter, wait for its company
 HASTE_S: Final = 0.3  # … but not longer than this
 TICK_S: Final = 0.05  # how often the record is looked at
-REST_S: Final = 0.5  # after a judgement, rest as long as it took but not longer than this: half a processor at most
+REST_S: Final = 0.25  # after a judgement, rest as long as it took but not longer than this
 SEAL_S: Final = 2.0  # how often closed journals are sealed
 SEALED_S: Final = 60.0  # how long that may take at the end
 RECENT: Final = (
@@ -39,6 +39,7 @@ RECENT: Final = (
 TELLING: Final = frozenset(
     {"create", "start", "die", "oom", "health_status", "destroy", "kill", "restart", "pause", "unpause"}
 )
+UNSETTLING: Final = frozenset({"create", "die", "oom", "destroy", "kill"})
 TOLD: Final = "record.verdicts.jsonl"
 
 
@@ -66,6 +67,7 @@ class Watch:
     standing: Standing = field(default_factory=Standing)
     counts: Counter[str] = field(default_factory=Counter)
     _judged_s: float = float("-inf")
+    _unsettling: bool = False  # whether news at hand tells of an end or of another container
     _sealer: Threads = field(default_factory=Threads)
 
     def run(self, until: Callable[[], bool]) -> None:
@@ -79,15 +81,16 @@ class Watch:
             now = self.monotonic()
             if rows.height and self._new(rows):
                 first, last = first if first is not None else now, now
-            rested = now - self._judged_s >= min(self.analysis_s, REST_S)
+            # whoever waits for a verdict does not wait for the processor's rest as well
+            rested = self.standing.next_s() is not None or now - self._judged_s >= min(self.analysis_s, REST_S)
             due = (
                 first is not None and last is not None and rested and (now - last >= QUIET_S or now - first >= HASTE_S)
             )
             if due and (not more or (first is not None and now - first >= 1.0)):
                 first = last = None
                 self._judge()
-            elif first is None:  # news may be at hand already: nothing old is told before it was judged
-                for told in self.standing.due(now):
+            else:  # news at hand is judged first, unless the verdict is decisive and no such news can change it
+                for told in self.standing.due(now, all_=first is None, decisive=not self._unsettling):
                     self._verdict(told)
             if now - sealed >= SEAL_S:
                 sealed = now
@@ -122,11 +125,13 @@ class Watch:
                 and int(told["timeNano"]) >= self.since_ns
                 and (row := _container(told, at))
             ):
+                self._unsettling = self._unsettling or row["action"] in UNSETTLING
                 self.say(row)
         return matters
 
     def _judge(self) -> None:
         began = self.monotonic()
+        self._unsettling = False
         result = self.window.judge()
         self.analyses += 1
         self.analysis_s = self.monotonic() - began

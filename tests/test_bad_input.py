@@ -314,3 +314,41 @@ def test_everything_at_once_ends_with_4_and_a_table(folder, tmp_path_factory, ca
     }
     closes = pl.read_parquet(out / "closes.parquet")
     assert closes.height == CLOSED  # the same log three times and a half counts once
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+MISSHAPEN = {
+    # a date that there is none of, which YAML's reader takes for one
+    "a date": ("compose.yml", "services:\n  gw:\n    image: openclaw\n    labels:\n      built: 2026-02-30\n", "compose"),
+    "no mapping": ("compose.yml", "services:\n  gw:\n    image: openclaw\n    healthcheck: x\n", "compose"),
+    "no list": ("compose.yml", "services:\n  gw:\n    image: openclaw\nnetworks:\n  a: 5\n", "compose"),
+    "a tab": ("compose.yml", "services:\n  gw:\n\timage: openclaw\n", "compose"),
+    "inspect": ("inspect.json", '[{"Id": "abc", "State": "up", "Config": {}}]', "docker inspect"),
+    "network": ("network.json", '[{"Name": "n", "IPAM": {"Config": ["x"]}}]', "docker network inspect"),
+    "manifest": ("manifest.json", '{"occorr_bundle": 1, "missing": ["x"]}', "occorr bundle"),
+    "manifest's files": ("manifest.json", '{"occorr_bundle": 1, "files": ["x"]}', None),
+    "depth": ("deep.json", DEEP, None),
+    "depth in a bundle": ("manifest.json", '{"occorr_bundle": ' + DEEP + "}", None),
+    "depth in Envoy's": ("envoy.json", '{"static_resources": ' + DEEP + "}", None),
+    "depth in openclaw.json": ("openclaw.json", '{gateway: ' + DEEP + "}", None),
+    "Traefik's": ("traefik.yml", "entryPoints: x\naccessLog: 5\n", None),
+    "Envoy's": ("envoy.yaml", "static_resources:\n  listeners: 7\n", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISSHAPEN)
+def test_a_document_that_is_not_as_it_should_be_ends_nothing(folder, case):
+    """What stands before the mistake is read, the mistake is told, and the rest of the directory is analysed."""
+    name, text, kind = MISSHAPEN[case]
+    (folder / name).write_text(text, encoding="utf-8")
+    result, sources = analyzed(folder)
+    whole(result)
+    if kind is not None:
+        assert sources[name]["format"] == kind
+        assert sources[name]["status"] == "partial"
+        assert "not read to its end: " in sources[name]["message"]
+        assert result.partial
+    if case in ("no mapping", "no list"):  # the image stands before it
+        assert "openclaw" in result.facts.filter(pl.col("key") == "image")["value"].to_list()
+    if case == "a tab":
+        assert "line 3" in sources[name]["message"]

@@ -79,7 +79,8 @@ db9c5287f738   nginx:1.22           "/docker-entrypoint.…"   2 hours ago   Exi
 
 
 def test_docker_ps_is_a_document():
-    kind, found = facts.document(read.Blob("ps.txt", PS.encode()), redact.Redactor(b"k"))
+    document = facts.document(read.Blob("ps.txt", PS.encode()), redact.Redactor(b"k"))
+    kind, found = document.kind, document.facts
     told = {(f.subject, f.key): f.value for f in found}
     assert kind == "docker ps"
     assert told[f"container:{ID[:12]}", "name"] == "demo-gateway-1"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import polars as pl
+import pytest
 
 from occorr import advice, incidents, rules, schema, scope
+from occorr.causes import name_episodes
+from occorr.causes.evidence import STRENGTH
 from occorr.episodes import episodes
 
 SECOND = 1_000_000_000
@@ -247,6 +252,68 @@ def test_a_process_that_dies_before_it_listens_is_no_plain_crash():
     assert up["listened"] is True
 
 
+def named(*rows):
+    """The causes of a gateway's downtimes, in order."""
+    found = name_episodes(episodes(scope.roles(events(*rows), NOTHING), NOTHING), rules.builtin())
+    return [(cause, STRENGTH[rank]) for cause, rank in found.sort("cut_low").select("cause", "rank").rows()]
+
+
+BORN = lines((2, "gateway.start", {}), (8, "gateway.listening", {}), (99.5, "other", {}))
+
+
+@pytest.mark.parametrize(
+    ("signal", "later", "cause"),
+    [
+        ("9", (), ("restart.killed", "decisive")),
+        # what removes a dead container did not end it, seconds or hours later
+        ("9", ((102, "container.destroy"),), ("restart.killed", "decisive")),
+        ("9", ((9000, "container.destroy"),), ("restart.killed", "decisive")),
+        ("15", ((100.4, "container.destroy"),), ("restart.manual", "supporting")),
+        # … unless a new one takes its place
+        ("9", ((100.4, "container.destroy"), (101, "container.create")), ("restart.deploy", "decisive")),
+        ("15", ((100.4, "container.destroy"), (160, "container.create")), ("restart.deploy", "decisive")),
+        # the next morning
+        ("9", ((100.4, "container.destroy"), (40_000, "container.create")), ("restart.killed", "decisive")),
+    ],
+)
+def test_a_removed_container_is_a_deploy_only_where_another_takes_its_place(signal, later, cause):
+    rows = engine(
+        (0, "container.start", "claw", GW, {}),
+        (100, "container.kill", "claw", GW, {"signal": signal}),
+        (100.1, "container.die", "claw", GW, {"container_exit_code": 137 if signal == "9" else 0}),
+        *[(at_, name, "claw", GW, {}) for at_, name in later],
+    )
+    assert named(*rows, *BORN) == [cause]
+
+
+def test_a_kill_after_a_death_did_not_bring_it_about():
+    """A restart policy's pause ends when the container is removed: kill and destroy follow a crash."""
+    rows = engine(
+        (0, "container.start", "claw", GW, {}),
+        (100, "container.die", "claw", GW, {"container_exit_code": 1}),
+        (100.6, "container.kill", "claw", GW, {"signal": "9"}),
+        (100.7, "container.destroy", "claw", GW, {}),
+    )
+    assert named(*rows, *BORN, *lines((99.95, "gateway.crash", {}))) == [("restart.crash", "decisive")]
+
+
+def test_a_process_may_write_before_its_start_is_told():
+    """First lines 3 ms before the engine's event, and the next start within a second: two processes and not three."""
+    rows = engine(
+        (2.003, "container.start", "claw", GW, {}),
+        (2.5, "container.die", "claw", GW, {"container_exit_code": 1}),
+        (2.993, "container.start", "claw", GW, {}),
+    )
+    own = lines(
+        (2.0, "gateway.start", {}),
+        (2.001, "gateway.listening", {}),
+        (2.45, "gateway.crash", {}),
+        (2.99, "gateway.start", {}),
+        (2.992, "gateway.listening", {}),
+    )
+    assert named(*rows, *own) == [("restart.crash", "decisive")]
+
+
 def test_unhealthy_counts_only_until_it_is_healthy_again():
     def stopped(*health):
         rows = engine(
@@ -292,7 +359,7 @@ def test_the_missing_subnet_of_an_untrusted_proxy_is_printed():
         advice.filled("add <subnet> to gateway.trustedProxies", {"subnet": "192.0.2.0/26"})
         == "add 192.0.2.0/26 to gateway.trustedProxies"
     )
-    assert advice.filled("docker logs <gateway>", {}) == "docker logs <gateway>"
+    assert advice.filled("docker logs <gateway>", {}) == "docker logs GATEWAY"
 
 
 def test_container_names_that_a_shell_would_read_are_not_put_into_commands():
@@ -301,7 +368,32 @@ def test_container_names_that_a_shell_would_read_are_not_put_into_commands():
         timeline = schema.empty(schema.EVENTS)
         closes = schema.empty(schema.CLOSES)
 
-    assert advice.check_of(Tables(), "restart.oom")[1].startswith("docker inspect <gateway> ")
+    assert advice.check_of(Tables(), "restart.oom")[1].startswith("docker inspect GATEWAY ")
+
+
+def test_a_command_names_the_container_of_the_closes_that_it_is_about():
+    """Two projects on one engine: the first of them in the documents was named for both."""
+
+    class Tables:
+        facts = facts(
+            *((f"container:{p}", key, value) for p in ("a", "b") for key, value in (
+                ("role", "gateway"), ("name", f"{p}-gateway-1"), ("compose.project", p)
+            ))
+        )  # fmt: skip
+        timeline = schema.empty(schema.EVENTS)
+        closes = pl.DataFrame(
+            {
+                "timestamp": [datetime(2026, 11, 21, tzinfo=UTC)] * 2,
+                "compose_project": ["b", "a"],
+                "count": [1, 1],
+                "cause": ["restart.oom", "restart.crash"],
+                "layer": ["L1", "L1"],
+                "incident_id": ["i1", "i2"],
+            }
+        )
+
+    named = {s.cause: s.command.split("gateway-1")[0][-2:] for s in advice.steps(Tables())}
+    assert named == {"restart.oom": "b-", "restart.crash": "a-"}
 
 
 def test_every_cause_but_the_harmless_has_a_command_or_needs_a_person():

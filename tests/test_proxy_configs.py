@@ -88,7 +88,8 @@ serversTransport:
     ],
 )
 def test_timeouts(text, kind, want):
-    title, found = facts.document(read.Blob("x", text.encode()), redact.Redactor(b"k"))
+    document = facts.document(read.Blob("x", text.encode()), redact.Redactor(b"k"))
+    title, found = document.kind, document.facts
     assert {f.subject for f in found} == {f"proxy:{kind}"}
     assert [(f.key, f.value, f.line) for f in found if f.key.startswith("timeout.")] == want
     assert kind in title.lower() or title == "Apache httpd configuration"

@@ -13,7 +13,7 @@ import uuid
 import polars as pl
 import pytest
 
-from lab import engine as engines, gateway as gateways, watching as watches
+from lab import drills, engine as engines, gateway as gateways, watching as watches
 from lab.drills import DRILLS
 from occorr import analysis, segments
 
@@ -33,10 +33,7 @@ def watch(engine):
 def project(engine):
     name = f"p{uuid.uuid4().hex[:6]}"
     yield name
-    for ident in engine.docker(
-        "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={name}"
-    ).split():
-        engine.docker("rm", "--force", ident)
+    drills.clear(engine, name)
 
 
 @pytest.fixture
@@ -72,6 +69,13 @@ def test_each_fault_is_told_with_its_cause(engine, watch, project, gateway, dril
         (drill.cause, "decisive", project)
     }
     assert {r["close_id"]: r["type"] for r in reversed(rows)} == dict.fromkeys(conns, "close")  # what changes says so
+    drills.clear(engine, project)  # … and a container that is removed afterwards changes nothing of it
+    watch.until(lambda r: r.get("action") == "destroy" and r.get("project") == project)
+    time.sleep(2)
+    assert {r["cause"] for r in watch.rows if r.get("close_id") in conns and r["verdict"] == "decisive"} == {
+        drill.cause
+    }
+    assert watch.rows[-1].get("close_id") not in conns
     if drill.cause == "restart.killed":
         died = watch.until(lambda r: r.get("action") == "die" and r["container_id"] == scene.container)
         assert died[0]["exit_code"] == 137

@@ -208,6 +208,7 @@ def _run(stack: ExitStack, record: Record, settings: _Settings) -> int:
             follower.stop()
         return over
 
+    window.rehearse()  # what it follows is recorded meanwhile
     started = {
         "type": "watching",
         "at": engine.stamp(watched.engine_ns()),

@@ -195,9 +195,9 @@ def _lines(pieces: Iterator[bytes], draft: Draft, name: str, redactor: Redactor)
         held = b""
         for piece in pieces:
             *whole, held = (held + piece).split(b"\n")
-            out.writelines(f"{redactor.line(line.decode('utf-8', 'replace'))}\n" for line in whole)
+            out.writelines(f"{redactor.text(line.decode('utf-8', 'replace'))}\n" for line in whole)
         if held:
-            out.write(redactor.line(held.decode("utf-8", "replace")))
+            out.write(redactor.text(held.decode("utf-8", "replace")))
 
 
 def _gateway_config(

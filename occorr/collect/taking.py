@@ -157,7 +157,7 @@ def _documents(work: Work, begun: int, skew: int) -> dict[str, Any]:
         draft.lacks("kernel log", why, asked=False)
     if lines:
         draft.path("kernel.log").write_text(
-            "".join(f"{engine.redactor.line(line)}\n" for line in lines), encoding="utf-8"
+            "".join(f"{engine.redactor.text(line)}\n" for line in lines), encoding="utf-8"
         )
     return {
         "occorr": __version__,

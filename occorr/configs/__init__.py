@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from occorr.configs import apache, caddy, envoy, haproxy, nginx, traefik
-from occorr.configs.base import Declared, Finding, Reader, seconds
+from occorr.configs.base import SHAPELESS, Declared, Finding, Reader, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["LIMIT", "READERS", "Declared", "Finding", "Reader", "findings", "formats", "kind", "seconds"]
+__all__ = ["LIMIT", "READERS", "SHAPELESS", "Declared", "Finding", "Reader", "findings", "formats", "kind", "seconds"]
 
 LIMIT: Final = 1 << 18  # a configuration larger than this is none
 READERS: Final[Mapping[str, Reader]] = {
@@ -34,11 +34,15 @@ def kind(text: str) -> str | None:
     return next((name for name, reader in READERS.items() if reader.recognised(text)), None)
 
 
-def findings(name: str, text: str) -> list[Finding]:
-    """The timeouts in seconds, and the gaps of the logs as sentences under `logging.…`."""
-    return [*READERS[name].timeouts(text), *READERS[name].gaps(text)]
+def findings(name: str, text: str) -> Iterator[Finding]:
+    """The timeouts in seconds, and the gaps of the logs as sentences under `logging.…`; raises what `SHAPELESS` names."""
+    yield from READERS[name].timeouts(text)
+    yield from READERS[name].gaps(text)
 
 
 def formats(name: str, text: str) -> list[Declared]:
-    """The log formats that a configuration declares or uses."""
-    return READERS[name].formats(text)
+    """The log formats that a configuration declares or uses; none where it is not of the shape that it should be."""
+    try:
+        return READERS[name].formats(text)
+    except SHAPELESS:
+        return []

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# What a text, or a tree of it, that is not of the shape that its reader expects may raise: people write these by hand.
+SHAPELESS: Final = (
+    yaml.YAMLError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+)
 QUIET: Final = (
     "notice",
     "warn",
@@ -117,10 +126,10 @@ def tree(text: str) -> dict[str, Any] | None:
         text,
     ):
         return None
-    for load, wrong in ((yaml.safe_load, yaml.YAMLError), (tomllib.loads, tomllib.TOMLDecodeError)):
+    for load in (yaml.safe_load, tomllib.loads):
         try:
             data = load(text)
-        except wrong:
+        except SHAPELESS:
             continue
         if isinstance(data, dict):
             return data

@@ -147,4 +147,4 @@ def _lines(pieces: Iterator[tuple[str, bytes]], redactor: Redactor) -> Generator
 def _line(stamp: bytes, stream: str, rest: bytes, redactor: Redactor) -> Line:
     text = rest.removesuffix(b"\n").decode("utf-8", "replace")
     written = stamp.decode("ascii", "replace")
-    return Line(stamp_ns(written), written, stream, redactor.line(text))
+    return Line(stamp_ns(written), written, stream, redactor.text(text))

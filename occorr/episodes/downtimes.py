@@ -17,11 +17,15 @@ SECOND: Final = 1_000_000_000
 DIE_LAG: Final = (
     700 * MS
 )  # the engine's `die` comes up to 0.25 s after the process's end, and a launcher outlives its child
+TOLD_LATE: Final = 100 * MS  # a process may have written its first line before the engine tells its start
+KILL_LAG: Final = 100 * MS  # the engine tells a kill before the death that it brings about, and stamps both itself
 VAGUE: Final = 10 * SECOND
 TWINS: Final = 500 * MS
 SHORT: Final = 400 * MS
 STOPPED: Final = 10 * SECOND  # the engine waits so long from SIGTERM to SIGKILL
 LIVED: Final = 60 * SECOND  # a start that fails does so sooner
+REMOVED: Final = 30 * SECOND  # a container that is removed later than this after its death was not ended by that
+REPLACED: Final = 600 * SECOND  # … and one that is made later than this takes nobody's place
 BEFORE: Final = 120 * SECOND  # how long before a stop an unhealthy report or a command still belongs to it
 _LIFE: Final = (
     "gateway.signal",
@@ -170,8 +174,12 @@ def _begins(life: pl.DataFrame) -> list[int]:
     logged = sorted({*starts, *again, *([first] if first is not None else [])})
     boots = life.filter(pl.col("event_name") == "container.start").get_column("t").to_list()
     doubt = dict(marks.select("t", pl.col("clock_error_ns").fill_null(0)).rows())
-    spoken = {max((b for b in boots if x - BACK_UP <= b <= x + SECOND + doubt.get(x, 0)), default=None) for x in logged}
-    silent = [b for b in boots if b not in spoken]
+    silent = list(boots)
+    for x in logged:  # each process was started once: by the start before its first line, or by one just told after it
+        near = [b for b in silent if x - BACK_UP <= b <= x + SECOND + doubt.get(x, 0)]
+        before = [b for b in near if b <= x + TOLD_LATE + doubt.get(x, 0)]
+        if near:
+            silent.remove(max(before) if before else min(near))
     return sorted({*logged, *silent})
 
 
@@ -228,7 +236,12 @@ def _downtime(
         low, high, abrupt = fatal[0] - SHORT, fatal[-1] + SECOND, True
     else:
         low, high, abrupt = last_line or before or 0, after or 0, True
-    kills_term, kills_kill = signal("container.kill", "15", "TERM"), signal("container.kill", "9", "KILL")
+    killed_by = dies[0] + KILL_LAG if dies else None  # what is sent after a death did not bring it about
+
+    def kills(*values: str) -> list[int]:
+        return [k for k in signal("container.kill", *values) if killed_by is None or k <= killed_by]
+
+    kills_term, kills_kill = kills("15", "TERM"), kills("9", "KILL")
     if high < low:  # two clocks that are not known well enough to say which came first; `error` says so, too
         low, high = high, low
     # health and kills stand on the engine's clock; a line of the gateway may be that much later than it looks
@@ -250,14 +263,16 @@ def _downtime(
         exit_code=codes[0] if codes else None,
         die=len(dies),
         kill_term=len(kills_term),
-        kill_kill=len([k for k in kills_kill if not dies or k <= dies[0] + SECOND]),
-        kill_other=len(times("container.kill")) - len(kills_term) - len(kills_kill),
+        kill_kill=len(kills_kill),
+        kill_other=len([k for k in times("container.kill") if killed_by is None or k <= killed_by])
+        - len(kills_term)
+        - len(kills_kill),
         oom=len(times("container.oom")),
         oom_fact=_oom_fact(facts, ids, dies),
         stop=len(times("container.stop")),
         restart=len(times("container.restart")),
-        created=len(times("container.create")),
-        destroyed=len(times("container.destroy", "container.rename")),
+        created=len([x for x in times("container.create") if x <= high + REPLACED]),
+        destroyed=len([x for x in times("container.destroy", "container.rename") if x <= high + REMOVED]),
         unhealthy=_unhealthy(gap, onset),
         sigterm=len(term_lines)
         + len([r for r in gap if r["event_name"] == "gateway.stop" and "SIGTERM" in str(r["stop_reason"])]),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
@@ -66,7 +65,8 @@ def actions(d: Digest, tables: Tables, judged: list[Judgement], wanted: list[Sai
     for cause, own in by_cause.items():
         numbers = ", ".join(str(i.number) for i in own[:6]) + (" …" if len(own) > 6 else "")
         which = f"incident{'s' if len(own) > 1 else ''} {numbers}"
-        check, command = advice.check_of(_scoped(tables, own), cause)
+        closes = tables.closes.filter(pl.col("incident_id").is_in([i.incident_id for i in own]))
+        check, command = advice.check_of(tables, cause, closes)
         if check and own[0].family != "unknown":
             steps.append(
                 (
@@ -93,24 +93,6 @@ def actions(d: Digest, tables: Tables, judged: list[Judgement], wanted: list[Sai
             say("Before the next time, see to it that what is missing is kept; the most useful first: {}", wanted[0])
         )
     return ordered or [say("Nothing to do: all closes were ordinary and no threshold is broken.")]
-
-
-def _scoped(tables: Tables, incidents: list[Incident]) -> Tables:
-    """The tables as far as they speak of these incidents and their projects, so that a command names the right container."""
-    projects = {p for i in incidents for p in i.projects.split(", ") if p}
-    facts = tables.facts
-    others = facts.filter((pl.col("key") == "compose.project") & ~pl.col("value").is_in(list(projects)))[
-        "subject"
-    ].implode()
-    closes = tables.closes.filter(pl.col("incident_id").is_in([i.incident_id for i in incidents]))
-    return cast(
-        "Tables",
-        SimpleNamespace(
-            facts=facts.filter(~pl.col("subject").is_in(others)) if projects else facts,
-            closes=closes,
-            timeline=tables.timeline,
-        ),
-    )
 
 
 def wanted(d: Digest, tables: Tables, seen: Seen, answers: list[Answer]) -> list[Said]:

@@ -33,7 +33,7 @@ def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
             rows.add_row(clean(blob.path), "", f"({blob.status})", "", "", blob.message)
             continue
         if document := facts.document(blob, redact.Redactor(b"")):
-            rows.add_row(clean(blob.path), "", document[0], "", "", "")
+            rows.add_row(clean(blob.path), "", document.kind, "", "", document.trouble)
             continue
         for plan in plans.plans(blob, library):
             r = plan.recognition
@@ -115,7 +115,7 @@ def format_test(inputs: Sequence[str], parsers: Path | None) -> None:
         if not len(blob.data) and blob.lines is None:
             out.print(f"{clean(blob.path)}: {blob.status}: {blob.message}")
         elif document := facts.document(blob, redactor):
-            out.print(f"a document: {document[0]}")
+            out.print(f"a document: {document.kind}" + (f", {clean(document.trouble)}" if document.trouble else ""))
         else:
             _lines_told(out, blob, library, redactor)
 

@@ -193,7 +193,7 @@ def _open(out: Console, result: Analysis, row: dict[str, Any]) -> None:
         out.print("What would settle it", style="bold")
         for text in wishes:
             out.print(f"  {clean(text)}")
-    check, command = advice.check_of(result, row["cause"])
+    check, command = advice.check_of(result, row["cause"], result.closes.filter(pl.col("close_id") == row["close_id"]))
     if check:
         out.print()
         out.print("Check first", style="bold")

@@ -171,7 +171,7 @@ def _brief(out: Console, result: Analysis) -> None:
         out.print("Collect: docker logs -t of the gateway, the proxy's access log, docker events.")
         return
     proof = _proof(result)
-    for row in result.closes.to_dicts():
+    for number, row in enumerate(result.closes.to_dicts()):
         cause = titles.get(row["cause"])
         rival = f"; else {row['runner_up']}" if row["runner_up"] else ""
         out.print(
@@ -179,7 +179,7 @@ def _brief(out: Console, result: Analysis) -> None:
         )
         out.print(f"Proof: {clean(proof.get(row['close_id'], 'none'))}"[: max(out.width - 1, 40)])
         needs = row["missing"] or ([cause.settle] if cause and cause.settle else [])
-        todo, command = advice.check_of(result, row["cause"])
+        todo, command = advice.check_of(result, row["cause"], result.closes[number])
         if cause and row["verdict"] == "decisive":
             out.print(f"Check: {clean(todo)}")
             if command:

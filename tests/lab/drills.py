@@ -27,6 +27,14 @@ class Scene:
     container: str
 
 
+def clear(engine: Engine, project: str) -> None:
+    """Removes the containers of a project."""
+    for ident in engine.docker(
+        "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}"
+    ).split():
+        engine.docker("rm", "--force", ident)
+
+
 @dataclass(frozen=True)
 class Drill:
     """One fault.
