@@ -8,6 +8,7 @@ start, and pairing that a deploy without its state makes necessary belongs to th
 from __future__ import annotations
 
 import statistics
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from occorr.rules import Cause
 
 SECOND: Final = 1_000_000_000
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+VAGUE: Final = timedelta(seconds=1.5)  # a beginning that is known no better is told as from when to when
 TOGETHER: Final = 45 * SECOND  # closes of one cause that lie nearer together are one incident
 STORM: Final = 3  # downtimes of one cause that follow on each other …
 STORM_GAP: Final = 300 * SECOND  # … within this are a storm: a restart policy waits at most a minute between two starts
 AFTER_DEPLOY: Final = 900 * SECOND  # how long after a deploy clients come back and find that they are not paired
+# A line tells when the process ended; without one an end lies somewhere before the next start.
+_MARKED: Final = (pl.col("die") > 0) | pl.col("shown") | (pl.col("fatal") > 0)
 _STATE: Final = r"(?i)/(?:\.openclaw|\.clawdbot|\.moltbot|openclaw|state)(?:/|$)"
 
 
@@ -50,6 +55,7 @@ def incidents(
         .agg(
             pl.col("timestamp").min().alias("start"),
             pl.col("timestamp").max().alias("end"),
+            pl.struct("time_earliest", "time_latest").sort_by("timestamp").first().alias("_first"),
             pl.col("cause")
             .filter(~startup & ~pl.col("_follows"))
             .mode()
@@ -72,7 +78,7 @@ def incidents(
         pl.col("cause").str.extract(r"^([^.]+)", 1).alias("family"),
     )
     told = grouped.join(
-        episodes.select(pl.col("episode").alias("best_episode"), "told", "cut_low", "up"),
+        episodes.select(pl.col("episode").alias("best_episode"), "told", "cut_low", "cut_high", "up", _marked=_MARKED),
         on="best_episode",
         how="left",
         maintain_order="left",
@@ -238,17 +244,17 @@ def _sureness(row: dict[str, Any]) -> dict[str, Any]:
 def _title(row: dict[str, Any], titles: dict[str, str], stories: dict[str, dict[str, Any]], lost: str) -> str:
     """The incident in one sentence: what, when, how many, for how long, and how much of it is less than decisive."""
     what = row["told"] or titles.get(row["cause"], row["cause"])
-    start = f" at {row['start']:%H:%M:%S.%f}"[:-3] + " UTC" if row["start"] is not None else ""
+    storm = stories.get(row["best_episode"] or "")
     ended, refused = int(row["closes"]) - int(row["_refused"]), int(row["_refused"])
     parts = [f"{ended} connection{'s' * (ended != 1)} closed"] * (ended > 0) + [
         f"{refused} attempt{'s' * (refused != 1)} refused"
     ] * (refused > 0)
-    storm = stories.get(row["best_episode"] or "")
     begun, up = (storm["from"], storm["up"]) if storm else (row["cut_low"], row["up"])
     if storm:
         what = f"{what}, {storm['times']} times, every {storm['period_s']:.0f} s (a restart storm)"
     if up is not None and begun is not None and up > begun:
-        parts.append(f"{(up - begun) / SECOND:.0f} s {'until it was up again' if storm else 'down'}")
+        down = (up - begun) / SECOND
+        parts.append(f"{down:.{0 if down >= 10 else 1}f} s {'until it was up again' if storm else 'down'}")
     if row["_paired"]:
         parts.append(f"{row['_paired']} of them had to be paired again, since {lost} is on no persistent mount")
     rest = {v: n for v, n in row["_verdicts"].items() if v != "decisive"}
@@ -259,4 +265,27 @@ def _title(row: dict[str, Any], titles: dict[str, str], stories: dict[str, dict[
         if mixed
         else ""
     )
-    return f"{what}{start}: {', '.join(parts)}.{surely}"
+    return f"{what}{_when(row, storm)}: {', '.join(parts)}.{surely}"
+
+
+def _when(row: dict[str, Any], storm: dict[str, Any] | None) -> str:
+    """When it began: as the first close says, or from when to when it may have, where that is not known to a second.
+
+    What ended connections is as old as the first that it ended; where that was refused later, or its end is less well
+    known than the gateway's own, the downtime says when.
+    """
+    if row["start"] is None:
+        return ""
+    low, high = row["_first"]["time_earliest"], row["_first"]["time_latest"]
+    if storm is None and row["cut_high"] is not None:
+        cut = _moment(row["cut_low"]), _moment(row["cut_high"])
+        if row["start"] > cut[1] or (row["_marked"] and low is not None and cut[1] - cut[0] < high - low):
+            low, high = cut
+    if low is not None and high - low > VAGUE:
+        return f" between {low:%H:%M:%S} and {high:%H:%M:%S} UTC"
+    at = row["start"] if low is None or low <= row["start"] <= high else high
+    return f" at {at:%H:%M:%S.%f}"[:-3] + " UTC"
+
+
+def _moment(time_ns: int) -> datetime:
+    return EPOCH + timedelta(microseconds=time_ns // 1000)

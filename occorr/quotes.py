@@ -5,7 +5,7 @@ The line itself stays beside it everywhere; this is only what is shown first.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -16,7 +16,7 @@ TELLING: Final = {
     "gateway.crash": 0,
     "process.error": 1,
     "container.die": 2,
-    "container.kill": 2,
+    "container.kill": 1,
     "container.destroy": 2,
     "gateway.signal": 3,
     "gateway.restart": 3,
@@ -33,6 +33,48 @@ TELLING: Final = {
     "proxy.reload": 3,
     "container.exec_create": 3,
 }
+
+
+def deciding(
+    table: pl.DataFrame, closes: pl.DataFrame, evidence: pl.DataFrame, timeline: pl.DataFrame
+) -> dict[str, dict[str, Any]]:
+    """The strongest line for each incident's cause; among equals the most telling, then the one most closes cite, then the nearest.
+
+    Args:
+        table: INCIDENTS.
+        closes: CLOSES.
+        evidence: EVIDENCE.
+        timeline: EVENTS.
+
+    Returns:
+        incident_id → the row of EVIDENCE.
+    """
+    rank = pl.col("strength").replace_strict(
+        {"decisive": 0, "supporting": 1, "circumstantial": 2}, default=3, return_dtype=pl.Int8
+    )
+    cited = (
+        evidence.filter(pl.col("role") == "supports")
+        .join(closes.select("close_id", "incident_id"), on="close_id")
+        .join(table.select("incident_id", incident_cause="cause"), on="incident_id")
+        .filter(pl.col("cause").eq_missing(pl.col("incident_cause")))
+        .join(
+            timeline.select("event_id", "event_name").unique("event_id", keep="first", maintain_order=True),
+            on="event_id",
+            how="left",
+        )
+        .with_columns(
+            rank=rank,
+            telling=pl.col("event_name").cast(pl.String).replace_strict(TELLING, default=9, return_dtype=pl.Int8),
+        )
+        .with_columns(cites=pl.len().over("incident_id", "event_id"), far=pl.col("delta_ns").abs())
+        .sort(
+            ["incident_id", "rank", "telling", "cites", "far", "log_file_path", "log_line", "close_id"],
+            descending=[False, False, False, True, False, False, False, False],
+            nulls_last=True,
+        )
+        .unique("incident_id", keep="first", maintain_order=True)
+    )
+    return {row["incident_id"]: row for row in cited.iter_rows(named=True)}
 
 
 def sayings(timeline: pl.DataFrame) -> pl.DataFrame:

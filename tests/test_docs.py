@@ -10,6 +10,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from occorr import rules
 from occorr.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,12 @@ def test_readme_names_commands_and_options_that_exist(line):
 
 def test_readme_names_every_command():
     assert [name for name in COMMANDS if f"occorr {name}" not in README] == []
+
+
+def test_readme_names_every_cause():
+    rows = dict(re.findall(r"^\| (\w+) \| [^|]+ \| ((?:`\w+` ?)+) \|$", README, re.M))
+    named = {f"{family}.{cause}" for family, causes in rows.items() for cause in re.findall(r"`(\w+)`", causes)}
+    assert named == {c.cause for c in rules.builtin() if c.cause != rules.EPISODE}
 
 
 def test_the_answer_that_readme_shows_is_what_is_printed(monkeypatch):

@@ -34,6 +34,9 @@ def downs(*rows):
                 "ready": None,
                 "instance": "",
                 "told": "Gateway crashed",
+                "die": 1,
+                "shown": False,
+                "fatal": 0,
             }
             for n, c, low, up in rows
         ],
@@ -47,6 +50,9 @@ def downs(*rows):
             "ready": pl.Int64,
             "instance": pl.String,
             "told": pl.String,
+            "die": pl.Int64,
+            "shown": pl.Boolean,
+            "fatal": pl.Int64,
         },
     )
 
@@ -55,7 +61,7 @@ def closes(*rows):
     """Closes: (id, cause, second, episode, verdict)."""
     return pl.DataFrame([{
         "close_id": i, "cause": c, "timestamp": at(s), "best_episode": e, "verdict": v, "probability": {"decisive": 0.99, "circumstantial": 0.6}[v], "count": 1, "established": False,
-        "service_name": "gateway", "compose_project": "claw"} for i, c, s, e, v in rows], schema_overrides={"best_episode": pl.String}).with_columns(pl.col("timestamp").cast(schema.TS))  # fmt: skip
+        "service_name": "gateway", "compose_project": "claw"} for i, c, s, e, v in rows], schema_overrides={"best_episode": pl.String}).with_columns(pl.col("timestamp").cast(schema.TS)).with_columns(pl.col("timestamp").alias("time_earliest"), pl.col("timestamp").alias("time_latest"))  # fmt: skip
 
 
 NOTHING = schema.empty(schema.FACTS)
@@ -312,6 +318,26 @@ def test_a_process_may_write_before_its_start_is_told():
         (2.992, "gateway.listening", {}),
     )
     assert named(*rows, *own) == [("restart.crash", "decisive")]
+
+
+@pytest.mark.parametrize(
+    ("die", "first", "low", "high", "said"),
+    [
+        (1, 100, 99.9, 100.1, "at 11:08:20.000 UTC:"),
+        (1, 100, 80, 101, "at 11:08:20.000 UTC:"),  # the engine tells the death; nobody logged the close
+        (0, 100, 80, 101, "between 11:08:00 and 11:08:21 UTC:"),  # only the gateway's log, which just stops
+        (1, 104, 104, 104, "at 11:08:20.500 UTC:"),  # the first client that knocked came later
+    ],
+)
+def test_a_heading_says_when_it_began_or_from_when_to_when_it_may_have(die, first, low, high, said):
+    rows = closes(("a", "restart.killed", first, "e0", "decisive")).with_columns(
+        pl.lit(at(low)).cast(schema.TS).alias("time_earliest"), pl.lit(at(high)).cast(schema.TS).alias("time_latest")
+    )
+    lives = downs(("e0", "restart.killed", 99.8, 110)).with_columns(
+        pl.lit(at(100.5)).alias("cut_high"), pl.lit(die).alias("die")
+    )
+    _, table = incidents.incidents(rows, lives, NOTHING, rules.builtin())
+    assert f" {said} " in table.item(0, "title")
 
 
 def test_unhealthy_counts_only_until_it_is_healthy_again():

@@ -187,7 +187,7 @@ def _incidents(
     }
     by_cause = closes.group_by("incident_id", "cause").agg(pl.col("verdict").unique())
     verdicts = {(of, cause): held for of, cause, held in by_cause.iter_rows()}
-    proofs = _deciding(table, closes, evidence, timeline)
+    proofs = quotes.deciding(table, closes, evidence, timeline)
     said = said_of(timeline, [best["event_id"] for best in proofs.values()])
     outages = _outages(table, lanes)
     made = []
@@ -231,40 +231,6 @@ def _incidents(
         )
         for incident in made
     )
-
-
-def _deciding(
-    table: pl.DataFrame, closes: pl.DataFrame, evidence: pl.DataFrame, timeline: pl.DataFrame
-) -> dict[str, dict[str, Any]]:
-    """The strongest line for each incident's cause; among equals the most telling, then the one most closes cite, then the nearest."""
-    rank = pl.col("strength").replace_strict(
-        {"decisive": 0, "supporting": 1, "circumstantial": 2}, default=3, return_dtype=pl.Int8
-    )
-    cited = (
-        evidence.filter(pl.col("role") == "supports")
-        .join(closes.select("close_id", "incident_id"), on="close_id")
-        .join(table.select("incident_id", incident_cause="cause"), on="incident_id")
-        .filter(pl.col("cause").eq_missing(pl.col("incident_cause")))
-        .join(
-            timeline.select("event_id", "event_name").unique("event_id", keep="first", maintain_order=True),
-            on="event_id",
-            how="left",
-        )
-        .with_columns(
-            rank=rank,
-            telling=pl.col("event_name")
-            .cast(pl.String)
-            .replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int8),
-        )
-        .with_columns(cites=pl.len().over("incident_id", "event_id"), far=pl.col("delta_ns").abs())
-        .sort(
-            ["incident_id", "rank", "telling", "cites", "far", "log_file_path", "log_line", "close_id"],
-            descending=[False, False, False, True, False, False, False, False],
-            nulls_last=True,
-        )
-        .unique("incident_id", keep="first", maintain_order=True)
-    )
-    return {row["incident_id"]: row for row in cited.iter_rows(named=True)}
 
 
 def said_of(timeline: pl.DataFrame, events: Iterable[str | None]) -> dict[str, str]:

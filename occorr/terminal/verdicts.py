@@ -15,6 +15,8 @@ from occorr.terminal.base import clean, clock, console, label, percent, place, w
 from occorr.visible import NOT_REDACTED
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from occorr.analysis import Analysis
@@ -36,10 +38,11 @@ def show(result: Analysis, *, brief: bool = False) -> None:
     closes = result.closes
     proof, left = _places(result), ROWS
     listed: set[str] = set()
+    deciding = quotes.deciding(result.incidents, closes, result.evidence, result.timeline)
     order = sorted(result.incidents.to_dicts(), key=lambda r: (-_weight(r), r["incident_id"]))
     for row in order:
         own = closes.filter(pl.col("incident_id") == row["incident_id"])
-        _incident(out, result, row, own)
+        _incident(out, result, row, own, deciding)
         table = _table()
         for cause in own.get_column("cause").unique(maintain_order=True):
             part = own.filter(pl.col("cause") == cause)
@@ -72,9 +75,17 @@ def show(result: Analysis, *, brief: bool = False) -> None:
             " --format json\n"
         )
     if not closes.height:
-        out.print("No WebSocket close was found in these logs, or in the part of them that was asked for.\n")
+        out.print(
+            f"No WebSocket close was found in these logs, or in the part of them that was asked for{_reach(result)}.\n"
+        )
     _first_steps(out, result)
     _footer(out, result)
+
+
+def _reach(result: Analysis) -> str:
+    """From when to when the logs reach, as a half-sentence; empty where no line has a time."""
+    first, last = result.timeline.select(pl.col("timestamp").min(), pl.col("timestamp").max().alias("last")).row(0)
+    return "" if first is None else f"; they reach from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _weight(row: dict[str, Any]) -> float:
@@ -83,7 +94,9 @@ def _weight(row: dict[str, Any]) -> float:
     return int(row["closes"]) / (3 if guessed or row["family"] == "client" else 1)
 
 
-def _incident(out: Console, result: Analysis, row: dict[str, Any], own: pl.DataFrame) -> None:
+def _incident(
+    out: Console, result: Analysis, row: dict[str, Any], own: pl.DataFrame, deciding: Mapping[str, Mapping[str, Any]]
+) -> None:
     """An incident's heading: cause, how sure, the sentence, and the one line that says most."""
     main = own.filter(pl.col("cause") == row["cause"])
     verdict = next((v for v in schema.VERDICTS if (main.get_column("verdict") == v).any()), "unknown")
@@ -98,27 +111,12 @@ def _incident(out: Console, result: Analysis, row: dict[str, Any], own: pl.DataF
             f"Corrected by people{', was ' + row['original_cause'] if row['original_cause'] else ''}:"
             f" {clean(row['correction'])}"
         )
-    lines = result.evidence.filter(
-        pl.col("close_id").is_in(main.filter(pl.col("verdict") == verdict).get_column("close_id").to_list())
-        & (pl.col("role") == "supports")
-    )
-    told = lines.join(
-        quotes.sayings(result.timeline.filter(pl.col("event_id").is_in(lines.get_column("event_id").to_list()))),
-        on="event_id",
-        how="left",
-        maintain_order="left",
-    ).with_columns(
-        pl.col("event_name")
-        .cast(pl.String)
-        .replace_strict(quotes.TELLING, default=9, return_dtype=pl.Int64)
-        .alias("_k")
-    )
-    for line in told.sort("_k", maintain_order=True).head(1).to_dicts():
-        out.print(
-            f"  {place(line['log_file_path'], line['log_line'])}  {clean(line['said'] or line['quote'])}"[
-                : out.width - 1
-            ]
+    if line := deciding.get(row["incident_id"]):
+        said = (
+            quotes.sayings(result.timeline.filter(pl.col("event_id") == line["event_id"])).get_column("said").to_list()
         )
+        text = next((s for s in said if s), line["quote"])
+        out.print(f"  {place(line['log_file_path'], line['log_line'])}  {clean(text)}"[: out.width - 1])
 
 
 def _table() -> Table:

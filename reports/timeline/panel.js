@@ -13,9 +13,9 @@ function panel() {
     c.group_id ? el("p", { class: "soft" }, "It is one of several closes that the logs cannot tell apart; together they are these closes, in some order.") : "",
     el("p", { class: "soft mono" }, el("a", { href: linkOf(c) }, c.close_id), " ", el("button", { type: "button", class: "copy", "data-only-screen": "", onclick: () => copy(location.href.replace(/#.*/, "") + linkOf(c), "the link to this close") }, "copy link")),
     c.evidence.length ? ruler(c) : "",
-    el("ul", { class: "evidence", "aria-label": "Evidence" }, ...byRule(supports).map(reason)),
+    el("ul", { class: "evidence", "aria-label": "Evidence" }, ...reasons(supports)),
     against.length ? el("p", {}, el("b", {}, "Against it, or set aside")) : "",
-    against.length ? el("ul", { class: "evidence", "aria-label": "Contradictions" }, ...byRule(against).map(reason)) : "",
+    against.length ? el("ul", { class: "evidence", "aria-label": "Contradictions" }, ...reasons(against)) : "",
     c.evidence.length ? "" : el("p", { class: "soft" }, "No line was found for it."),
     c.missing ? el("div", { class: "settle" }, el("b", {}, "What would settle it"), el("ul", {}, ...c.missing.split("\n").map((m) => el("li", {}, m)))) : "",
   );
@@ -48,9 +48,17 @@ function byRule(evidence) {
   }
   return [...groups.values()];
 }
-function reason(lines) {
-  const e = lines[0];
-  return el("li", { class: `${e.strength} ${e.role}` }, el("div", { class: "why", title: e.rule || "" }, el("b", {}, e.strength), `${e.role === "contradicts" ? `, for ${e.cause}` : ""}: ${e.because || e.rule || ""}`), ...lines.map(line));
+// A line is shown under the strongest rule that cites it; a weaker rule shows what it adds.
+function reasons(evidence) {
+  const seen = new Set();
+  return byRule(evidence).map((lines) => {
+    const fresh = lines.filter((e) => !seen.has(`${e.file}:${e.line}`));
+    for (const e of lines) seen.add(`${e.file}:${e.line}`);
+    return reason(lines[0], fresh, fresh.length ? (fresh.length < lines.length ? "Beside lines above:" : "") : "The same lines as above.");
+  });
+}
+function reason(e, lines, note) {
+  return el("li", { class: `${e.strength} ${e.role}` }, el("div", { class: "why", title: e.rule || "" }, el("b", {}, e.strength), `${e.role === "contradicts" ? `, for ${e.cause}` : ""}: ${e.because || e.rule || ""}${note ? ` ${note}` : ""}`), ...lines.map(line));
 }
 function line(e) {
   const place = e.file ? `${e.file}${e.line === null ? "" : `:${e.line}`}` : "no file";

@@ -1,18 +1,19 @@
-// The accessible view: every close is a row; at most 200 rows stand in the document at once.
+// The accessible view: every close is a row; at most 200 rows stand in the document at once. What is `wide` is left to the
+// panel where the window is narrow.
 const PAGE = 200;
 const COLUMNS = [
   ["incident", "#", (c) => { const i = page.byNumber.get(c.incident_id); return i ? String(i.number) : "·"; }, ""],
   ["t", "UTC", (c) => (c.t === null ? openTime(c) : clock(c.t)), "mono"],
-  ["error", "error", errorOf, "mono right"],
-  ["project", "project", (c) => c.project || "", ""],
+  ["error", "error", errorOf, "mono right wide"],
+  ["project", "project", (c) => c.project || "", "wide"],
   ["client", "client", client, "mono"],
-  ["via", "via", (c) => c.via || "", ""],
+  ["via", "via", (c) => c.via || "", "wide"],
   ["code", "code", codeOf, "mono"],
-  ["lasted", "lasted", lastedOf, "mono right"],
+  ["lasted", "lasted", lastedOf, "mono right wide"],
   ["cause", "cause", (c) => c.cause, ""],
-  ["p", "sure", (c) => percent(c.p), "mono right"],
-  ["verdict", "verdict", (c) => c.verdict, ""],
-  ["proof", "first proof", (c) => { const e = c.evidence.find((i) => i.role !== "contradicts"); return e ? `${e.file}:${e.line}` : "none"; }, "mono long"],
+  ["p", "sure", (c) => percent(c.p), "mono right wide"],
+  ["verdict", "verdict", (c) => c.verdict, "wide"],
+  ["proof", "first proof", (c) => { const e = c.evidence.find((i) => i.role !== "contradicts"); return e ? `${e.file}:${e.line}` : "none"; }, "mono long wide"],
 ];
 const SORTERS = { incident: (c) => page.byNumber.get(c.incident_id)?.number ?? 1e9, t: (c) => c.x ?? Infinity, error: (c) => half(c) ?? Infinity, client, code: (c) => c.code ?? c.http ?? 0, lasted: (c) => (c.established === false ? -1 : c.lasted ?? Infinity), p: (c) => c.p ?? -1 };
 
@@ -29,7 +30,7 @@ function table() {
   state.at = Math.max(0, Math.min(state.at, Math.floor((page.listed.length - 1) / PAGE) * PAGE));
   $("#table thead tr").replaceChildren(...COLUMNS.map(([id, label, , look]) => {
     const sorted = state.sort === id;
-    return el("th", { scope: "col", class: look.includes("right") ? "right" : null, "aria-sort": sorted ? (state.down ? "descending" : "ascending") : null },
+    return el("th", { scope: "col", class: look.split(" ").filter((l) => l === "right" || l === "wide").join(" ") || null, "aria-sort": sorted ? (state.down ? "descending" : "ascending") : null },
       el("button", { type: "button", onclick: () => { state.down = sorted && !state.down; state.sort = id; refresh(); } }, label + (sorted ? (state.down ? " ↓" : " ↑") : "")));
   }));
   const part = page.listed.slice(state.at, state.at + PAGE);
