@@ -60,6 +60,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "p_error_level": STR,
     "p_termination": STR,
     "p_flags": STR,
+    "p_content_type": STR,
     "p_duration_s": F64,
     "p_path": STR,
     "p_to_gateway": BOOL,

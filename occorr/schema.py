@@ -194,6 +194,7 @@ ATTRIBUTES: Final[Mapping[str, Column]] = {
     "upstream_duration_ns": C(I64, "time of the upstream, ns"),
     "http_upgrade": C(STR, "Upgrade header"),
     "http_response_size": C(I64, "bytes sent to the client"),
+    "http_response_content_type": C(STR, "the response's Content-Type as the proxy logs it"),
     "proxy_flags": C(STR, "the proxy's own flags of the session"),
     "proxy_errno": C(I64, "errno of a proxy's error line"),
     "proxy_phase": C(STR, "what the proxy was doing when it failed"),

@@ -80,6 +80,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("upstream_port_local").alias("p_local_port"),
             pl.col("proxy_backend").alias("p_backend"),
             pl.col("proxy_flags").alias("p_flags"),
+            pl.col("http_response_content_type").alias("p_content_type"),
             pl.col("clock_id").alias("p_clock"),
             pl.col("clock_status").alias("p_clock_status"),
             pl.col("time_resolution_ns").alias("p_resolution"),
