@@ -48,6 +48,16 @@ def test_a_terminals_long_line_is_one_line(lengths, cuts):
     assert lines(wire, cuts, tty=True) == [("stdout", "x" * length) for length in lengths]
 
 
+def test_a_terminal_that_never_ends_its_line_is_told_in_pieces():
+    """A progress bar writes for days without a line break: what is held stays bounded, and nothing of it is lost."""
+    text = bytes(range(97, 123)) * 150_000  # 3.9 MB
+    wire = b"".join(STAMP + b" " + piece for piece in split(text))
+    told = lines(wire, list(range(0, len(wire), 40_000)), tty=True)
+    assert "".join(piece for _, piece in told).encode() == text
+    assert len(told) > 1
+    assert max(len(piece) for _, piece in told) < 2.2e6
+
+
 def test_a_terminals_line_may_hold_a_stamp():
     wire = STAMP + b" a copy of " + STAMP + b" in a line\r\n" + STAMP + b" \r\n"
     assert lines(wire, [], tty=True) == [("stdout", f"a copy of {STAMP.decode()} in a line"), ("stdout", "")]

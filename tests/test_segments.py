@@ -203,6 +203,27 @@ def test_the_oldest_goes_first(tmp_path):
     assert read_back.column_names == ["source", "stream", "time", "line", "offset", "raw"]
 
 
+def test_a_document_outlives_the_segment_that_held_it(tmp_path):
+    """What inspect said of a container counts as long as the container's log is kept."""
+    record = Record(tmp_path / "r", Limits(size=1), full=2_000)
+    log, told = record.source("a.log"), record.source("inspect/a.json", "document")
+    for version in ("old", "new"):
+        record.append(told, "", "", f'[{{"Id": "{version}"}}]')
+    for number in range(500):
+        record.append(log, "stdout", STAMP, f"{number} {'x' * 50}")
+        if number % 20 == 0:
+            read(record)
+            record.seal()
+    read(record)
+    record.close()
+    kept = lines(tmp_path / "r", "a.log")
+    assert kept.height < 100  # the rest was deleted
+    held = lines(tmp_path / "r", "inspect/a.json")
+    assert set(held.get_column("raw")) == {'[{"Id": "new"}]'}
+    assert held.get_column("line").is_sorted()
+    assert held.item(-1, "line") > 2
+
+
 def test_many_writers_and_one_reader(tmp_path):
     record = Record(tmp_path / "r", full=50_000)
     numbers = [record.source(f"{i}.log") for i in range(4)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from occorr.cli.base import app, note
+from occorr.cli.base import app, note, write
 from occorr.cli.options import Anonymize, NoRedact, Parsers, Project, RedactKey, Tz, read_inputs, stored
 from occorr.errors import EXIT_FINDINGS, EXIT_OK, EXIT_PARTIAL, OccorrError
 
@@ -96,12 +96,7 @@ def check(
 def _write_junit(judged: Sequence[Judgement], path: Path, *, require_data: bool) -> None:
     from occorr.report import junit  # noqa: PLC0415
 
-    try:
-        path.write_text(junit.junit(judged, require_data=require_data), encoding="utf-8")
-    except OSError as error:
-        raise OccorrError(
-            f"--junit {path}: cannot be written: {error.strerror}; give a file in a directory that exists"
-        ) from error
+    write(path, junit.junit(judged, require_data=require_data).encode())
     note(f"Written to {path}")
 
 

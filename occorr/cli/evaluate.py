@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from occorr.cli.base import app, note
+from occorr.cli.base import app, note, write
 from occorr.errors import OccorrError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def evaluate(
         summary["ablation"] = scoring.ablation(scoring.score_ablated(bundles, truth))
     makers = _makers()
     if out is not None:
-        out.write_text(makers[out.suffix.lower().removeprefix(".")](summary), encoding="utf-8")
+        write(out, makers[out.suffix.lower().removeprefix(".")](summary).encode())
         note(f"Written to {out}")
     if form is ScoreForm.table:
         from occorr.terminal import scores as shown  # noqa: PLC0415

@@ -107,8 +107,21 @@ def _terminal(chunks: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
         *whole, held = (held + chunk).split(b"\n")
         for line in whole:
             yield "stdout", _whole(line).removesuffix(b"\r") + b"\n"
+        if len(held) >= LONGEST:
+            piece, held = _cut(held)
+            yield "stdout", _whole(piece)
     if held:
         yield "stdout", _whole(held)
+
+
+def _cut(line: bytes) -> tuple[bytes, bytes]:
+    """A terminal's line that has no end yet, cut where the engine repeats the stamp; the rest begins with it as a line does."""
+    stamp, blank, _ = line.partition(b" ")
+    again = stamp + blank
+    period = len(again) + SPLIT
+    at = (len(line) // period - 1) * period
+    rest = line[at:]
+    return line[:at], rest if rest.startswith(again) else again + rest
 
 
 def _whole(line: bytes) -> bytes:

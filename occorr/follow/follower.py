@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import queue
-import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -224,12 +223,11 @@ class Follower:
 
     # ------------------------------------------------------------ gaps
     def _reconcile_soon(self) -> None:
-        timer = threading.Timer(SETTLED, self._reconcile, (self._connections, self._now()))
-        timer.daemon = True
-        timer.start()
+        self._threads.begin("reconcile", self._reconcile, self._connections, self._now())
 
     def _reconcile(self, connection: int, back_ns: int) -> None:
         """After a break: whether the engine forgot anything, and what inspect knows of that time."""
+        self._threads.stopping.wait(SETTLED)
         engine, gap = self._reader.engine, self._break
         if engine is None or gap is None or connection != self._connections or self._threads.stopping.is_set():
             return
@@ -241,7 +239,8 @@ class Follower:
                 # a local socket breaks at once; a network may have been gone for longer
                 begin = gap.lost_ns if engine.local else gap.last_ns
                 self._tell_gap(begin, back_ns, gap.why, self._missed(engine, begin - SECOND, back_ns))
-            self._break = None
+            if self._break is gap:  # and not one that began meanwhile
+                self._break = None
 
     def _tell_gap(self, begin: int, end: int, why: str, found: list[str]) -> None:
         what = {"what": f"events from {stamp(begin)} to {stamp(end)}", "why": why, "asked": False}

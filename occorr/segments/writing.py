@@ -61,13 +61,16 @@ class Record:
         self._numbers = {s.path: n for n, s in self._book.items()}
         self._lines = {n: s.lines for n, s in self._book.items()}
         self._bytes = {n: s.size for n, s in self._book.items()}
+        self._documents: dict[
+            int, tuple[bytes, int]
+        ] = {}  # the newest version of each: its line, and the bytes that count
         self._closed: list[Path] = []  # journals that the reader is not through with
         self._ready: list[Path] = []  # journals that wait to be sealed
         self._file, self._journal = self._begin()
         self._handle = self._journal.open("rb")
 
     def _begin(self) -> tuple[BinaryIO, Path]:
-        """Opens the next journal, which repeats what is known of the sources."""
+        """Opens the next journal, which repeats what is known of the sources, and each document."""
         self._serial += 1
         path = self.directory / f"{self._serial:08d}.journal"
         self._size, self._begun = 0, 0.0
@@ -75,6 +78,10 @@ class Record:
         for number, source in self._book.items():
             self._book[number] = replace(source, lines=self._lines[number], size=self._bytes[number])
             file.write(control(self._book[number]))
+        for number, (line, size) in self._documents.items():  # the segment that held it may be the next that is deleted
+            file.write(line)
+            self._lines[number] += 1
+            self._bytes[number] += size
         file.flush()
         return file, path
 
@@ -111,6 +118,8 @@ class Record:
                 self._book[number] = replace(
                     source, root=digest((written + rest if source.kind == "log" else rest).decode())
                 )
+            if source.kind == "document":
+                self._documents[number] = head + written + rest, len(rest)
             self._file.write(head + written + rest)
             self._lines[number] += 1
             self._bytes[number] += len(rest) + (len(written) if source.kind == "log" else 0)
