@@ -150,11 +150,17 @@ def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: R
     # one process wrote both lines: how well its clock is known does not matter
     told = pl.col("logged").is_between("own_low", "own_high").fill_null(value=False)
     inside = (placed | told) & ours
-    # nearest episode first: a close belongs to one
+    # nearest episode first, a close belongs to one: by how far it lies from the cut itself, since the windows of two
+    # restarts that follow on each other overlap; then from the middle
     middle = (pl.col("from") + pl.min_horizontal("until", pl.col("from") + 600 * SECOND)) // 2
+    off = pl.max_horizontal(
+        pl.col("from") + int(relation.before * SECOND) - pl.col("t"),
+        pl.col("t") - (pl.col("until") - int(relation.after * SECOND)),
+        pl.lit(0, pl.Int64),
+    )
     pairs = (
-        pairs.with_columns(inside.alias("certain"), (pl.col("t") - middle).abs().alias("_far"))
-        .sort("close_id", pl.col("certain").not_(), "_far")
+        pairs.with_columns(inside.alias("certain"), off.alias("_off"), (pl.col("t") - middle).abs().alias("_far"))
+        .sort("close_id", pl.col("certain").not_(), "_off", "_far")
         .unique("close_id", keep="first", maintain_order=True)
     )
     own = pl.when(pl.lit(rule.cause) == EPISODE).then("episode_cause").otherwise(pl.lit(rule.cause))
