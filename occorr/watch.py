@@ -39,7 +39,9 @@ RECENT: Final = (
 TELLING: Final = frozenset(
     {"create", "start", "die", "oom", "health_status", "destroy", "kill", "restart", "pause", "unpause"}
 )
-UNSETTLING: Final = frozenset({"create", "die", "oom", "destroy", "kill"})
+UNSETTLING: Final = frozenset(
+    {"create", "die", "oom", "destroy", "kill"}
+)  # what may turn one kind of restart into another
 TOLD: Final = "record.verdicts.jsonl"
 
 

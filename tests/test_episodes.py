@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
+from occorr import rules
+from occorr.causes import findings
 from occorr.episodes.interruptions import interruptions
 from occorr.episodes.proxies import proxies
 
@@ -123,3 +125,29 @@ def test_a_proxy_that_is_created_anew_is_the_same_proxy():
     old, new = proxy("claw", "container.die"), {**proxy("claw", "container.start"), "container_id": "another"}
     (death,) = proxies(events((100, old), (105, new)), None)
     assert seconds(death, "up") == (106,)
+
+
+def test_a_close_belongs_to_the_downtime_whose_cut_it_lies_at():
+    """A restart, and 1.3 s later a deploy: the windows of both hold the second close, and the restart's middle is nearer."""
+    (rule,) = [r for c in rules.builtin() for r in c.rules if r.id.endswith("code-1012-at-stop")]
+    down = pl.LazyFrame(
+        {
+            "episode": ["e0", "e1"],
+            "kind": ["gateway"] * 2,
+            "cause": ["restart.manual", "restart.deploy"],
+            "rank": [3, 3],
+            "cut_low": [START, START + 1_351_000_000],
+            "cut_high": [START + 250_000_000, START + 1_601_000_000],
+            "up": [START + 565_000_000, START + 2_128_000_000],
+            "error": [1_000_000] * 2,
+            "instance": ["one/gateway"] * 2,
+            "own_low": [START, START + 1_351_000_000],
+            "own_high": [START + 50_000_000, START + 1_401_000_000],
+        },
+        schema_overrides={"rank": pl.Int32},
+    ).with_columns(pl.lit(None, pl.Int64).alias("ready"))
+    moments = [START + 50_000_000, START + 1_401_000_000]
+    hits = pl.LazyFrame({"close_id": ["a", "b"], "instance": ["one/gateway"] * 2, "t": moments, "logged": moments})
+    hits = hits.with_columns(lo=pl.col("t"), hi=pl.col("t"), gone=pl.lit(None, pl.Int64))
+    found = findings._related(hits, down, rule, rule.relation).collect()
+    assert dict(found.select("close_id", "cause").rows()) == {"a": "restart.manual", "b": "restart.deploy"}

@@ -29,6 +29,16 @@ def read(record):
             return pl.concat(out)
 
 
+def followed(record, number, texts):
+    """Appends lines, which are read and sealed on the way as by watch."""
+    for i, text in enumerate(texts):
+        record.append(number, "stdout", STAMP, text)
+        if i % 100 == 50:
+            read(record)
+            record.seal()
+    read(record)
+
+
 def lines(directory, path):
     (found,) = [s for s in segments.stored(directory) if s.source.path == path]
     frames = list(found.lines())
@@ -79,12 +89,7 @@ def test_what_a_container_writes_cannot_break_out_of_its_line(tmp_path):
 def test_journals_turn_and_become_segments_without_a_seam(tmp_path):
     record = Record(tmp_path / "r", full=2000)
     number = record.source("a.log", origin={"container_id": "c"})
-    for i in range(500):
-        record.append(number, "stdout", STAMP, f"line {i}")
-        if i % 100 == 50:
-            read(record)
-            record.seal()
-    read(record)
+    followed(record, number, [f"line {i}" for i in range(500)])
     assert list((tmp_path / "r").glob("*.parquet")) and list((tmp_path / "r").glob("*.journal"))
     assert lines(tmp_path / "r", "a.log").get_column("raw").to_list() == [
         f"{STAMP} line {i}" for i in range(500)
@@ -209,12 +214,7 @@ def test_a_document_outlives_the_segment_that_held_it(tmp_path):
     log, told = record.source("a.log"), record.source("inspect/a.json", "document")
     for version in ("old", "new"):
         record.append(told, "", "", f'[{{"Id": "{version}"}}]')
-    for number in range(500):
-        record.append(log, "stdout", STAMP, f"{number} {'x' * 50}")
-        if number % 20 == 0:
-            read(record)
-            record.seal()
-    read(record)
+    followed(record, log, [f"{number} {'x' * 50}" for number in range(500)])
     record.close()
     kept = lines(tmp_path / "r", "a.log")
     assert kept.height < 100  # the rest was deleted

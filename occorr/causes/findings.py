@@ -119,6 +119,8 @@ def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: R
         pl.col("rank").alias("episode_rank"),
         (low - int(relation.before * SECOND)).alias("from"),
         (high + int(relation.after * SECOND)).alias("until"),
+        low.alias("begin"),
+        high.alias("end"),
         pl.col("error").fill_null(0),
         pl.col("instance").alias("of"),
         *(
@@ -153,11 +155,7 @@ def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: R
     # nearest episode first, a close belongs to one: by how far it lies from the cut itself, since the windows of two
     # restarts that follow on each other overlap; then from the middle
     middle = (pl.col("from") + pl.min_horizontal("until", pl.col("from") + 600 * SECOND)) // 2
-    off = pl.max_horizontal(
-        pl.col("from") + int(relation.before * SECOND) - pl.col("t"),
-        pl.col("t") - (pl.col("until") - int(relation.after * SECOND)),
-        pl.lit(0, pl.Int64),
-    )
+    off = pl.max_horizontal(pl.col("begin") - pl.col("t"), pl.col("t") - pl.col("end"), pl.lit(0, pl.Int64))
     pairs = (
         pairs.with_columns(inside.alias("certain"), off.alias("_off"), (pl.col("t") - middle).abs().alias("_far"))
         .sort("close_id", pl.col("certain").not_(), "_off", "_far")

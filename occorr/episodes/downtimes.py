@@ -236,10 +236,10 @@ def _downtime(
         low, high, abrupt = fatal[0] - SHORT, fatal[-1] + SECOND, True
     else:
         low, high, abrupt = last_line or before or 0, after or 0, True
-    killed_by = dies[0] + KILL_LAG if dies else None  # what is sent after a death did not bring it about
+    killed_by = dies[0] + KILL_LAG if dies else 1 << 62  # what is sent after a death did not bring it about
 
     def kills(*values: str) -> list[int]:
-        return [k for k in signal("container.kill", *values) if killed_by is None or k <= killed_by]
+        return [k for k in signal("container.kill", *values) if k <= killed_by]
 
     kills_term, kills_kill = kills("15", "TERM"), kills("9", "KILL")
     if high < low:  # two clocks that are not known well enough to say which came first; `error` says so, too
@@ -264,9 +264,7 @@ def _downtime(
         die=len(dies),
         kill_term=len(kills_term),
         kill_kill=len(kills_kill),
-        kill_other=len([k for k in times("container.kill") if killed_by is None or k <= killed_by])
-        - len(kills_term)
-        - len(kills_kill),
+        kill_other=len([k for k in times("container.kill") if k <= killed_by]) - len(kills_term) - len(kills_kill),
         oom=len(times("container.oom")),
         oom_fact=_oom_fact(facts, ids, dies),
         stop=len(times("container.stop")),
