@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from occorr import multiline, packed, segments
 from occorr.errors import OccorrError
@@ -284,6 +283,8 @@ def chunks(blob: Blob, size: int = CHUNK) -> Iterator[pl.DataFrame]:
 
 
 def _lines(chunk: bytes, base: int, number: int) -> pl.DataFrame:
+    import pyarrow as pa  # noqa: PLC0415 - 38 MB that `watch`, which runs for days, has no use for
+
     breaks = np.flatnonzero(np.frombuffer(chunk, dtype=np.uint8) == ord("\n")) + 1
     tail = [] if len(breaks) and breaks[-1] == len(chunk) else [len(chunk)]
     starts = np.concatenate([[0], breaks, tail]).astype(np.int64)

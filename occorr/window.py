@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -56,14 +56,18 @@ def _words() -> tuple[str, str]:
 
 
 def rehearse() -> None:
-    """Judges the definitions' own samples once: what is loaded at first use, a solver above all, would make the first verdict late."""
+    """Judges the definitions' own samples once: what is loaded at first use, a solver above all, would make the first verdict late.
+
+    They are given as a record gives lines, so that nothing is loaded which only files need.
+    """
     import scipy.optimize  # noqa: F401, PLC0415 - joins and clocks load it when they first need it
 
     library, redactor = definitions.builtin(), Redactor(b"")
     taken = []
     for name in REHEARSED:
         lines = [sample.line for sample in library.formats[name].samples if sample.event][: HEAD // 10]
-        taken.append(analysis.take(Blob(f"{name}.log", "\n".join(lines).encode()), library, redactor))
+        rows = pl.DataFrame({"line": range(1, len(lines) + 1), "offset": 0, "raw": lines})
+        taken.append(analysis.take(Blob(f"{name}.log", lines=partial(iter, [rows])), library, redactor))
     with suppress(NothingParsableError):
         analysis.attribute(taken)
 

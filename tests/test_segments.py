@@ -14,7 +14,7 @@ import pytest
 import occorr
 from occorr import segments
 from occorr.errors import OccorrError
-from occorr.segments import Limits, Record
+from occorr.segments import Limits, Record, sealing
 
 STAMP = "2026-11-21T05:43:45.1Z"
 
@@ -188,6 +188,55 @@ def test_a_torn_last_line_and_a_half_written_segment(tmp_path):
     record.close()
     assert lines(tmp_path / "r", "a.log").get_column("raw").to_list() == [f"{STAMP} line {i}" for i in range(9)]
     assert not list((tmp_path / "r").glob("*.part"))
+
+
+FULL_DISK = """
+import errno, pathlib, resource, sys
+from occorr.segments import Record
+record = Record(pathlib.Path(sys.argv[1]), full=20_000)
+number = record.source("a.log")
+for i in range(400):
+    record.append(number, "stdout", "2026-11-21T05:43:45.1Z", f"line {i} {i * 2654435761 % 2**32:x}" + "x" * 40)
+while record.take(0.0)[1]:
+    pass
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+try:
+    record.seal()
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+def test_no_room_for_a_segment(tmp_path):
+    """The system's reason is told, the journal stays, and nothing half is left."""
+    told = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path / "r"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=os.path.dirname(os.path.dirname(occorr.__file__)),
+    )
+    assert told.stdout.split() == ["EFBIG"]
+    assert not list((tmp_path / "r").glob("*.part")) and not list((tmp_path / "r").glob("*.parquet"))
+    assert lines(tmp_path / "r", "a.log").height == 400
+
+
+def test_counted_while_it_was_written_as_when_it_is_read(tmp_path):
+    """What a segment says of its sources does not depend on who counted."""
+    record = Record(tmp_path / "r", full=5_000)
+    log, told = record.source("a.log", origin={"compose_service": "gateway"}), record.source("i.json", "document")
+    record.append(told, "", "", '[{"Id": "é"}]')
+    for i in range(300):
+        record.append(log, "stdout", STAMP, f"line {i} é", urgent=True)
+    journals = {p.stem: p.read_bytes() for p in (tmp_path / "r").glob("*.journal")}
+    record.close()
+    assert len(journals) > 2
+    del journals[max(journals)]  # it may not be whole yet
+    for stem, written in journals.items():
+        again = tmp_path / f"{stem}.journal"
+        again.write_bytes(written)
+        sealing.seal(again)
+        assert sealing.noted(again.with_suffix(".parquet")) == sealing.noted(tmp_path / "r" / f"{stem}.parquet")
 
 
 def test_the_oldest_goes_first(tmp_path):

@@ -1,5 +1,7 @@
 """The last minutes judged live are judged as `analyze` judges the whole, and cost what matters and not what is written."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -33,6 +35,24 @@ def feed(window, record):
     while more:
         rows, more = record.take(0.0)
         window.add(rows, record.known())
+
+
+LOADED = """
+import sys
+from occorr.cli.watch import _lean
+_lean()
+from occorr import engine, follow, metrics, redact, tell, watch, window
+window.rehearse()
+print(*sorted({"dateparser", "paramiko.client", "plotly", "pyarrow"} & set(sys.modules)))
+"""
+
+
+def test_watching_loads_nothing_that_only_others_need():
+    """Its memory counts: pyarrow takes 44 MB, paramiko 18."""
+    told = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, cwd=SAMPLES.parent
+    )
+    assert told.stdout.split() == []
 
 
 @pytest.mark.parametrize("incident", ["restart-beside-worker", "crash-behind-traefik"])

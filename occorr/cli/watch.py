@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -34,13 +36,16 @@ if TYPE_CHECKING:
 
 SECOND: Final = 10**9
 LOOK_BACK: Final = 600 * SECOND  # of logs and kept events that are read as context when it begins
-# Frames are small here: one thread is as fast as many, and what is freed goes back to the system (30 MB of 240
-# measured).
+# Frames are small here: one thread is as fast as many, and what is freed goes back to the system soon (38 MB of 319
+# measured; at once would cost a third more of the processor).
 LEAN: Final = {
     "POLARS_MAX_THREADS": "1",
-    "_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0",
+    "_RJEM_MALLOC_CONF": "narenas:1,dirty_decay_ms:100,muzzy_decay_ms:0",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
+# A judgement gives up the interpreter at each of its thousands of calls into polars; with the usual 5 ms a reader of
+# a busy log would hold it that long each time.
+SWITCH_S: Final = 0.0005
 LOOPBACK: Final = "127.0.0.1"
 PATIENCE_S: Final = 5.0  # for those who read what is told, at the end
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -103,8 +108,7 @@ def watch(
     redact_key: RedactKey = None,
 ) -> None:
     """Follows a Docker engine and tells each WebSocket close with its cause as it happens; a verdict that changes is told again."""
-    for name, value in LEAN.items():  # read once, when polars is loaded
-        os.environ.setdefault(name, value)
+    _lean()
     from occorr import segments  # noqa: PLC0415
 
     limits = segments.Limits(_size("--record-size", record_size), duration_ns("--record-age", record_age) / SECOND)
@@ -138,6 +142,26 @@ def watch(
                 f"{record}: the record ends here: {error.strerror}; what came before is there", EXIT_PARTIAL
             ) from error
     raise typer.Exit(code)
+
+
+def _lean() -> None:
+    """Sets this process up to run for days beside what it watches."""
+    for name, value in LEAN.items():  # read once, when polars is loaded
+        os.environ.setdefault(name, value)
+    sys.setswitchinterval(SWITCH_S)
+    # the SDK loads it for every engine: 18 MB that only SSH needs
+    if "paramiko" not in sys.modules and importlib.util.find_spec("paramiko") is not None:
+        sys.modules["paramiko"] = _Late("paramiko")
+
+
+class _Late(ModuleType):
+    """A module that is loaded when something of it is first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        """What the module itself has under that name."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -25,24 +26,20 @@ if TYPE_CHECKING:
 
 _CONNECT: Final = 10.0  # seconds
 _ANSWER: Final = 60  # seconds for an answer that is no stream
-try:  # its errors are of no family but their own
-    from paramiko import SSHException
-except ImportError:
-    _SSH: tuple[type[Exception], ...] = ()
-else:
-    _SSH = (SSHException, EOFError)
-
 _BROKEN: Final[tuple[type[Exception], ...]] = (
-    *_SSH,
     requests.exceptions.RequestException,
     urllib3.exceptions.HTTPError,
     OSError,
     ValueError,
     AttributeError,
 )  # the last two: a response that was closed while it was read
-_UNREACHED: Final[tuple[type[Exception], ...]] = (DockerException, *_BROKEN)
-_NO_WORDS: Final[tuple[type[Exception], ...]] = (TypeError, KeyError, *_BROKEN)
 T = TypeVar("T")
+
+
+def _broken(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What a connection that breaks raises, and others; paramiko's errors are of no family but their own, and only SSH loads it."""
+    ssh = sys.modules.get("paramiko.ssh_exception")
+    return (*others, *_BROKEN, *(() if ssh is None else (ssh.SSHException, EOFError)))
 
 
 class EngineLostError(EngineError):
@@ -91,7 +88,7 @@ class Stream(Generic[T]):
             return next(self.items)
         except StopIteration:
             raise
-        except _BROKEN as error:
+        except _broken() as error:
             if self.closed:
                 raise StopIteration from None
             raise EngineLostError(f"the engine broke off while it was read: {reach.words(error)}") from error
@@ -109,13 +106,13 @@ class Stream(Generic[T]):
         if self.closed:
             return
         self.closed = True
-        with contextlib.suppress(*_BROKEN):
+        with contextlib.suppress(*_broken()):
             try:  # it shuts the socket down, which `response.close` does not
                 CancellableStream(self.items, self.response).close()
             except DockerException:  # SSH, of which the SDK knows no end; its channel does
                 answer: Any = self.response.raw._fp  # noqa: SLF001 - there is no other way to it
                 answer.fp.channel.close()
-        with contextlib.suppress(*_BROKEN, RuntimeError):
+        with contextlib.suppress(*_broken(RuntimeError)):
             self.response.close()
 
 
@@ -136,7 +133,7 @@ def connect(redactor: Redactor, environment: Mapping[str, str] | None = None) ->
         # a version that is given is not asked for: the SDK would ask without the certificates that it was told to trust
         api = DockerClient.from_env(environment=given, timeout=_ANSWER, version=MINIMUM_DOCKER_API_VERSION).api
         told = _version(_get(api, f"{api.base_url}/version"))
-    except _UNREACHED as error:
+    except _broken(DockerException) as error:
         raise EngineError(reach.failed(address, error)) from error
     spoken = str(told.get("ApiVersion", ""))
     if not re.fullmatch(r"\d+\.\d+", spoken):
@@ -188,7 +185,7 @@ def request(
             stream=stream,
             timeout=(_CONNECT, None if idle else _ANSWER),
         )
-    except _BROKEN as error:
+    except _broken() as error:
         raise EngineLostError(reach.failed(engine.address, error)) from error
     if response.status_code >= 400:
         raise EngineError(f"the engine refuses {where}: {_refusal(response)}")
@@ -199,7 +196,7 @@ def _refusal(response: requests.Response) -> str:
     """What an answer that is an error says."""
     try:
         text = str(response.json()["message"])
-    except _NO_WORDS:
+    except _broken(TypeError, KeyError):
         page = "html" in response.headers.get("Content-Type", "")
         text = response.reason if page else response.text or response.reason
     response.close()

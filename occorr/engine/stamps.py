@@ -10,6 +10,7 @@ from typing import Final
 from occorr.engine.reach import EngineError
 
 SECOND: Final = 1_000_000_000
+_STAMP: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)")
 
 
 @lru_cache(maxsize=64)
@@ -23,7 +24,7 @@ def stamp_ns(text: str) -> int:
     Raises:
         EngineError: the text is no such stamp.
     """
-    found = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)", text)
+    found = _STAMP.fullmatch(text)
     if found is None:
         raise EngineError(f"the engine wrote {text[:60]!r} where a stamp was expected")
     return _whole_seconds(found[1], found[3]) * SECOND + int((found[2] or "0").ljust(9, "0"))

@@ -4,39 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
+from polars.io.plugins import register_io_source
 
 from occorr.segments.journal import Source, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-_SCHEMA: Final = pa.schema(
-    [
-        pa.field(
-            "source", pa.dictionary(pa.int32(), pa.string()), metadata={"doc": "the log, as it is named in evidence"}
-        ),
-        pa.field(
-            "stream",
-            pa.dictionary(pa.int32(), pa.string()),
-            metadata={"doc": "stdout or stderr", "otel": "log.iostream"},
-        ),
-        pa.field(
-            "time", pa.timestamp("ns", "UTC"), metadata={"doc": "the engine's stamp", "otel": "ObservedTimestamp"}
-        ),
-        pa.field("line", pa.int64(), metadata={"doc": "line number in the source, from 1"}),
-        pa.field("offset", pa.int64(), metadata={"doc": "byte at which the line begins in the source"}),
-        pa.field(
-            "raw", pa.string(), metadata={"doc": "the line as docker logs --timestamps prints it, secrets replaced"}
-        ),
-    ]
-)
+# The source's path as it is named in evidence; stdout or stderr; the engine's stamp (OpenTelemetry: ObservedTimestamp);
+# the line's number from 1 and the byte at which it begins; the line as `docker logs --timestamps` prints it, secrets replaced.
+_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "source": pl.String,
+    "stream": pl.String,
+    "time": pl.Datetime("ns", "UTC"),
+    "line": pl.Int64,
+    "offset": pl.Int64,
+    "raw": pl.String,
+}
+_SOURCES: Final = "occorr.sources"
+_GROUP: Final = 10_000  # lines that are in memory before they are written
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,53 +39,61 @@ class Limits:
     age_s: float = 14 * 86400.0
 
 
-def seal(journal: Path) -> None:
+def seal(journal: Path, book: Mapping[int, Source] | None = None) -> None:
     """A segment of a journal, written beside its place and renamed; then the journal goes.
+
+    Args:
+        journal: what nobody appends to any more.
+        book: the sources as they stand at its end; by default they are counted.
 
     Raises:
         OSError: there is no room for it; the journal stays.
     """
     target, beside = journal.with_suffix(".parquet"), journal.with_suffix(".part")
-    if not target.exists():
+    if not target.exists() and next(pieces(journal, {}), None) is not None:
+        if book is None:
+            book = {}
+            for _ in pieces(journal, book):
+                pass
         try:
-            filled = _write(journal, beside)
+            _write(journal, beside, book)
         except OSError:
             beside.unlink(missing_ok=True)
             raise
-        if filled:
-            beside.rename(target)
+        beside.rename(target)
     journal.unlink()
 
 
-def _write(journal: Path, beside: Path) -> bool:
-    """Writes a journal's lines as Parquet; False where it holds none."""
-    book: dict[int, Source] = {}
-    writer = None
-    for rows in pieces(journal, book):
-        writer = writer or pq.ParquetWriter(beside, _SCHEMA, compression="zstd")
-        writer.write_table(_arrow(rows, book))
-    if writer is None:
-        return False
-    writer.add_key_value_metadata({"occorr.sources": json.dumps([asdict(s) for s in book.values()], sort_keys=True)})
-    writer.close()
+def _write(journal: Path, beside: Path, book: Mapping[int, Source]) -> None:
+    """Writes a journal's lines as Parquet, a piece in memory at a time."""
+
+    def stamped(*_: object) -> Iterator[pl.DataFrame]:
+        known: dict[int, Source] = {}
+        for rows in pieces(journal, known):
+            yield rows.select(
+                pl.col("number")
+                .replace_strict({n: s.path for n, s in known.items()}, return_dtype=pl.String)
+                .alias("source"),
+                "stream",
+                pl.col("stamp")
+                .str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns", time_zone="UTC", strict=False)
+                .alias("time"),
+                "line",
+                "offset",
+                "raw",
+            )
+
+    told = json.dumps([asdict(s) for s in book.values()], sort_keys=True)
+    try:
+        register_io_source(stamped, schema=_SCHEMA).sink_parquet(
+            beside, compression="zstd", row_group_size=_GROUP, metadata={_SOURCES: told}
+        )
+    except pl.exceptions.ComputeError as error:  # a full disk, as polars tells it
+        if (found := re.search(r"os error (\d+)", str(error))) is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(beside)) from error
     with beside.open("rb") as handle:
         os.fsync(handle.fileno())
-    return True
-
-
-def _arrow(rows: pl.DataFrame, book: Mapping[int, Source]) -> pa.Table:
-    names = {n: s.path for n, s in book.items()}
-    stamped = rows.select(
-        pl.col("number").replace_strict(names, return_dtype=pl.String).alias("source"),
-        "stream",
-        pl.col("stamp")
-        .str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns", time_zone="UTC", strict=False)
-        .alias("time"),
-        "line",
-        "offset",
-        "raw",
-    )
-    return stamped.to_arrow().cast(_SCHEMA)
 
 
 def prune(directory: Path, limits: Limits) -> None:
@@ -118,5 +118,4 @@ def latest(directory: Path) -> dict[int, Source]:
 
 def noted(segment: Path) -> list[Source]:
     """The sources that a segment knows."""
-    metadata = pq.read_metadata(segment).metadata or {}
-    return [Source(**told) for told in json.loads(metadata.get(b"occorr.sources", b"[]"))]
+    return [Source(**told) for told in json.loads(pl.read_parquet_metadata(segment).get(_SOURCES, "[]"))]

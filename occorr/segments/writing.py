@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from occorr.errors import OccorrError
 from occorr.segments.journal import PIECE, Source, control, digest, parse
@@ -27,7 +26,16 @@ if TYPE_CHECKING:
 
 MARK: Final = "occorr-record.json"
 FULL: Final = 64 << 20  # bytes at which a journal is closed
+BATCH: Final = 10_000  # lines of an earlier writer that are looked at at once
 OLD_S: Final = 900.0  # seconds after which it is closed too, if it holds a line
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A journal that nobody appends to any more, and the sources as they stand at its end."""
+
+    journal: Path
+    book: dict[int, Source]
 
 
 class Record:
@@ -64,8 +72,8 @@ class Record:
         self._documents: dict[
             int, tuple[bytes, int]
         ] = {}  # the newest version of each: its line, and the bytes that count
-        self._closed: list[Path] = []  # journals that the reader is not through with
-        self._ready: list[Path] = []  # journals that wait to be sealed
+        self._closed: list[_Ended] = []  # journals that the reader is not through with
+        self._ready: list[_Ended] = []  # journals that wait to be sealed
         self._file, self._journal = self._begin()
         self._handle = self._journal.open("rb")
 
@@ -75,9 +83,9 @@ class Record:
         path = self.directory / f"{self._serial:08d}.journal"
         self._size, self._begun = 0, 0.0
         file = path.open("xb", buffering=1 << 16)
-        for number, source in self._book.items():
-            self._book[number] = replace(source, lines=self._lines[number], size=self._bytes[number])
-            file.write(control(self._book[number]))
+        self._book = self._counted()
+        for source in self._book.values():
+            file.write(control(source))
         for number, (line, size) in self._documents.items():  # the segment that held it may be the next that is deleted
             file.write(line)
             self._lines[number] += 1
@@ -139,7 +147,11 @@ class Record:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        self._closed.append(self._journal)
+        self._closed.append(_Ended(self._journal, self._counted()))
+
+    def _counted(self) -> dict[int, Source]:
+        """The sources as they stand at the end of what was appended."""
+        return {n: replace(s, lines=self._lines[n], size=self._bytes[n]) for n, s in self._book.items()}
 
     def wait(self, seconds: float) -> None:
         """Until something urgent came, or the time is over."""
@@ -169,7 +181,7 @@ class Record:
             self._handle.close()
             with self.changed:
                 self._ready.append(self._closed.pop(0))
-                following = self._closed[0] if self._closed else self._journal
+                following = self._closed[0].journal if self._closed else self._journal
             self._handle = following.open("rb")
             return rows, True
         return rows, len(piece) >= PIECE
@@ -185,9 +197,8 @@ class Record:
             last = pl.scan_parquet(segment).select(pl.col("time").max().dt.epoch("ns")).collect().item()
             if last is None or last < since_ns:
                 continue
-            file = pq.ParquetFile(segment)
-            for group in range(file.num_row_groups):
-                rows = pl.DataFrame(file.read_row_group(group)).filter(pl.col("time").dt.epoch("ns") >= since_ns)
+            recent = pl.scan_parquet(segment).filter(pl.col("time").dt.epoch("ns") >= since_ns)
+            for rows in recent.collect_batches(chunk_size=BATCH, maintain_order=True):
                 if rows.height:
                     yield rows.select(
                         pl.col("source")
@@ -200,7 +211,6 @@ class Record:
                         "offset",
                         "raw",
                     ).drop_nulls("number")
-            file.close()
 
     def tail(self, path: str, count: int) -> pl.DataFrame:
         """The last lines that an earlier writer left of a source: stream, raw, time_ns."""
@@ -227,7 +237,7 @@ class Record:
     def seal(self) -> None:
         """Makes segments of the journals that were read, and deletes what is too old or too much."""
         while self._ready:
-            seal(self._ready[0])
+            seal(self._ready[0].journal, self._ready[0].book)
             self._ready.pop(0)
         prune(self.directory, self.limits)
 
@@ -246,8 +256,8 @@ class Record:
                         self._file.close()
         self._handle.close()
         with suppress(OSError):
-            for journal in [*self._ready, *self._closed]:
-                seal(journal)
+            for ended in [*self._ready, *self._closed]:
+                seal(ended.journal, ended.book)
             prune(self.directory, self.limits)
         self._ready, self._closed = [], []
         self._lock_file.close()
