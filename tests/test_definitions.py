@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from functools import cache
+from pathlib import Path
 
 import polars as pl
 import pytest
 
-from occorr import decode, definitions, detect, unwrap
+from occorr import decode, definitions, detect, plans, read, unwrap
 
+HERE = Path(__file__).parent
+# Recordings of releases that are older than those that wrote the other samples.
+OLDER = {
+    ("caddy", "2.6"): ["recordings/caddy-2.6/*"],
+    ("haproxy", "2.6"): ["../sample_logs/paused-behind-haproxy/proxy.*"],
+    ("nginx_access", "1.22"): ["../sample_logs/in-process-restart/proxy.access.log"],
+    ("nginx_error", "1.22"): [
+        f"../sample_logs/{incident}/proxy.error.log" for incident in ("crash-then-sigterm", "in-process-restart")
+    ],
+    ("openclaw", "2026.3.13"): ["recordings/openclaw-2026.3.13/*", "../sample_logs/old-release-2026.3/gateway.*"],
+}
 LIBRARY = definitions.builtin()
 FORMATS = LIBRARY.formats
 SAMPLES = [(d, s) for d in FORMATS.values() for s in d.samples if s.dialect]
@@ -96,18 +109,20 @@ def test_envelope(envelope, sample):
         assert row["text" if key == "rest" else key] == value
 
 
+def event_indexes(texts: pl.DataFrame, definition, dialect) -> pl.Series:
+    """Which event of the definition claims each line's body; null for none."""
+    base = decode.extract(texts.lazy(), dialect.extract, "text").collect()
+    base = base.with_columns(pl.col(dialect.body if dialect.body in base.columns else "text").alias("body"))
+    found = pl.lit(None, pl.Int64)
+    for index, event in reversed(list(enumerate(definition.events))):
+        if not event.dialects or dialect.name in event.dialects:
+            found = pl.when(decode._selected(event, base)).then(index).otherwise(found)
+    return base.select(found.alias("index")).get_column("index")
+
+
 def event_index(definition, sample) -> int | None:
     """Which event of its definition claims the sample's body."""
-    dialect = own(definition, sample)
-    base = decode.extract(frame(sample.line).lazy(), dialect.extract, "text").collect()
-    body = dialect.body if dialect.body in base.columns else "text"
-    base = base.with_columns(pl.col(body).alias("body"))
-    for index, event in enumerate(definition.events):
-        if event.dialects and dialect.name not in event.dialects:
-            continue
-        if base.select(decode._selected(event, base)).item():
-            return index
-    return None
+    return event_indexes(frame(sample.line), definition, own(definition, sample)).item()
 
 
 @pytest.mark.parametrize("definition", FORMATS.values(), ids=FORMATS)
@@ -117,6 +132,32 @@ def test_everything_has_a_sample(definition):
     events = {event_index(definition, s) for s in samples}
     assert [d.name for d in definition.dialects if d.name not in dialects] == []
     assert [f"{i}: {e.name} {e.select}" for i, e in enumerate(definition.events) if i not in events] == []
+
+
+def shown(path: Path, definition) -> set[str | int]:
+    """The dialects of the definition that a recording is written in, and the indexes of the events that it tells."""
+    blob = read.Blob(str(path), path.read_bytes())
+    found: set[str | int] = set()
+    for chunk, plan in itertools.product(read.chunks(blob), plans.plans(blob, LIBRARY)):
+        peeled = unwrap.peel(plans.bare(chunk, blob, LIBRARY), plan.envelopes)
+        for dialect in plan.recognition.dialects:
+            own_lines = peeled.filter(pl.col("text").str.contains(dialect.line)).select("line", "text")
+            if dialect.definition == definition.name and own_lines.height:
+                told = event_indexes(own_lines, definition, dialect).drop_nulls()
+                found |= {dialect.name, *told} if told.len() or not definition.events else set()
+    return found
+
+
+@pytest.mark.parametrize(("name", "version"), OLDER)
+def test_patterns_have_samples_of_the_older_version(name, version):
+    """Each pattern that a recording of it shows has a line of the recording as a sample."""
+    definition = FORMATS[name]
+    recordings = [path for pattern in OLDER[name, version] for path in sorted(HERE.glob(pattern))]
+    written = "\n".join(path.read_text() for path in recordings)
+    samples = [s for s in definition.samples if s.version == version]
+    assert [s.line_number for s in samples if s.line not in written] == []
+    have = {own(definition, s).name for s in samples} | {event_index(definition, s) for s in samples}
+    assert set().union(*(shown(path, definition) for path in recordings)) - have == set()
 
 
 def neighbours(line: str) -> pl.DataFrame:

@@ -91,6 +91,7 @@ _SAMPLE: Final[Mapping[str, type | tuple[type, ...]]] = {
     "event": str,
     "expect": dict,
     "rest": str,
+    "version": str,
 }
 _REFUSE: Final[Mapping[str, type | tuple[type, ...]]] = {"line": str}
 _RECORD: Final[Mapping[str, type | tuple[type, ...]]] = {"start": str, "continue": str}
@@ -214,7 +215,11 @@ def _samples(file: File, data: Mapping[str, Any], dialects: set[str], events: se
             if "rest" in raw:
                 expect["rest"] = raw["rest"]
             number = file.line_of(table, index, "line")
-            found.append(Sample(file.path, number, raw["line"], dialect, raw.get("event", ""), expect))
+            found.append(
+                Sample(
+                    file.path, number, raw["line"], dialect, raw.get("event", ""), expect, str(raw.get("version", ""))
+                )
+            )
     return tuple(found)
 
 

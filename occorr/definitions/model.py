@@ -89,7 +89,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A line and what it must become; `dialect` is empty for a line that the definition must refuse."""
+    """A line and what it must become; `dialect` is empty for a line that the definition must refuse.
+
+    `version` is that of the program that wrote it, where it is an older one than those that wrote the others.
+    """
 
     path: str
     line_number: int
@@ -97,6 +100,7 @@ class Sample:
     dialect: str
     event: str
     expect: Mapping[str, Any]
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
