@@ -6,6 +6,7 @@ matter, and tells verdicts once they stand. It never speaks to the engine and ne
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -139,6 +140,7 @@ class Watch:
         self.analysis_s = self.monotonic() - began
         self._judged_s = self.monotonic()
         self.slowest_s = max(self.slowest_s, self.analysis_s)
+        gc.collect()
         if result is None:
             return
         moment = pl.coalesce("timestamp", "time_latest").cast(pl.Int64)

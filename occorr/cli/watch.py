@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib.util
 import os
 import re
@@ -233,6 +234,7 @@ def _run(stack: ExitStack, record: Record, settings: _Settings) -> int:
         return over
 
     window.rehearse()  # what it follows is recorded meanwhile
+    gc.freeze()
     started = {
         "type": "watching",
         "at": engine.stamp(watched.engine_ns()),

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from occorr import definitions, detect, plans, read, redact, resources, unwrap
 from occorr.errors import OccorrError, nearest
-from occorr.terminal.base import clean, console, table
+from occorr.terminal.base import clean, console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,31 +21,31 @@ TOLD: Final = 20  # lines of an input that `formats test` speaks of
 
 
 def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
-    """File → envelope → format → margin over the runner-up, without reading on."""
+    """File → envelopes → format → zone → margin over the runner-up, without reading on."""
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
     from occorr import customs, facts  # noqa: PLC0415
 
     blobs = list(read.blobs(inputs))
     library = customs.extended(library, facts.texts(blobs))
-    rows = table("input", "envelope", "format", "zone", "share", "margin", gap=2)
+    out = console()
     for blob in blobs:
+        out.print(Text(clean(blob.path), "bold"))
         if not len(blob.data) and blob.lines is None:
-            rows.add_row(clean(blob.path), "", f"({blob.status})", "", "", blob.message)
-            continue
-        if document := facts.document(blob, redact.Redactor(b"")):
-            rows.add_row(clean(blob.path), "", document.kind, "", "", document.trouble)
-            continue
-        for plan in plans.plans(blob, library):
-            r = plan.recognition
-            rows.add_row(
-                clean(blob.path) + (f" [{plan.part}]" if plan.part else ""),
-                " > ".join(e.name for e in plan.envelopes),
-                r.name or "(not known)",
-                _zone_shown(plan),
-                f"{r.shares[0]:.0%}" if r.shares else "",
-                f"{r.margin:+.0%}",
-            )
-    console().print(rows)
+            out.print(Text(f"  {blob.status}" + (f": {clean(blob.message)}" if blob.message else "")))
+        elif document := facts.document(blob, redact.Redactor(b"")):
+            out.print(Text(f"  {document.kind}" + (f": {clean(document.trouble)}" if document.trouble else "")))
+        else:
+            for plan in plans.plans(blob, library):
+                out.print(Text("  " + (f"[{clean(plan.part)}] " if plan.part else "") + _read_as(plan)))
+
+
+def _read_as(plan: plans.Plan) -> str:
+    """How one part of an input is read."""
+    found = plan.recognition
+    steps = [*(e.name for e in plan.envelopes), found.name or "no known format", _zone_shown(plan)]
+    if found.shares:
+        steps.append(f"{found.shares[0]:.0%} fit, {found.margin:+.0%} over the next")
+    return " → ".join(steps)
 
 
 def _zone_shown(plan: plans.Plan) -> str:
@@ -55,8 +55,8 @@ def _zone_shown(plan: plans.Plan) -> str:
     if time is None:
         return "no stamps"
     if time.zone != "naive":
-        return "UTC" if time.zone == "UTC" else "as written"
-    return "not written: a second stamp, the container's TZ, --tz, else UTC is assumed"
+        return "in UTC" if time.zone == "UTC" else "zone as written"
+    return "zone not written (from a second stamp, the container's TZ or --tz, else UTC)"
 
 
 def formats() -> None:
