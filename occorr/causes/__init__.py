@@ -59,7 +59,7 @@ def judge(
     findings = find(wide, named, causes)
     verdicts = weigh(wide, findings, named, events, causes)
     wide = intervals.settle(wide, verdicts, named, events)
-    evidence = cite(wide, findings, verdicts, named, events)
+    evidence = cite(wide, findings, verdicts, named, events, causes)
     rows = wide.join(verdicts, on="close_id", how="left", maintain_order="left").with_columns(
         pl.coalesce(pl.col("instance").str.extract(r"([^/]+)$", 1), pl.lit(place[0])).alias("service_name"),
         pl.coalesce(pl.col("instance").str.extract(r"^([^/]+)/", 1), pl.lit(place[1])).alias("compose_project"),

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import rules, schema
+from occorr import schema
 from occorr.causes.features import CITED
 from occorr.rules import RANK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from occorr.rules import Cause
 
 STRENGTH: Final = {rank: name for name, rank in RANK.items()}
 
 
 def cite(
-    wide: pl.DataFrame, findings: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame
+    wide: pl.DataFrame,
+    findings: pl.DataFrame,
+    verdicts: pl.DataFrame,
+    episodes: pl.DataFrame,
+    events: pl.DataFrame,
+    causes: Sequence[Cause],
 ) -> pl.DataFrame:
     """EVIDENCE: each finding's cited lines; those of other causes contradict."""
     rows = findings.join(
@@ -29,7 +38,7 @@ def cite(
         on="close_id",
     )
     keys = ["close_id", "rule", "cause", "rank", "t", "lo", "hi"]
-    cites = _cites()
+    cites = _cites(causes)
     own = rows.unpivot([*CITED.values()], index=keys, variable_name="cited", value_name="event_id").join(
         cites, on=["rule", "cited"], how="semi"
     )
@@ -75,12 +84,11 @@ def cite(
     return schema.conform(out, schema.EVIDENCE)
 
 
-@cache
-def _cites() -> pl.DataFrame:
+def _cites(causes: Sequence[Cause]) -> pl.DataFrame:
     """Which of a close's lines each rule cites: rule, cited (the line's column in the features, or `episode`)."""
     pairs = [
         {"rule": rule.id, "cited": CITED.get(name, name)}
-        for cause in rules.builtin()
+        for cause in causes
         for rule in cause.rules
         for name in rule.cites
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from occorr import resources
 from occorr.checked import File
@@ -49,6 +49,11 @@ __all__ = [
 ]
 
 
+_PATTERNS: Final = ("regex", "line", "whole", "start", "continue")
+_CLASSES: Final = {r"\d": "0-9", r"\w": "0-9A-Za-z_"}
+_ESCAPED: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]")
+
+
 def load(*folders: Path) -> Library:
     """Reads every `*.toml` of the folders; a later folder's file replaces an earlier one's of the same name.
 
@@ -68,6 +73,7 @@ def load(*folders: Path) -> Library:
                 line = re.search(r"at line (\d+)", str(error))
                 problems.append(Problem(shown, int(line[1]) if line else 1, f"not valid TOML: {error}"))
                 continue
+            _narrow(data)
             if data.get("kind", "format") == "envelope":
                 envelopes[path.stem] = checks.envelope(file, data, path.stem)
             else:
@@ -91,12 +97,30 @@ def parse(text: str, name: str, shown: str) -> Definition:
     Raises:
         DefinitionError: holds every mistake of it.
     """
-    file = File(shown, text)
-    definition = checks.format_(file, tomllib.loads(text), name)
+    file, data = File(shown, text), tomllib.loads(text)
+    _narrow(data)
+    definition = checks.format_(file, data, name)
     file.compile()
     if file.problems:
         raise DefinitionError(file.problems)
     return definition
+
+
+def _narrow(data: dict[str, Any]) -> None:
+    r"""Makes \d and \w of a file's patterns ASCII, as logs are: to build Unicode's classes took a fifth of a whole analysis."""
+    tables = [data, data.get("record"), *data.get("dialect", ()), *data.get("event", ())]
+    for table in tables:
+        for key in _PATTERNS:
+            if isinstance(table, dict) and isinstance(table.get(key), str):
+                table[key] = _ESCAPED.sub(_ascii, table[key])
+
+
+def _ascii(found: re.Match[str]) -> str:
+    """A class or an escape, without Unicode's digits and letters."""
+    text = found[0]
+    if text.startswith("["):
+        return re.sub(r"\\.", lambda m: _CLASSES.get(m[0], m[0]), text)
+    return f"[{_CLASSES[text]}]" if text in _CLASSES else text
 
 
 @cache
