@@ -6,7 +6,7 @@ function panel() {
   box.replaceChildren(
     el("h2", {}, mark(c.family), c.cause, el("span", { class: "walk" }, el("button", { type: "button", onclick: () => step(-1), "aria-label": "‹ k: previous close" }, "‹ k"), el("button", { type: "button", onclick: () => step(1), "aria-label": "j ›: next close" }, "j ›"))),
     el("p", {}, el("b", {}, `${percent(c.p)} ${c.verdict}`), `: ${page.sure[c.verdict] || ""}. `, el("span", { class: "soft" }, c.runner_up ? `Next best: ${c.runner_up}, ${percent(c.runner_p)}.` : "No other cause came near.")),
-    el("p", { class: "soft" }, [page.titles[c.cause], c.project, c.service, c.t === null ? openTime(c) : `${clock(c.t)} UTC ${half(c) === null ? "" : `± ${length(half(c))}`}`].filter(Boolean).join(" · ")),
+    el("p", { class: "soft" }, [page.titles[c.cause], c.incident_id, c.project, c.service, c.t === null ? openTime(c) : `${clock(c.t)} UTC ${half(c) === null ? "" : `± ${length(half(c))}`}`].filter(Boolean).join(" · ")),
     el("p", {}, `${codeOf(c) === "none" ? "No code seen" : `Code ${codeOf(c)}`}${c.code_observer ? ` (seen by the ${c.code_observer})` : ""}, ${c.established === false ? "refused before it opened" : c.lasted === null ? "" : `open for ${length(c.lasted)}`}, ${client(c)} ${{ direct: "directly", proxy: "via the proxy" }[c.via] || "by an unknown path"}${c.reason ? ", reason " : ""}`.replace(/, ,/g, ","), c.reason ? el("span", { class: "mono" }, c.reason) : ""),
     c.code_client !== null && c.code_gateway !== null && c.code_client !== c.code_gateway ? el("p", { class: "soft" }, `The client saw ${c.code_client}, the gateway logged ${c.code_gateway}.`) : "",
     c.n > 1 ? el("p", { class: "soft" }, `This row stands for ${c.n} closes.`) : "",
