@@ -85,7 +85,7 @@ def _recognised(blob: Blob, text: str, redactor: Redactor) -> tuple[str, Iterabl
     if found := bundle.manifest(blob):
         return "occorr bundle", _bundle(found, text)
     if head.startswith(("[", "{")):
-        return _from_json(text, redactor)
+        return _from_json(text, redactor) or _proxy_config(text)  # TOML begins so too
     if re.match(r"CONTAINER ID +IMAGE +", head):
         return "docker ps", _ps(text, redactor)
     if re.search(r"(?m)^services:\s*$", text):

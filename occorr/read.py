@@ -15,7 +15,7 @@ import stat
 import sys
 from collections import deque
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -31,6 +31,7 @@ CHUNK: Final = 64 << 20
 _DOCUMENTATION: Final = frozenset(
     {".md", ".rst", ".html", ".htm", ".toml", ".png", ".svg", ".pdf", ".parquet", ".css", ".js", ".py"}
 )
+_CONFIGURATIONS: Final = frozenset({"traefik.toml"})  # the name under which Traefik itself looks for its own
 _UTF16: Final = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
@@ -140,14 +141,18 @@ def _stdin() -> Iterator[Blob]:
     yield from _opened(Blob("-", data, hashlib.sha256(data).hexdigest()))
 
 
+def _unread(name: str) -> str:
+    """Why a file that nobody named is not read; empty if it is."""
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in _DOCUMENTATION or PurePath(name).name.lower() in _CONFIGURATIONS:
+        return ""
+    return f"documentation or data ({suffix}), not read; name the file itself to read it"
+
+
 def _file(path: Path, *, named: bool) -> Iterator[Blob]:
     shown = str(path)
-    if not named and path.suffix.lower() in _DOCUMENTATION:
-        yield Blob(
-            shown,
-            status="skipped",
-            message=f"documentation or data ({path.suffix}), not read; name the file itself to read it",
-        )
+    if not named and (why := _unread(path.name)):
+        yield Blob(shown, status="skipped", message=why)
         return
     try:
         mode = path.stat().st_mode
@@ -197,15 +202,8 @@ def _opened(blob: Blob) -> Iterator[Blob]:
             member.status,
             member.message,
         )
-        suffix = Path(member.name).suffix.lower()
-        if member.status == "ok" and suffix in _DOCUMENTATION:
-            yield replace(
-                inner,
-                data=b"",
-                sha256="",
-                status="skipped",
-                message=f"documentation or data ({suffix}), not read; name the file itself to read it",
-            )
+        if member.status == "ok" and (why := _unread(member.name)):
+            yield replace(inner, data=b"", sha256="", status="skipped", message=why)
         elif member.status in ("ok", "partial"):
             yield _member(inner, allowance)
         else:

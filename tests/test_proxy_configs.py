@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+import occorr
 from occorr import facts, read, redact
 from occorr.configs import envoy
 
@@ -47,6 +49,9 @@ ProxyTimeout 3
   ProxyPass / ws://gw:18789/ connectiontimeout=500ms timeout=30
 </VirtualHost>
 """
+GATEWAY = (
+    "2026-11-21T05:53:20.988+01:00 [ws] handshake timeout conn=1cd036a6-aa74-43c8-b05e-fca91151f03d remote=127.0.0.1\n"
+)
 TRAEFIK = """entryPoints:
   web:
     address: ":80"
@@ -55,6 +60,19 @@ serversTransport:
     dialTimeout: 2s
     responseHeaderTimeout: "3s"
 """
+
+
+def test_traefiks_own_toml_is_read_among_other_files(tmp_path):
+    """Traefik looks for `traefik.toml`; other TOML beside logs is data, unless somebody names it."""
+    (tmp_path / "traefik.toml").write_text(
+        '[entryPoints.web]\naddress = ":80"\n[serversTransport.forwardingTimeouts]\ndialTimeout = "4s"\n'
+    )
+    (tmp_path / "verdicts.toml").write_text('[[verdict]]\nclose_id = "x"\ncause = "client.normal"\n')
+    (tmp_path / "gateway.log").write_text(GATEWAY)
+    result = occorr.analyze(tmp_path)
+    found = result.facts.filter(pl.col("key") == "timeout.connect").select("value", "log_file_path").rows()
+    assert [(value, Path(path).name) for value, path in found] == [("4", "traefik.toml")]
+    assert "skipped" in result.sources.filter(pl.col("path").str.ends_with("verdicts.toml"))["status"].to_list()
 
 
 @pytest.mark.parametrize(
