@@ -112,6 +112,7 @@ def headline(d: Digest) -> dict[str, Any]:
             "worst": None,
             "who": "",
             "deed": text,
+            "at": "",
             "when": "",
             "harm": "",
             "sure": "",
@@ -119,6 +120,9 @@ def headline(d: Digest) -> dict[str, Any]:
             "calm": guessed,
         }
     who = f"{worst.projects}’s gateway" if worst.projects and "," not in worst.projects else "The gateway"
+    # An incident's own sentence knows how well its beginning is known.
+    dated = re.search(r" (at|between) ([\d:.]+(?: and [\d:.]+)?) UTC", worst.title)
+    at, when = (dated[1], dated[2]) if dated else ("at", words.moment(worst.start))
     parts = []
     if worst.cut:
         parts.append(f"{words.count(worst.cut, 'connection')} cut")
@@ -133,7 +137,8 @@ def headline(d: Digest) -> dict[str, Any]:
         "worst": worst,
         "who": who,
         "deed": words.deed(worst.cause),
-        "when": words.moment(worst.start),
+        "at": at,
+        "when": when,
         "harm": ", ".join(parts),
         # Nobody is sure of not knowing: what would settle it helps more than a figure.
         "sure": (
