@@ -191,7 +191,7 @@ def _first_steps(out: Console, result: Analysis) -> None:
     found = [s for s in advice.steps(result) if s.cause not in ("client.abort", "client.normal", "unknown.unknown")]
     if not found:
         return
-    out.print("What to check first:", style="bold")
+    out.print("What to check first (L1 transport, L2 auth, L3 channels):", style="bold")
     for step in found:
         out.print(f"  {step.layer} {step.cause}: {clean(step.check)}")
         if step.command:
