@@ -15,13 +15,13 @@ from occorr import decode, definitions, detect, plans, read, unwrap
 HERE = Path(__file__).parent
 # Recordings of releases that are older than those that wrote the other samples.
 OLDER = {
-    ("caddy", "2.6"): ["recordings/caddy-2.6/*"],
+    ("caddy", "2.6"): ["recordings/older/caddy-2.6/*"],
     ("haproxy", "2.6"): ["../sample_logs/paused-behind-haproxy/proxy.*"],
     ("nginx_access", "1.22"): ["../sample_logs/in-process-restart/proxy.access.log"],
     ("nginx_error", "1.22"): [
         f"../sample_logs/{incident}/proxy.error.log" for incident in ("crash-then-sigterm", "in-process-restart")
     ],
-    ("openclaw", "2026.3.13"): ["recordings/openclaw-2026.3.13/*", "../sample_logs/old-release-2026.3/gateway.*"],
+    ("openclaw", "2026.3.13"): ["recordings/older/openclaw-2026.3.13/*", "../sample_logs/old-release-2026.3/gateway.*"],
 }
 LIBRARY = definitions.builtin()
 FORMATS = LIBRARY.formats
