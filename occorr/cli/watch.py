@@ -42,7 +42,6 @@ LOOK_BACK: Final = 600 * SECOND  # of logs and kept events that are read as cont
 LEAN: Final = {
     "POLARS_MAX_THREADS": "1",
     "_RJEM_MALLOC_CONF": "narenas:1,dirty_decay_ms:100,muzzy_decay_ms:0",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 # A judgement gives up the interpreter at each of its thousands of calls into polars; with the usual 5 ms a reader of
 # a busy log would hold it that long each time.
