@@ -82,7 +82,9 @@ def least_lagged(
     order = np.lexsort((-diff, group))
     _, first, count = np.unique(group[order], return_index=True, return_counts=True)
     top = order[first]
-    room = np.clip(mean * np.log(100) / count, floor, None)
+    # a busy stretch, as a start, lags more than the rest: its own differences tell by how much
+    own = np.add.reduceat(np.repeat(diff[top], count) - diff[order], first) / count
+    room = np.clip(np.maximum(mean, own) * np.log(100) / count, floor, None)
     return within(at[top], np.full(len(top), -np.inf), diff[top] + width[top] + room, hard=True)
 
 
@@ -94,14 +96,19 @@ def mean_lag(diff: NDArray[np.int64]) -> float:
     return float(np.median(around - diff)) / float(np.log(2))
 
 
-def vote(low: NDArray[np.int64], high: NDArray[np.int64], plateau: float = 1.0) -> tuple[int, int, int]:
-    """The stretch that most intervals share, or at least `plateau` of them: (from, to, how many). Time n log n."""
+def vote(low: NDArray[np.int64], high: NDArray[np.int64], plateau: float | None = None) -> tuple[int, int, int]:
+    """The stretch that most intervals share, the first of several: (from, to, how many). Time n log n.
+
+    With `plateau`, all from the first to the last place that so great a share of them hold: two places that are as
+    good as each other are one that is not known better.
+    """
     ends = np.concatenate([low, high])
     steps = np.concatenate([np.ones(len(low), np.int64), -np.ones(len(high), np.int64)])
     order = np.lexsort((-steps, ends))
     depth = np.cumsum(steps[order])
     at = int(np.argmax(depth))
-    below = np.flatnonzero(depth < plateau * depth[at])
-    first = int(below[below < at].max(initial=-1)) + 1
-    last = int(below[below > at].min(initial=len(ends) - 1))
+    first, last = at, at + 1
+    if plateau is not None:
+        good = np.flatnonzero(depth >= plateau * depth[at])
+        first, last = int(good[0]), int(good[-1]) + 1
     return int(ends[order][first]), int(ends[order][last]), int(depth[at])

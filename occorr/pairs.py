@@ -25,6 +25,7 @@ COARSE: Final = 1_200 * MS  # a close line comes up to 1 s after the decision
 # proxy end minus gateway close when nothing is wrong: the gateway logs up to 7 ms after
 FINE: Final = (-9 * MS, 2 * MS)
 SLOW: Final = 150 * MS  # by how much a busy gateway's lines come later than the proxy's
+LATE: Final = 20 * MS  # … and the proxy's than the gateway's
 NARROW: Final = (-4 * MS, 2 * MS)  # … and what two thirds of them keep to
 MOSTLY: Final = 0.6  # share of the anchors in place that must keep to it
 FINELY: Final = 10 * MS  # stamps of this resolution tell how much their own lags are
@@ -61,7 +62,25 @@ def settle(pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int) 
         if one is not None and two is not None and one.segments and two.segments:
             found = [*one.segments, *(s.later(two.base - one.base) for s in two.segments)]
             return linear(alignment.beside(found, [(found[0].last, found[1].first)]), one.base, extra, method)
-    return _steady(pairs, windows, method, extra)
+    found, ends = _steady(pairs, windows, method, extra), _alone(pairs, method, extra)
+    if found is None or ends is None:
+        return found or ends
+    return found if abs(found.offset - ends.offset) <= found.error + ends.error else ends
+
+
+def _alone(pairs: pl.DataFrame, method: str, extra: int) -> Estimate | None:
+    """An offset from connections whatever the refusals say: a few that agree to fractions of a second outweigh many wide windows."""
+    if pairs.is_empty():
+        return None
+    p, g, width = (pairs.get_column(c).to_numpy() for c in ("p", "g", "width"))
+    low, high = p - g - LATE, p - g + width + SLOW
+    start, end, agreed = vote(low, high, PLATEAU)
+    held = (low <= end) & (high >= start)
+    rival = vote(low[~held], high[~held])[2] if not held.all() else 0
+    needed = ENOUGH if start <= NEARBY and end >= -NEARBY else FAR_ENOUGH
+    if min(agreed, len(np.unique(p[held])), len(np.unique(g[held]))) < needed or rival > MARGIN * agreed:
+        return None
+    return _even(pairs, (start, end), agreed, round(1 - agreed / int(held.sum()), 4), method, extra)
 
 
 def _set_at(pairs: pl.DataFrame) -> int | None:
@@ -82,6 +101,9 @@ def _set_at(pairs: pl.DataFrame) -> int | None:
     apart = abs(float(np.median(p[first] - g[first])) - float(np.median(p[second] - g[second])))
     if second.sum() < ENOUGH or apart < STEP + float(np.median(width)):
         return None
+    # ends of one moment have one cause, as a partition that the gateway notices late: they count once
+    if min(_moments(g[first]), _moments(g[second])) < ENOUGH:
+        return None
     at = np.concatenate([read[first], read[second]])
     side = np.concatenate([np.ones(int(first.sum()), np.int64), -np.ones(int(second.sum()), np.int64)])
     order = np.argsort(at, kind="stable")
@@ -92,6 +114,11 @@ def _set_at(pairs: pl.DataFrame) -> int | None:
     if wrong > program.VIOLATED * len(at) or where + 1 >= len(at):
         return None
     return int(at[order][where])
+
+
+def _moments(at: NDArray[np.int64]) -> int:
+    """How many stretches of time hold these stamps, ns, if those less than `COARSE` apart are one."""
+    return 1 + int((np.diff(np.sort(at)) > COARSE).sum())
 
 
 def _held(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -332,13 +332,16 @@ def _refusals(events: pl.DataFrame, access: pl.DataFrame, found: Mapping[str, Es
         .group_by("up")
         .agg(pl.col("t").min())
     )
-    refused = _thin(access.filter(pl.col("http_response_status_code").is_in([502, 503]))).select(base.alias("p"))
+    refused = _thin(access.filter(pl.col("http_response_status_code").is_in([502, 503]))).select(
+        base.alias("p"),
+        pl.when(pl.col("time_semantics") == "at_start").then(pl.col("duration_ns")).fill_null(0).alias("took"),
+    )
     pairs = refused.join(windows, how="cross")
     return pairs.select(
         "p",
         "up",
         (pl.col("p") - pl.col("up") - SECOND).alias("low"),
-        (pl.col("p") - pl.col("t") + SECOND).alias("high"),
+        (pl.col("p") + pl.col("took") - pl.col("t") + SECOND).alias("high"),
     )
 
 

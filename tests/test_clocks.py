@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import occorr
-from occorr import anchors, clock_faults, offsets, place, schema, times
+from occorr import anchors, clock_faults, offsets, pairs, place, schema, times
 
 SAMPLES = Path(__file__).parent.parent / "sample_logs"
 MS = 1_000_000
@@ -154,6 +154,8 @@ def test_vote_on_a_plateau_is_no_narrower(intervals, share):
     assert same == support
     assert wide_start <= start and end <= wide_end
     assert cover(low, high, wide_start) >= share * support and cover(low, high, wide_end) >= share * support
+    beyond = [p for p in (*low.tolist(), *high.tolist()) if not wide_start <= p <= wide_end]
+    assert all(cover(low, high, p) < share * support for p in beyond), "a place as good lies outside"
 
 
 @settings(max_examples=100, deadline=None)
@@ -163,6 +165,83 @@ def test_vote_moves_with_its_intervals(intervals, shift):
     high = np.array([a + w for a, w in intervals])
     start, end, support = anchors.vote(low, high)
     assert anchors.vote(low + shift, high + shift) == (start + shift, end + shift, support)
+
+
+# ---------------------------------------------------------------- lags and pairs
+def test_a_busy_start_lags_more_than_the_rest():
+    # five lines a group, ms stamps of a right clock; while the process starts they are stamped 4 to 29 ms later
+    start = np.array([-16.6, -6.7, -7.5, -4.2, -29.0])
+    later = np.tile([-0.7, -1.2, -1.8, -0.6, -2.1], 7)
+    diff = (np.concatenate([start, later]) * MS).astype(np.int64)
+    at = np.arange(len(diff)) * 1_000 * MS
+    group = np.arange(len(diff)) // 5
+    tight = anchors.least_lagged(at, diff, np.full(len(diff), MS), group, anchors.mean_lag(diff), MS)
+    assert (tight.high >= 0).all(), "a stretch says that the clock was behind"
+    assert (tight.high[1:] <= 4 * MS).all(), "the quiet stretches say little"
+
+
+def pairs_of(*rows, width=MS):
+    """Ends of connections in ms: by the proxy, by the gateway."""
+    ends = [(p * MS, g * MS) for p, g in rows]
+    return pl.DataFrame(
+        {"p": [p for p, _ in ends], "g": [g for _, g in ends], "at": [g for _, g in ends]},
+        schema=dict.fromkeys(("p", "g", "at"), pl.Int64),
+    ).with_columns(pl.lit(width, pl.Int64).alias("width"))
+
+
+WINDOWS = pl.DataFrame(schema=dict.fromkeys(("p", "up", "low", "high"), pl.Int64))
+
+
+def refusals(count, *places):
+    """Refused attempts, each of which fits as many downtimes: offsets in s."""
+    return pl.DataFrame(
+        [
+            {"p": i, "up": up, "low": low * 1_000 * MS, "high": high * 1_000 * MS}
+            for i in range(count)
+            for up, (low, high) in enumerate(places)
+        ],
+        schema=WINDOWS.schema,
+    )
+
+
+def held(found, offset=0.0):
+    return abs(found.offset - offset * MS) <= found.error
+
+
+def test_a_burst_that_the_gateway_notices_late_is_no_step():
+    steady = [(1_000 * k, 1_000 * k + 3) for k in (0, 20, 40, 70)]
+    burst = [(100_000 + 40 * k, 183_000 + 40 * k) for k in range(5)]  # cut at once, noticed at once after a freeze
+    found = pairs.settle(pairs_of(*steady, *burst), WINDOWS, "ends", 0)
+    assert found is None or (len(found.segments) <= 1 and held(found))
+
+
+def test_a_step_between_many_moments_is_one():
+    before = [(10_000 * k, 10_000 * k + 2) for k in range(8)]
+    after = [(10_000 * k + 83_000, 10_000 * k + 2) for k in range(8, 16)]
+    found = pairs.settle(pairs_of(*before, *after), WINDOWS, "ends", 0)
+    assert found is not None
+    assert len(found.segments) == 3
+
+
+def test_two_agreeing_late_ends_do_not_outvote_the_third():
+    late = pairs_of((91_950, 91_953), (113_544, 113_674), (113_545, 113_760))
+    found = pairs.settle(late, refusals(20, (-120, 120)), "ends", 0)
+    assert found is not None
+    assert held(found)
+
+
+@pytest.mark.parametrize("places", [((53.9, 54.2), (-40, 70)), ((53.9, 54.2), (-40, 30))])
+def test_a_few_connections_outweigh_many_wide_windows(places):
+    ends = pairs_of((1_000, 1_004), (9_000, 9_003), (30_000, 30_002), (52_000, 52_000))
+    found = pairs.settle(ends, refusals(16, *places), "ends", 0)
+    assert found is not None
+    assert held(found)
+    assert found.error <= 100 * MS
+
+
+def test_connections_that_recur_evenly_settle_nothing():
+    every_five = pairs_of(*((5_000 * a, 5_000 * b) for a in range(4) for b in range(4)))
+    assert pairs.settle(every_five, WINDOWS, "ends", 0) is None
 
 
 # ---------------------------------------------------------------- place

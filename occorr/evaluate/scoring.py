@@ -54,7 +54,7 @@ class Score:
     half_ns: list[float] = field(default_factory=list)
 
 
-def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+def alignment(timeline: pl.DataFrame, facts: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
     """How each clock of an incident was aligned: true and found offset, bound, and the share of its events whose bound holds the truth.
 
     A true drift accumulates from the beginning of the source's process, which may be long before its first line.
@@ -71,7 +71,7 @@ def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str
         if source not in truth or own.is_empty():
             continue
         at = pl.col("timestamp").cast(pl.Int64)
-        own = _since_start(own, timeline, kind_of=source.split(".", maxsplit=1)[0]).with_columns(
+        own = _since_start(own, timeline, facts, kind_of=source.split(".", maxsplit=1)[0]).with_columns(
             (truth[source]["offset_ms"] * MS + truth[source]["drift_ppm"] * 1e-6 * (at - pl.col("_begun"))).alias(
                 "true"
             )
@@ -96,7 +96,7 @@ def alignment(timeline: pl.DataFrame, truth: Mapping[str, Any]) -> list[dict[str
     return out
 
 
-def _since_start(own: pl.DataFrame, timeline: pl.DataFrame, *, kind_of: str) -> pl.DataFrame:
+def _since_start(own: pl.DataFrame, timeline: pl.DataFrame, facts: pl.DataFrame, *, kind_of: str) -> pl.DataFrame:
     """Events with `_begun`, ns: when their process began, by its container, else by its own words, else by its first line."""
     name, kind = pl.col("event_name").cast(pl.String), pl.col("source_kind").cast(pl.String)
     role = (
@@ -104,14 +104,22 @@ def _since_start(own: pl.DataFrame, timeline: pl.DataFrame, *, kind_of: str) -> 
             (pl.element().struct["key"] == "role") & pl.element().struct["value"].str.starts_with(kind_of)
         )
     ).list.any()
-    begun = timeline.filter((name == "container.start") & role.fill_null(value=False))
-    if begun.is_empty():
-        begun = timeline.filter((name == f"{kind_of}.start") & (kind == kind_of))
-    starts = begun.select(pl.col("timestamp").alias("_t")).drop_nulls().sort("_t")
-    known = own.sort("timestamp").join_asof(
-        starts.with_columns(pl.col("_t").cast(pl.Int64).alias("_begun")), left_on="timestamp", right_on="_t"
+    told = timeline.filter((name == "container.start") & role.fill_null(value=False)).get_column("timestamp")
+    containers = facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with(kind_of)).get_column(
+        "subject"
     )
-    return known.with_columns(pl.col("_begun").fill_null(pl.col("timestamp").cast(pl.Int64).min()))
+    inspected = facts.filter((pl.col("key") == "state.started_at") & pl.col("subject").is_in(containers.to_list()))
+    started = inspected.get_column("value").str.to_datetime(time_unit="ns", time_zone="UTC", strict=False)
+    spoken = timeline.filter((name == f"{kind_of}.start") & (kind == kind_of)).get_column("timestamp")
+    known = own.sort("timestamp")
+    for column, starts in (("_told", pl.concat([told, started])), ("_spoken", spoken)):
+        known = known.join_asof(
+            pl.DataFrame({"_t": starts.drop_nulls().sort()}).with_columns(pl.col("_t").cast(pl.Int64).alias(column)),
+            left_on="timestamp",
+            right_on="_t",
+        ).drop("_t", strict=False)
+    first = pl.col("timestamp").cast(pl.Int64).min()
+    return known.with_columns(pl.coalesce("_told", "_spoken", first).alias("_begun"))
 
 
 def score(
@@ -254,7 +262,7 @@ def score_all(bundles: Path, truth: Path, *, without: Sequence[str] = ()) -> lis
             skewed=bool(meta.get("skewed")),
             fine=clocks.get("proxy.access.log", {}).get("resolution_ms", 1000) < 1000,
         )
-        one.clocks = alignment(result.timeline, clocks)
+        one.clocks = alignment(result.timeline, result.facts, clocks)
         out.append(one)
     return out
 
