@@ -101,8 +101,9 @@ def _set_at(pairs: pl.DataFrame) -> int | None:
     apart = abs(float(np.median(p[first] - g[first])) - float(np.median(p[second] - g[second])))
     if second.sum() < ENOUGH or apart < STEP + float(np.median(width)):
         return None
-    # ends of one moment have one cause, as a partition that the gateway notices late: they count once
-    if min(_moments(g[first]), _moments(g[second])) < ENOUGH:
+    # a gateway that was paused tells ends of one moment late, and by as much; nothing makes it tell them early
+    behind = first if np.median((p - g)[first]) < np.median((p - g)[second]) else second
+    if (np.diff(np.sort(g[behind])) <= COARSE).all():
         return None
     at = np.concatenate([read[first], read[second]])
     side = np.concatenate([np.ones(int(first.sum()), np.int64), -np.ones(int(second.sum()), np.int64)])
@@ -114,11 +115,6 @@ def _set_at(pairs: pl.DataFrame) -> int | None:
     if wrong > program.VIOLATED * len(at) or where + 1 >= len(at):
         return None
     return int(at[order][where])
-
-
-def _moments(at: NDArray[np.int64]) -> int:
-    """How many stretches of time hold these stamps, ns, if those less than `COARSE` apart are one."""
-    return 1 + int((np.diff(np.sort(at)) > COARSE).sum())
 
 
 def _held(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:

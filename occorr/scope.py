@@ -243,7 +243,7 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         pl.when(pl.col("source_kind") == "docker")
         .then(pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String))
         .when(pl.col("source_kind") == "gateway")
-        .then("_file")
+        .then(pl.coalesce(told, "_file"))  # gateways on one state write one log: a line that says its own is theirs
         .when(pl.col("source_kind") == "proxy")
         .then(upstream.replace_strict(by_address, default=None, return_dtype=pl.String))
     )

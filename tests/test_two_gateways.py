@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -117,3 +119,42 @@ def test_folders_whose_lines_one_clock_cannot_have_written_are_two_gateways(tmp_
         assert abs(row["offset_ns"] - true * 1e9) <= row["error_ns"] + 2e6
     (one,) = gateway_clocks(occorr.analyze([tmp_path / "alike"]))
     assert one["clock_id"] == "gateway"
+
+
+def told(id_: str, service: str, action: str, at: float, **more: str) -> str:
+    labels = {"com.docker.compose.project": "homelab", "com.docker.compose.service": service}
+    actor = {"ID": id_, "Attributes": {**labels, "image": "openclaw", "name": f"homelab-{service}-1", **more}}
+    return json.dumps(
+        {"Type": "container", "Action": action, "Actor": actor, "time": int(at), "timeNano": int(at * 1e9)}
+    )
+
+
+def filed(id_: str, at: float, text: str, level: str = "INFO") -> str:
+    when = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    meta = {"runtime": "node", "hostname": id_[:12], "date": when, "logLevelName": level}
+    return json.dumps({"0": '{"subsystem":"gateway"}', "1": text, "_meta": meta, "time": when, "hostname": id_[:12]})
+
+
+def test_a_log_that_two_gateways_share_says_whose_line_it_is(tmp_path):
+    """On one state they write one file, most of it the first one's; the second one's refusal to start is its own."""
+    one, two, at = "1" * 64, "2" * 64, 1_795_823_600.0
+    ups = [told(i, s, "start", at + k) for i, s, k in ((one, "gateway", 0), (two, "gateway-2", 100))]
+    (tmp_path / "events.jsonl").write_text(
+        "\n".join([*ups, told(two, "gateway-2", "die", at + 134.7, exitCode="1")]) + "\n"
+    )
+    lines = [filed(one, at + 5 + k, f"http server listening ({k})") for k in range(40)]
+    lines.append(filed(two, at + 120, "loading configuration…"))
+    refusal = "Gateway failed to start: Another Gateway owner lease is still active for this state directory."
+    lines.append(filed(two, at + 134.3, refusal, "ERROR"))
+    (tmp_path / "gateway.file.log").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "cli").mkdir()
+    command = "openclaw gateway call health --url ws://127.0.0.1:18790"
+    (tmp_path / "cli/01.meta.json").write_text(
+        json.dumps({"argv": command, "start_ms": (at + 125.3) * 1e3, "end_ms": (at + 138.5) * 1e3, "rc": 1})
+    )
+    (tmp_path / "cli/01.out").write_text(
+        f"$ {command}\nGateway not reachable at ws://127.0.0.1:18790 (ECONNRESET).\n"
+        "Start it with `openclaw gateway run` or check `openclaw gateway status`.\n"
+    )
+    closes = occorr.analyze([tmp_path]).closes
+    assert closes.get_column("cause").to_list() == ["restart.conflict"]
