@@ -94,6 +94,8 @@ FEATURES: Final[Mapping[str, Any]] = {
     "interruption_near": BOOL,
     "same_moment": I64,
     "same_breath": I64,
+    "lost_together": I64,
+    "unanswered_near": BOOL,
     "late_gateway": BOOL,
     "stopping": BOOL,
     "outlived": I64,

@@ -144,6 +144,19 @@ def features(
         maintain_order="left",
     )
     rows = rows.join(_outlived(rows), on="close_id", how="left", maintain_order="left")
+    lost = rows.filter(pl.col("code_gateway") == 1006).select("close_id", pl.col("g_t").alias("t")).drop_nulls()
+    rows = rows.join(
+        _company(lost.sort("t"), "t", BREATH).rename({"n": "lost_together"}),
+        on="close_id",
+        how="left",
+        maintain_order="left",
+    )
+    unanswered = t.filter(
+        pl.col("p_errno").is_in([110, 113])
+        & (pl.col("p_phase") == "connecting")
+        & ~pl.col("p_established")
+        & to_gateway.fill_null(value=True)
+    )
     gone = episodes.filter(pl.col("kind") == "gateway")
     proxied = episodes.filter(pl.col("kind") == "proxy")
     broken = episodes.filter(pl.col("kind").is_in(["freeze", "partition"]))
@@ -189,6 +202,7 @@ def features(
         (pl.coalesce("p_resolution", pl.lit(MS)) < SECOND).alias("fine"),
         _any_near(proxied, t).alias("proxy_event_near"),
         _any_near(broken, t).alias("interruption_near"),
+        t.is_between(unanswered.min() - NEAR, unanswered.max() + NEAR).fill_null(value=False).alias("unanswered_near"),
         ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
     )
 
