@@ -55,7 +55,7 @@ def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, e
         events: placed events.
 
     Returns:
-        `rows` with `time_earliest` and `time_latest`, and `timestamp` inside them; never before the connection began.
+        `rows` with `time_earliest` and `time_latest`, and `timestamp` inside them; never before the connection began, if that was seen in time.
     """
     cause, verdict = pl.col("_cause"), pl.col("_verdict")
     own = rows.join(
@@ -92,6 +92,8 @@ def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, e
         .otherwise(pl.min_horizontal(pl.col("_time_earliest") - usually, refused, stopped))
     )
     high = pl.when(acted).then(last).otherwise(pl.col("_time_latest") + usually)
+    # what hung read late that a connection came, too
+    told_late = (hung.is_not_null() & pl.col("p_t").is_null() & (opened >= pl.col("_woke"))).fill_null(value=False)
     # without a close frame and without a proxy that saw the end, the peer may have been gone since its last sign of
     # life
     gone = (
@@ -102,10 +104,15 @@ def settle(rows: pl.DataFrame, verdicts: pl.DataFrame, episodes: pl.DataFrame, e
     )
     low = (
         pl.when(gone.fill_null(value=False))
-        .then(pl.max_horizontal(pl.coalesce("g_heard", "_opened"), first - FARTHEST))
+        .then(
+            pl.min_horizontal(
+                pl.max_horizontal(pl.coalesce("g_heard", "_opened"), first - FARTHEST),
+                pl.when(told_late).then("_silent"),
+            )
+        )
         .otherwise(low)
     )
-    began = opened <= pl.when(acted).then(first).otherwise("_time_earliest")
+    began = (opened <= pl.when(acted).then(first).otherwise("_time_earliest")) & ~told_late
     low = pl.max_horizontal(low, pl.when(began).then(opened))
     cut = (cause.is_in(_CUT) & (pl.col("code_gateway") == 1006)).fill_null(value=False)
     high = high + pl.when(cause == "restart.oom").then(DYING).when(cut).then(EOF).when(
@@ -203,7 +210,7 @@ def _slow_answers(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _silent(rows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """`_silent`: when the gateway last wrote, ns, before it was silent for long and then wrote of the close with all that had waited."""
+    """`_silent`: when the gateway last wrote, ns, before it was silent for long; `_woke`: when it then wrote of the close with all that had waited."""
     t = pl.col("timestamp").cast(pl.Int64)
     lines = events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null())
     ends = (
@@ -224,7 +231,7 @@ def _silent(rows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
             tolerance=THAW,
             check_sortedness=False,
         )
-        .select("close_id", "_silent")
+        .select("close_id", "_silent", pl.col("_to").alias("_woke"))
         .drop_nulls()
     )
 

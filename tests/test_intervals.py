@@ -118,6 +118,11 @@ def test_a_stopping_gateway_told_its_clients_before_it_wrote_of_their_closes():
 def test_a_gateway_that_wrote_of_nothing_for_long_and_then_late_of_all_had_hung():
     waking = [(0, 1), (1, 1), (9, 200), (9.1, 1), (9.2, 1)]
     assert settled(close(9.2), (), waking)[0] == 1
+    assert settled(close(9.2, opened=9.1), (), waking)[0] == 1  # it read late that the connection came, too
+    assert settled(close(9.2, opened=0.5), (), waking)[0] == 1
+    assert settled(close(9.2, opened=5), (), waking)[0] == 5  # before it woke: somebody else saw that
+    lost = close(9.2, cause="client.abort", verdict="circumstantial", code=1006, opened=9.1)
+    assert settled(lost, (), waking)[0] == 1
     quiet = [(s, 1) for s, _ in waking]  # it had nothing to say
     assert settled(close(9.2), (), quiet)[0] == pytest.approx(9.2 - HEARD)
 
