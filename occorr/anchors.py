@@ -66,6 +66,7 @@ def least_lagged(
     group: NDArray[np.int64],
     mean: float,
     floor: int,
+    busier: float = np.inf,
 ) -> Anchors:
     """From above: a lag makes each difference smaller, and of several in a group the one that lags least lags little.
 
@@ -78,13 +79,14 @@ def least_lagged(
         group: which of them are taken together.
         mean: their mean lag, ns.
         floor: a least lag is not known better than this, ns.
+        busier: a group whose own differences say so many times as much lags as they say.
     """
     order = np.lexsort((-diff, group))
     _, first, count = np.unique(group[order], return_index=True, return_counts=True)
     top = order[first]
-    # a busy stretch, as a start, lags more than the rest: its own differences tell by how much
-    own = np.add.reduceat(np.repeat(diff[top], count) - diff[order], first) / count
-    room = np.clip(np.maximum(mean, own) * np.log(100) / count, floor, None)
+    # a busy stretch, as a start, lags more than the rest; one line that stalled is none
+    own = (diff[top] - diff[order][first + count // 2]) / np.log(2)
+    room = np.clip(np.where(own > busier * mean, own, mean) * np.log(100) / count, floor, None)
     return within(at[top], np.full(len(top), -np.inf), diff[top] + width[top] + room, hard=True)
 
 

@@ -25,6 +25,7 @@ STRETCH: Final = 2 * SECOND  # a busy process or engine may delay all lines for 
 # a message's second form has a stamp of its own, on a busy machine up to 26 ms after the engine's of the first
 TWIN_LAG: Final = 30 * MS
 SEVERAL: Final = 5  # lines of which one does not stall
+BUSIER: Final = 2.5  # median lag of so many lines over that of all
 LINE_ERROR: Final = MS // 2  # what that may be off by
 NEARBY: Final = 5 * SECOND
 _LIVES: Final = (  # what the gateway writes, what the engine says of its container, and by how much the first comes later
@@ -144,7 +145,7 @@ def _lines(two: pl.DataFrame) -> Estimate:
     # a lone line may have stalled for long, and a burst as one: several lines of more than one moment count together
     bucket = ((np.searchsorted(stretch, stretch, side="right") - 1) // SEVERAL).astype(np.int64)
     mean = anchors.mean_lag(diff)
-    tight = anchors.least_lagged(at, diff, width, bucket, mean, LEAST_LAG)
+    tight = anchors.least_lagged(at, diff, width, bucket, mean, LEAST_LAG, BUSIER)
     method = "two stamps of one line"
     segments = alignment.align(anchors.join([wide, tight]))
     if any(s.status == "aligned" for s in segments):

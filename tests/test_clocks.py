@@ -175,7 +175,7 @@ def test_a_busy_start_lags_more_than_the_rest():
     diff = (np.concatenate([start, later]) * MS).astype(np.int64)
     at = np.arange(len(diff)) * 1_000 * MS
     group = np.arange(len(diff)) // 5
-    tight = anchors.least_lagged(at, diff, np.full(len(diff), MS), group, anchors.mean_lag(diff), MS)
+    tight = anchors.least_lagged(at, diff, np.full(len(diff), MS), group, anchors.mean_lag(diff), MS, 2.5)
     assert (tight.high >= 0).all(), "a stretch says that the clock was behind"
     assert (tight.high[1:] <= 4 * MS).all(), "the quiet stretches say little"
 
