@@ -26,6 +26,8 @@ STRETCH: Final = 2 * SECOND  # a busy process or engine may delay all lines for 
 TWIN_LAG: Final = 30 * MS
 SEVERAL: Final = 5  # lines of which one does not stall
 BUSIER: Final = 2.5  # median lag of so many lines over that of all
+FINELY: Final = 10 * MS  # stamps of this resolution tell lags
+PROMPT: Final = 30 * MS  # what nine in ten lines lag less than
 LINE_ERROR: Final = MS // 2  # what that may be off by
 NEARBY: Final = 5 * SECOND
 _LIVES: Final = (  # what the gateway writes, what the engine says of its container, and by how much the first comes later
@@ -147,9 +149,12 @@ def _lines(two: pl.DataFrame) -> Estimate:
     mean = anchors.mean_lag(diff)
     tight = anchors.least_lagged(at, diff, width, bucket, mean, LEAST_LAG, BUSIER)
     method = "two stamps of one line"
-    segments = alignment.align(anchors.join([wide, tight]))
-    if any(s.status == "aligned" for s in segments):
-        return linear(segments, base, LINE_ERROR, method)
+    # where stamps are coarse, what was cut off of them hides the lags, and most lines bound the offset from above too
+    prompt = anchors.within(at, -open_, diff + width + PROMPT)
+    for above in (tight,) if width.min() <= FINELY else (prompt, tight):
+        segments = alignment.align(anchors.join([wide, above]))
+        if any(s.status == "aligned" for s in segments):
+            return linear(segments, base, LINE_ERROR, method)
     # lines that stalled: the largest difference is the one with the least lag
     most = int(np.quantile(diff - later, 0.98))
     near = np.abs(diff - most) < 200 * MS + width

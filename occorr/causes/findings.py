@@ -133,9 +133,16 @@ def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: R
     if relation.at == "end":  # only the latest moment is known: when the process was gone, by the gateway's own clock
         latest = pl.coalesce("gone", "hi")
         times = times.with_columns(latest.alias("lo"), latest.alias("t"), latest.alias("hi"))
-    pairs = times.join_where(
-        windows, pl.col("hi") + pl.col("error") >= pl.col("from"), pl.col("lo") - pl.col("error") <= pl.col("until")
+    # a stop that drains for long tells of its closes well before the cut: what one process wrote needs no second clock
+    reach = windows.with_columns(
+        pl.min_horizontal("from", "own_low").alias("_from"), pl.max_horizontal("until", "own_high").alias("_until")
     )
+    pairs = times.join_where(
+        reach, pl.col("hi") + pl.col("error") >= pl.col("_from"), pl.col("lo") - pl.col("error") <= pl.col("_until")
+    )
+    told = pl.col("logged").is_between("own_low", "own_high").fill_null(value=False)
+    near = (pl.col("hi") + pl.col("error") >= pl.col("from")) & (pl.col("lo") - pl.col("error") <= pl.col("until"))
+    pairs = pairs.filter(near | told)
     # what happened to another gateway never counts; where it is not known which one it was, it settles nothing
     pairs = pairs.filter((pl.col("instance") == pl.col("of")).fill_null(value=True))
     ours = (pl.col("instance") == pl.col("of")).fill_null(value=False) | pl.col("of").is_null()
@@ -149,8 +156,6 @@ def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: R
         for edge, far in ((pl.col("from"), pl.col("from").min()), (pl.col("until"), pl.col("until").max()))
     )
     placed = (pl.col("lo") >= first) & (pl.col("hi") <= last)
-    # one process wrote both lines: how well its clock is known does not matter
-    told = pl.col("logged").is_between("own_low", "own_high").fill_null(value=False)
     inside = (placed | told) & ours
     # nearest episode first, a close belongs to one: by how far it lies from the cut itself, since the windows of two
     # restarts that follow on each other overlap; then from the middle

@@ -35,7 +35,7 @@ ANYWHERE = {
     "auth.proxy_denied": {"access": r"\b40[13]\b|PR--", "error": r"access forbidden|no user/password|AH01630|AH01617"}, "unreachable.refused": {"error": r"refused|111", "access": r"SC--|\b50[23]\b"},
     "unreachable.loopback": {"error": r"127\.0\.0\.1:18789", "access": r"127\.0\.0\.1:18789", "config": r"127\.0\.0\.1:18789"}, "unreachable.dns": {"error": r"could not be resolved|no such host|dial tcp: lookup|DNS (?:lookup|NX)|could not resolve|AH00898", "config": "NAME"},
     "unreachable.socket": {"error": r"unix:|\.sock|No such file", "access": r"unix:|\.sock", "config": r"\.sock"}, "network.partition": {"events": r'"disconnect"', "error": r"timed out|No route|i/o timeout"},
-    "network.reset": {"error": r"reset by peer|\(104|reset_by|ECONNRESET", "access": r" [SC]D--"}, "protocol.upgrade_missing": {"access": r"\b426\b|\b400\b|\b505\b|\"status\":(?:426|400)"},
+    "network.reset": {"error": r"reset by peer|\(104|reset_by|ECONNRESET", "access": r" [SC]D--"}, "protocol.upgrade_missing": {"access": r"\b426\b|\b400\b|\b505\b|\"status\":(?:426|400)|\"Upgrade\":\[\"websocket\"\][^\n]*\"status\":200\b|\"status\":200\b[^\n]*\"upgrade\":\"websocket\""},
     "auth.untrusted_proxy": {"gateway": r"unattributable proxy|proxy-shaped"}, "client.abort": {"access": r" CD--"},
 }  # fmt: skip
 CLI = {
