@@ -60,8 +60,8 @@ def settle(pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int) 
             for part in (pairs.filter(pl.col("at") <= cut), pairs.filter(pl.col("at") > cut))
         )
         if one is not None and two is not None and one.segments and two.segments:
-            found = [*one.segments, *(s.later(two.base - one.base) for s in two.segments)]
-            return linear(alignment.beside(found, [(found[0].last, found[1].first)]), one.base, extra, method)
+            both = [*one.segments, *(s.later(two.base - one.base) for s in two.segments)]
+            return linear(alignment.beside(both, [(both[0].last, both[1].first)]), one.base, extra, method)
     found, ends = _steady(pairs, windows, method, extra), _alone(pairs, method, extra)
     if found is None or ends is None:
         return found or ends

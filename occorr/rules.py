@@ -58,6 +58,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "p_errno": I64,
     "p_phase": STR,
     "p_error_level": STR,
+    "p_left": BOOL,
     "p_termination": STR,
     "p_flags": STR,
     "p_content_type": STR,

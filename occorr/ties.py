@@ -9,6 +9,7 @@ import polars as pl
 
 from occorr import alignment, anchors, program
 from occorr.anchors import vote
+from occorr.closes.proxy import was_tunnel
 from occorr.offsets import ASSUMED_ERROR, REACH, Estimate, aligned, linear
 from occorr.pairs import settle
 
@@ -182,7 +183,7 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     end = (
         pl.when(pl.col("time_semantics") == "at_start").then(base + pl.col("duration_ns").fill_null(0)).otherwise(base)
     )
-    ours = access.filter(pl.col("http_response_status_code").is_in([101, 0])).select(
+    ours = access.filter(was_tunnel()).select(
         "client_address",
         pl.col("user_agent_original").replace(["-", ""], None).alias("agent"),
         "duration_ns",

@@ -68,6 +68,7 @@ def find(wide: pl.DataFrame, episodes: pl.DataFrame, causes: Sequence[Cause]) ->
         pl.col("timestamp").cast(pl.Int64).alias("t"),
         pl.col("time_earliest").cast(pl.Int64).alias("lo"),
         pl.col("time_latest").cast(pl.Int64).alias("hi"),
+        pl.col("opened").cast(pl.Int64),
         pl.when("inferred").then("g_high").alias("gone"),
         pl.when(pl.col("g_seen") & ~pl.col("inferred")).then("g_t").alias("logged"),
     )
@@ -143,6 +144,8 @@ def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: R
     told = pl.col("logged").is_between("own_low", "own_high").fill_null(value=False)
     near = (pl.col("hi") + pl.col("error") >= pl.col("from")) & (pl.col("lo") - pl.col("error") <= pl.col("until"))
     pairs = pairs.filter(near | told)
+    if relation.kind == "partition":  # what came when the path was whole again was not cut with it
+        pairs = pairs.filter((pl.col("opened") <= pl.col("end") + pl.col("error")).fill_null(value=True))
     # what happened to another gateway never counts; where it is not known which one it was, it settles nothing
     pairs = pairs.filter((pl.col("instance") == pl.col("of")).fill_null(value=True))
     ours = (pl.col("instance") == pl.col("of")).fill_null(value=False) | pl.col("of").is_null()

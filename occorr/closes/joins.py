@@ -40,9 +40,11 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
         "code_gateway",
         "g_handshake",
     )
-    given_up = pl.col("p_status").is_in([499, 504, 408]) | (
-        pl.col("p_status").is_null() & (pl.col("p_phase") == "awaiting_response")
-    ).fill_null(value=False)
+    given_up = (
+        pl.col("p_left")
+        | pl.col("p_status").is_in([504, 408])
+        | (pl.col("p_status").is_null() & (pl.col("p_phase") == "awaiting_response")).fill_null(value=False)
+    )
     p = attempts.filter(pl.col("p_established") | given_up).select(
         "p_row",
         "p_instance",

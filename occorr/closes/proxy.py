@@ -16,6 +16,15 @@ _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|asse
 _PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
 
 
+def was_tunnel() -> pl.Expr:
+    """Whether an access line is of a connection that was upgraded.
+
+    Traefik and older Caddys write 0 of it; Envoy writes 0 of an attempt whose client left before an answer.
+    """
+    status = pl.col("http_response_status_code")
+    return (status == 101) | ((status == 0) & ~pl.col("parser").cast(pl.String).str.starts_with("envoy"))
+
+
 def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
     """A row a WebSocket connection or refused upgrade that a proxy logged."""
     access = events.filter((pl.col("event_name") == "http.access") & pl.col("timestamp").is_not_null())
@@ -24,7 +33,8 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
     starts = pl.col("time_semantics") == "at_start"
     lasted = pl.col("duration_ns")
     status = pl.col("http_response_status_code")
-    tunnel = status.is_in([101, 0])
+    kind = pl.col("parser").cast(pl.String).str.extract(r"^([a-z]+)", 1)
+    unanswered, tunnel = (status == 0) & ~was_tunnel(), was_tunnel()
     upgrade = pl.col("http_upgrade").str.to_lowercase()
     paths = access.filter(status == 101).get_column("url_path").unique().to_list()
     plain = pl.col("url_path").fill_null("").str.contains(_STATIC) | pl.col("user_agent_original").fill_null(
@@ -36,11 +46,11 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
         & (~plain | pl.col("url_path").is_in(paths))
     )
     says = pl.col("http_upgrade").is_not_null().any().over("log_file_path")
-    wanted = tunnel | ((upgrade == "websocket") & (status >= 200)) | (~says & guess)
+    wanted = tunnel | unanswered | ((upgrade == "websocket") & (status >= 200)) | (~says & guess)
     # a start stamp without a duration leaves the end open, and so does one of which nobody knows what it marks; a
     # refusal is over when it is answered, at the latest when the proxy gives up
     bare = (starts & lasted.is_null()) | (pl.col("time_semantics") == "unknown")
-    answer = pl.when(status.is_in([408, 499, 500, 502, 503, 504])).then(GIVEN_UP).otherwise(2 * SECOND)
+    answer = pl.when(status.is_in([0, 408, 499, 500, 502, 503, 504])).then(GIVEN_UP).otherwise(2 * SECOND)
     end = pl.when(bare & tunnel).then(None).when(starts & lasted.is_not_null()).then(t + lasted).otherwise(t)
     latest = (
         pl.when(bare & tunnel)
@@ -86,8 +96,9 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("time_resolution_ns").alias("p_resolution"),
             pl.col("connection_serial").alias("p_serial"),
             pl.col("clock_error_ns").alias("p_clock_error"),
-            pl.col("parser").str.extract(r"^([a-z]+)", 1).alias("p_kind"),
+            kind.alias("p_kind"),
             tunnel.alias("p_established"),
+            (unanswered | (status == 499)).fill_null(value=False).alias("p_left"),
             pl.col("log_file_path").alias("p_file"),
             pl.col("log_line").alias("p_line"),
         )
