@@ -9,7 +9,6 @@ import polars as pl
 
 from occorr import alignment, anchors, program
 from occorr.anchors import vote
-from occorr.closes.proxy import was_tunnel
 from occorr.offsets import ASSUMED_ERROR, REACH, Estimate, aligned, linear
 from occorr.pairs import settle
 
@@ -237,6 +236,15 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     return (
         settle(pairs, windows, "the same connections and refusals at the gateway", extra) or _plausible(windows) or none
     )
+
+
+def was_tunnel() -> pl.Expr:
+    """Whether an access line is of a connection that was upgraded.
+
+    Traefik and older Caddys write 0 of it; Envoy writes 0 of an attempt whose client left before an answer.
+    """
+    status = pl.col("http_response_status_code")
+    return (status == 101) | ((status == 0) & ~pl.col("parser").cast(pl.String).str.starts_with("envoy"))
 
 
 def client(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Estimate | None:

@@ -7,6 +7,7 @@ from typing import Final
 import polars as pl
 
 from occorr.closes.assignment import assign
+from occorr.ties import was_tunnel
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -14,15 +15,6 @@ GIVEN_UP: Final = 60 * SECOND  # the usual patience of a proxy
 NEAR: Final = 2 * SECOND  # an attempt and its error line lie nearer together
 _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|assets?/|static/)|\.(?:js|css|png|ico|svg|map|woff2?|json|txt|html)$"
 _PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
-
-
-def was_tunnel() -> pl.Expr:
-    """Whether an access line is of a connection that was upgraded.
-
-    Traefik and older Caddys write 0 of it; Envoy writes 0 of an attempt whose client left before an answer.
-    """
-    status = pl.col("http_response_status_code")
-    return (status == 101) | ((status == 0) & ~pl.col("parser").cast(pl.String).str.starts_with("envoy"))
 
 
 def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
