@@ -173,3 +173,83 @@ def test_a_header_that_any_client_may_send_makes_no_proxy_of_an_address(tmp_path
     assert one(result, 11)["via"] == via
     if others:
         assert one(result, 12)["via"] == "direct"
+
+
+def haproxy(opened, took_ms, state, address=REMOTE, status=101):
+    """A line of HAProxy's HTTP log; `state`: its termination state."""
+    moment = datetime.fromisoformat(f"2026-11-21T{opened}").strftime("%d/%b/%Y:%H:%M:%S.%f")[:-3]
+    return f'{address}:40{took_ms % 997:03} [{moment}] web gateway/gateway-1 0/0/0/2/{took_ms} {status} 812 - - {state} 3/3/2/2/0 0/0 "GET / HTTP/1.1"'
+
+
+def proxied(n, at):
+    return [
+        f"{stamp(at)} [ws] webchat connected conn={conn(n)} remote=198.51.100.2 client=openclaw-control-ui webchat v2026.9.6"
+    ]
+
+
+def behind_haproxy(ends):
+    """Connections through HAProxy: (n, seconds after 10:02 when the proxy saw the end, and the gateway, code, termination state)."""
+    lines, log = [*started("10:00:00.000"), *ready("10:00:05.000")], []
+    rows = sorted(ends, key=lambda e: e[2])
+    for n, *_ in sorted(ends):
+        lines += proxied(n, f"10:01:{n:02}.000")
+    for n, seen, told, code, state in rows:
+        minute, second = divmod(told, 60)
+        lines.append(closed(n, f"10:{2 + int(minute):02}:{second:06.3f}", code))
+        log.append(haproxy(f"10:01:{n:02}.000", round((seen + 60 - n) * 1000), state))
+    return [*lines, f"{stamp('10:10:00.000')} [heartbeat] started"], log
+
+
+STEADY = [(n, 7.3 * n + 0.41 * n * n, 7.301 * n + 0.41 * n * n, 1000, "----") for n in range(1, 9)]  # no even beat
+
+
+def test_haproxys_aborted_client_is_one_where_the_gateway_heard_of_it_at_once(tmp_path):
+    gateway, log = behind_haproxy([*STEADY, (20, 55.0, 55.002, 1006, "CD--")])
+    close = one(run(tmp_path, gateway_log=gateway, haproxy_log=log), 20)
+    assert (close["cause"], close["verdict"]) == ("client.abort", "decisive")
+
+
+def test_a_clients_own_timer_aborts_too_where_the_gateway_does_not_answer(tmp_path):
+    """HAProxy says CD either way: the gateway read of it 11 s later, and wrote nothing meanwhile."""
+    gateway, log = behind_haproxy([*STEADY, (20, 64.0, 75.0, 1006, "CD--"), (21, 64.4, 75.01, 1006, "CD--")])
+    result = run(tmp_path, gateway_log=gateway, haproxy_log=log)
+    for n in (20, 21):
+        assert one(result, n)["verdict"] in ("circumstantial", "unknown")
+
+
+def test_envoys_zero_is_an_attempt_whose_client_left_and_no_tunnel(tmp_path):
+    tail = '- "198.51.100.9" "openclaw-cli/2026.9.6" "4671af26-b5ce-4c4c-906e-e457661c36a9" "gw.example.com" "198.51.100.3:18789"'
+    log = [f'[2026-11-21T10:02:{n:02}.000Z] "GET / HTTP/1.1" 0 DC 0 0 2001{n} {tail}' for n in range(4)]
+    closes = run(tmp_path, gateway_log=session(closing=[]), envoy_log=log).closes
+    left = closes.filter(pl.col("http_status_proxy") == 0)
+    assert left.height == 4
+    assert not left.get_column("established").any()
+    assert set(left.get_column("cause")) <= {"client.abort", "unknown.unknown"}
+    assert set(left.get_column("verdict")) <= {"circumstantial", "unknown"}
+
+
+def test_a_stop_that_drains_for_long_tells_of_its_closes_long_before_the_process_ends(tmp_path):
+    closing = [
+        f"{stamp('10:05:00.000')} [gateway] received SIGUSR2; restarting",
+        closed(1, "10:05:00.700", 1012, "service restart"),
+        f"{stamp('10:05:04.000')} [shutdown] completed cleanly in 3990ms",
+        f"{stamp('10:05:04.500')} [gateway] restart mode: in-process restart (OPENCLAW_NO_RESPAWN)",
+        *started("10:05:05.000"),
+        *ready("10:05:09.000"),
+    ]
+    close = one(run(tmp_path, gateway_log=session(closing=closing)), 1)
+    assert (close["cause"], close["verdict"]) == ("restart.in_process", "decisive")
+
+
+def test_a_connection_that_came_after_a_cut_was_not_lost_in_it(tmp_path):
+    network = {"container": GATEWAY, "name": "claw_default", "type": "bridge"}
+    cut = [
+        json.dumps({"Type": "network", "Action": action, "Actor": {"ID": "cc" * 32, "Attributes": network}, "time": t, "timeNano": t * 10**9})
+        for action, t in (("disconnect", 1795255500), ("connect", 1795255511))
+    ]  # fmt: skip
+    assert datetime.fromtimestamp(1795255500, UTC).isoformat() == "2026-11-21T10:05:00+00:00"
+    during, after = [closed(1, "10:05:11.400", 1006)], [*opened(9, "10:05:11.600"), closed(9, "10:05:14.000", 1006)]
+    lines = session(closing=[*during, *after])
+    result = run(tmp_path, gateway_log=lines, docker_events_jsonl=[*engine(BOOT), *cut])
+    assert one(result, 1)["cause"] == "network.partition"
+    assert one(result, 9)["cause"] != "network.partition"
