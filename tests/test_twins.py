@@ -29,6 +29,7 @@ def test_stamps_are_rewritten(line, skew, wanted):
 @pytest.mark.parametrize(("name", "source", "skew"), [
     ("partition-behind-caddy", "gateway", Skew(offset=2.345)), ("partition-behind-caddy", "gateway", Skew(offset=-7200.25)), ("partition-behind-caddy", "gateway", Skew(offset=0.5, zone=-300)),
     ("partition-behind-caddy", "proxy", Skew(offset=2.35)), ("untrusted-proxy", "gateway", Skew(offset=2.345)), ("untrusted-proxy", "gateway", Skew(offset=0.5, zone=-300)),
+    ("lockout-beside-worker", "gateway", Skew(digits=0)), ("in-process-restart", "gateway", Skew(digits=0)),
 ])  # fmt: skip
 def test_a_skewed_twin_has_the_same_verdicts(name, source, skew, tmp_path):
     before, after = occorr.analyze(SAMPLES / name), occorr.analyze(twin(SAMPLES / name, tmp_path / name, source, skew))
@@ -44,6 +45,7 @@ def test_a_skewed_twin_has_the_same_verdicts(name, source, skew, tmp_path):
         for a in (before, after)
     ]
     assert [row["status"] for row in changed] == ["aligned", "aligned"]
+    assert changed[1]["error_ns"] <= 100e6
     moved = changed[1]["offset_ns"] - changed[0]["offset_ns"]
     assert abs(moved - skew.offset * 1e9) <= changed[0]["error_ns"] + changed[1]["error_ns"]
 
