@@ -29,6 +29,7 @@ COARSE: Final = 1_200 * MS  # what an open side is taken to leave open while the
 MOST: Final = 400  # anchors in one program
 RUN: Final = 4  # so many violated anchors in a row are a step of the clock and no chance
 KNOTS: Final = 5
+UNEVEN: Final = 10.0  # ms by which sure anchors may miss a line that holds the others
 _TOLERANCE: Final = 1e-6  # ms
 
 
@@ -246,10 +247,13 @@ def estimate(given: Anchors, sample: Anchors) -> Segment:
     offset, slope = _centre(np.asarray(corners, np.float64))
     value = offset + slope * knots
     errors = np.maximum(ends[:, 1] - value, value - ends[:, 0])
-    # an anchor that is wrong by little may be right, and another wrong that contradicts it
+    # an anchor that is wrong by little may be right, and another wrong that contradicts it; one of which both ends are
+    # sure is, and the clock ran less evenly than a line
     under, over = line.residuals(sample)
-    wrong = np.concatenate([under[np.isfinite(sample.low) & ~below], over[np.isfinite(sample.high) & ~above]])
-    close = wrong[wrong <= 2 * errors.max()]
+    lows, highs = np.isfinite(sample.low) & ~below, np.isfinite(sample.high) & ~above
+    wrong = np.concatenate([under[lows], over[highs]])
+    little = np.where(np.concatenate([sample.hard[lows], sample.hard[highs]]), UNEVEN, 0.0)
+    close = wrong[wrong <= np.maximum(little, 2 * errors.max())]
     errors = (errors + close.max(initial=0.0)) * MS
     at = line.middle + knots * line.half
     return Segment(
