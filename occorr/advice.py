@@ -31,11 +31,15 @@ class Setting:
 
 
 _NGINX: Final = (
-    'log_format occorr \'$msec $remote_addr:$remote_port "$request" $status request_time=$request_time'
+    'log_format occorr \'$remote_addr:$remote_port $msec "$request" $status request_time=$request_time'
     " connection=$connection upgrade=$http_upgrade upstream=$upstream_addr upstream_status=$upstream_status"
     ' upstream_time=$upstream_response_time agent="$http_user_agent"\';'
 )
-_PROXIES: Final = {
+_APACHE: Final = (
+    '"%h:%{remote}p %t begin=%{begin:msec}t end=%{end:msec}t D=%D X=%X O=%O >s=%>s UID=%L R=%R'
+    ' \\"%r\\" up=\\"%{Upgrade}i\\""'
+)
+PROXIES: Final = {
     "nginx": (
         "nginx logs milliseconds, ports and the upstream's answer",
         f"{_NGINX}  access_log /var/log/nginx/access.log occorr;  error_log /var/log/nginx/error.log info;",
@@ -56,11 +60,12 @@ _PROXIES: Final = {
             " %DOWNSTREAM_REMOTE_ADDRESS%, %UPSTREAM_LOCAL_ADDRESS%"
         ),
     ),
-    "httpd": (
-        "Apache logs microseconds and ports",
-        'LogFormat "%{msec}t %h:%{remote}p \\"%r\\" %>s %D %{Upgrade}i" occorr',
+    "apache": (
+        "Apache logs microseconds, ports and its upstream's connection",
+        f"LogFormat {_APACHE} occorr  (and: CustomLog logs/access.log occorr)",
     ),
 }
+_ALSO: Final = {"openresty": "nginx", "swag": "nginx", "httpd": "apache", "apache2": "apache"}
 SETTINGS: Final = (
     Setting(
         "no docker events cover",
@@ -113,7 +118,7 @@ def collect(tables: Tables) -> list[Advice]:
     A close that wishes for several things is settled by the first of its wishes at the latest; it counts once.
     """
     kinds = [
-        str(v).removeprefix("proxy.")
+        _ALSO.get(name := str(v).removeprefix("proxy."), name)
         for v in (
             tables.facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy."))
             .get_column("value")
@@ -130,7 +135,7 @@ def collect(tables: Tables) -> list[Advice]:
         .sort()
         .to_list()
     )
-    proxy = next((k for k in (*kinds, *parsers) if k in _PROXIES), "nginx")
+    proxy = next((k for k in (*kinds, *parsers) if k in PROXIES), "nginx")
     open_ = (
         tables.closes.filter(pl.col("verdict").cast(pl.String) != "decisive")
         .select("missing", pl.col("count").fill_null(1))
@@ -147,7 +152,7 @@ def collect(tables: Tables) -> list[Advice]:
         if not counts[best]:
             break
         setting = SETTINGS[best]
-        what, line = (setting.what, setting.line) if setting.line else _PROXIES[proxy]
+        what, line = (setting.what, setting.line) if setting.line else PROXIES[proxy]
         out.append(Advice(what, line, counts[best]))
         rows = [(wishes, n) for wishes, n in rows if best not in wishes]
     return out

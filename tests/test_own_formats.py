@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
 import polars as pl
 import pytest
 
 import occorr
-from occorr import configs
+from occorr import advice, configs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NGINX = r"""
 http {
@@ -260,3 +269,85 @@ def test_the_gap_is_named_where_a_close_stays_open(tmp_path):
     assert result.facts.filter(pl.col("key") == "logging.errors").select("subject", "log_line").rows() == [
         ("proxy:nginx", 1)
     ]
+
+
+def asked(folder: Path, port: int) -> None:
+    """One WebSocket attempt through what listens at `port`, and its access log, written."""
+    upgrade = b"GET /ws HTTP/1.1\r\nHost: gw.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nUser-Agent: cli/1\r\n\r\n"
+    for _ in range(100):
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as tcp:
+                tcp.sendall(upgrade)
+                while tcp.recv(4096) and not (folder / "access.log").stat().st_size:
+                    pass
+        except OSError:
+            time.sleep(0.05)
+            continue
+        if (folder / "access.log").stat().st_size:
+            return
+    raise AssertionError((folder / "error.log").read_text(encoding="utf-8"))
+
+
+def free() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as tcp:
+        return tcp.getsockname()[1]
+
+
+@pytest.mark.parametrize(("kind", "program"), [("nginx", "nginx"), ("apache", "apache2")])
+def test_what_the_advice_asks_for_is_read_without_the_configuration(tmp_path, kind, program):
+    """The real program writes its access log as the advice says; nobody listens behind it."""
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed (apt-get install {program})")
+    port, nowhere = free(), free()
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    line = advice.PROXIES[kind][1]
+    if kind == "nginx":
+        form = line.partition(";")[0]
+        conf = f"""
+daemon off; master_process off; pid {tmp_path}/pid; error_log {folder}/error.log info;
+events {{}}
+http {{
+  {form}; access_log {folder}/access.log occorr;
+  client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p; fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;
+  server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{nowhere}; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; }} }}
+}}
+"""
+        command = ["nginx", "-p", str(tmp_path), "-e", f"{folder}/error.log", "-c", str(tmp_path / "conf")]
+    else:
+        form = line.partition("  (")[0]
+        modules = "\n".join(
+            f"LoadModule {m}_module /usr/lib/apache2/modules/mod_{m}.so"
+            for m in ("mpm_event", "authz_core", "proxy", "proxy_http")
+        )
+        conf = f"""
+ServerRoot {tmp_path}
+ServerName gw.example.com
+PidFile {tmp_path}/pid
+Listen 127.0.0.1:{port}
+{modules}
+User nobody
+ErrorLog {folder}/error.log
+{form}
+CustomLog {folder}/access.log occorr
+ProxyPass / http://127.0.0.1:{nowhere}/ upgrade=websocket
+"""
+        command = ["apache2", "-DFOREGROUND", "-f", str(tmp_path / "conf")]
+    (tmp_path / "conf").write_text(conf, encoding="utf-8")
+    for name in ("access.log", "error.log"):
+        (folder / name).touch()
+    began = time.time_ns()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            asked(folder, port)
+        finally:
+            server.terminate()
+    (folder / "error.log").unlink()
+    result = occorr.analyze([folder])
+    row = result.timeline.filter(pl.col("event_name") == "http.access").row(0, named=True)
+    assert row["parser"] == ("nginx_access/occorr" if kind == "nginx" else "apache/ms")
+    assert (row["client_address"], row["url_path"]) == ("127.0.0.1", "/ws")
+    assert row["client_port"] > 1023
+    assert row["http_response_status_code"] == (502 if kind == "nginx" else 503)
+    assert row["time_resolution_ns"] == 10**6
+    assert began - 2e9 <= row["timestamp"].timestamp() * 1e9 <= time.time_ns()
