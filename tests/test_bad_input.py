@@ -274,6 +274,7 @@ def test_standard_input(monkeypatch):
     whole(occorr.analyze("-"))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_everything_at_once_ends_with_4_and_a_table(folder, tmp_path_factory, capsys, monkeypatch):
     """What a person drops: each input is named with what happened to it, and the rest is analysed."""

@@ -304,6 +304,7 @@ def judged(lived):
     return occorr.analyze(lived.live)
 
 
+@pytest.mark.long
 def test_each_close_has_the_cause_of_what_was_done(lived, judged):
     closes = judged.closes
     for project, cause, when in lived.done:
@@ -398,6 +399,7 @@ def test_events_are_those_of_the_engine(lived, taken):
     assert {t for t in kept if t <= until_ns} <= set(stamps)
 
 
+@pytest.mark.long
 def test_facts_of_the_bundle(lived, judged):
     facts = judged.facts
     known = {(r["subject"], r["key"]): r["value"] for r in facts.to_dicts()}
@@ -408,6 +410,7 @@ def test_facts_of_the_bundle(lived, judged):
     assert facts.filter(pl.col("key") == "health.failed").height >= 2
 
 
+@pytest.mark.long
 def test_lines_name_their_container(judged):
     events = judged.timeline.filter(pl.col("event_name") == "websocket.connected")
     assert set(events.get_column("compose_project").cast(pl.String)) == {"claw", "home"}

@@ -36,6 +36,7 @@ def test_container_port_is_reached_in_the_engines_network(engine):
         engine.docker("rm", "--force", name)
 
 
+@pytest.mark.long
 def test_a_second_engine_knows_nothing_of_the_first_and_leaves_nothing(engine):
     with engines.running() as other:
         other.docker("run", "--detach", "--name", "alone", engines.IMAGE, "sleep", "1000")

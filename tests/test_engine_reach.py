@@ -221,6 +221,7 @@ def distant(engine, tmp_path_factory):
         engine.docker("rm", "--force", ident)
 
 
+@pytest.mark.long
 def test_ssh(distant, tmp_path):
     collects(distant.occorr("collect", "-p", "distant", "-o", tmp_path / "b"), tmp_path / "b")
     done = distant.occorr("watch", "-p", "distant", "--for", "2s", "--record", tmp_path / "r")

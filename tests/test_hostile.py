@@ -48,6 +48,7 @@ def corpus(tmp_path_factory):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", hostile.OUTPUTS)
 def test_output(name, corpus):
     command, form = hostile.OUTPUTS[name]

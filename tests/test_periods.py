@@ -49,6 +49,7 @@ def test_a_beat_is_found_among_strays():
     assert found.visits == 28
 
 
+@pytest.mark.long
 def test_chance_and_office_hours_have_no_beat():
     for seed in range(75):
         random = np.random.default_rng(seed)

@@ -295,6 +295,7 @@ RENAMED = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sample", RENAMED)
 def test_names_decide_nothing(sample, tmp_path):
     name = sample

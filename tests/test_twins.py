@@ -26,6 +26,7 @@ def test_stamps_are_rewritten(line, skew, wanted):
 
 
 # In untrusted-proxy the proxy has no connection in common with the gateway, so nothing ties its clock to another.
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "source", "skew"), [
     ("partition-behind-caddy", "gateway", Skew(offset=2.345)), ("partition-behind-caddy", "gateway", Skew(offset=-7200.25)), ("partition-behind-caddy", "gateway", Skew(offset=0.5, zone=-300)),
     ("partition-behind-caddy", "proxy", Skew(offset=2.35)), ("untrusted-proxy", "gateway", Skew(offset=2.345)), ("untrusted-proxy", "gateway", Skew(offset=0.5, zone=-300)),

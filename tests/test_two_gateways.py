@@ -52,6 +52,7 @@ def causes(frame: pl.DataFrame, net: str) -> dict[tuple[object, ...], tuple[str,
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("first", "second"),
     [("crash-then-sigterm", "proxy-reload-then-deploy"), ("partition-behind-caddy", "crash-then-sigterm")],

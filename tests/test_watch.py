@@ -59,6 +59,7 @@ def test_a_refusal(engine, watch, project, gateway):
     assert (row["websocket_close_code"], row["client_address"], row["client_port"]) == (1008, "192.0.2.106", 50825)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
 def test_each_fault_is_told_with_its_cause(engine, watch, project, gateway, drill):
     scene, conns = drill.run(engine, gateway, project)
@@ -194,6 +195,7 @@ def test_a_full_disk_ends_the_watch_in_one_line_and_what_was_written_is_there(en
     assert numbers == list(range(1, 60_001))
 
 
+@pytest.mark.long
 def test_rotated_logs_are_followed_through(engine, project, tmp_path):
     """The engine turns the log over about ten times while it is read."""
     ident = numbered(engine, project, counting(60, 100, 0.05), "--log-opt", "max-size=64k", "--log-opt", "max-file=3")
@@ -203,6 +205,7 @@ def test_rotated_logs_are_followed_through(engine, project, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_a_record_goes_on_where_it_ended(engine, project, gateway, tmp_path):
     """What happened between two watches is fetched from the engine, nothing comes twice, and the second one knows what the first one saw."""
     gateways.prepare(engine)
@@ -266,6 +269,7 @@ def test_a_record_goes_on_where_it_ended(engine, project, gateway, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_the_engine_is_killed_and_started_again(tmp_path):
     """What it delivered is recorded, the gap is told with its bounds, and what inspect knows of it is filled in."""
     if reason := engines.missing():
