@@ -215,6 +215,18 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     keyed = ours.join(
         theirs.filter(pl.col("forwarded_for").is_not_null()), left_on="client_address", right_on="forwarded_for"
     ).filter(same_agent)
+    # attempts of one client within a stamp's own width are as good as each other: together they say no more than one
+    apart = (pl.col("p") - pl.col("p").shift(1).over("g") > pl.col("width")).fill_null(value=True)
+    keyed = (
+        keyed.sort("g", "p")
+        .with_columns(apart.cum_sum().over("g").alias("_n"))
+        .group_by("g", "_n", maintain_order=True)
+        .agg(
+            pl.col("p").min(),
+            (pl.col("p").max() - pl.col("p").min() + pl.col("width").max()).alias("width"),
+            pl.col("coarse", "before").first(),
+        )
+    )
     loose = (
         _thin(ours.filter(pl.col("duration_ns").is_not_null()))
         .join(_thin(theirs.filter(pl.col("forwarded_for").is_null() & pl.col("lasted").is_not_null())), how="cross")

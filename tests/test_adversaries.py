@@ -253,3 +253,31 @@ def test_a_connection_that_came_after_a_cut_was_not_lost_in_it(tmp_path):
     result = run(tmp_path, gateway_log=lines, docker_events_jsonl=[*engine(BOOT), *cut])
     assert one(result, 1)["cause"] == "network.partition"
     assert one(result, 9)["cause"] != "network.partition"
+
+
+@pytest.mark.parametrize(("first", "gap"), [(300.65, 0.05), (300.05, 0.09), (300.95, 0.09)])
+def test_a_burst_of_one_client_counts_once_for_a_clock_of_whole_seconds(tmp_path, first, gap):
+    """Each of its closes could be any of its attempts; three others, of which each is alone, say where the clock stands."""
+
+    def refused(n, at, address):
+        return (
+            f"{stamp(at)} [ws] closed before connect conn={conn(n)} remote=? fwd={address} origin=n/a host=gw.example.com ua=openclaw-cli/2026.9.6 code=1008 reason=unauthorized: gateway token mismatch"
+            f" phase=auth_credentials_received cause=unauthorized durationMs=80 handshake=failed authReason=token_mismatch client=cli mode=cli version=2026.9.6"
+        )
+
+    def traefik(n, ended, took_ms, address):
+        begun = datetime.fromtimestamp(int(ended - took_ms / 1000), UTC)  # cut to the second
+        return f'{address} - - [{begun:%d/%b/%Y:%H:%M:%S} +0000] "GET / HTTP/1.1" 0 0 "-" "-" {n} "all@file" "http://198.51.100.3:18789" {took_ms}ms'
+
+    day = datetime(2026, 11, 21, 10, 0, tzinfo=UTC).timestamp()
+    alone = [(n, 60 + 13.37 * n + 0.09 * n * n, 80 + n, f"203.0.113.{n}") for n in range(4)]
+    burst = [(20 + k, first + gap * k, 81 + k, REMOTE) for k in range(12)]
+    closing = [
+        refused(n, datetime.fromtimestamp(day + s + 0.002, UTC).strftime("%H:%M:%S.%f")[:-3], address)
+        for n, s, _, address in [*alone, *burst]
+    ]
+    log = [traefik(n, day + s, ms, address) for n, s, ms, address in [*alone, *burst]]
+    clocks = run(tmp_path, gateway_log=session(closing=closing), traefik_log=log).clocks
+    row = clocks.filter(pl.col("clock_id") == "traefik").row(0, named=True)
+    assert row["status"] == "aligned"
+    assert abs(row["offset_ns"]) <= row["error_ns"] <= 1e9
