@@ -49,7 +49,7 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
         .then(pl.col("recorded_end") * MS + MS - ahead + error)
         .otherwise(raw + pl.col("time_resolution_ns").fill_null(1) + slack + error)
     )
-    low, high, raw = _stamped_twice(clocks, low, high, raw)
+    high, raw = _stamped_twice(clocks, low, high, raw)
     # A line without any stamp stands between its neighbours in the same file, or else in the span of everything.
     events = events.with_columns(raw.alias("_raw")).sort("log_file_path", "log_line")
     events = events.with_columns(
@@ -77,10 +77,11 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
     return placed.drop("_raw", "_above", "_below").sort("timestamp", "log_file_path", "log_line", nulls_last=True)
 
 
-def _stamped_twice(
-    clocks: pl.DataFrame, low: pl.Expr, high: pl.Expr, best: pl.Expr
-) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
-    """Coarse stamps of lines that the reference clock stamped more finely when it read them: no line is read before it is written."""
+def _stamped_twice(clocks: pl.DataFrame, low: pl.Expr, high: pl.Expr, best: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """Upper bounds and best times, where coarse stamps are of lines that the reference clock stamped more finely when it read them.
+
+    No line is read before it is written, and most are read at once.
+    """
     reference = clocks.filter(pl.col("status") == "reference").get_column("clock_id").cast(pl.String).unique().to_list()
     read = pl.col("observed_timestamp").cast(pl.Int64)
     finer = (
@@ -89,4 +90,4 @@ def _stamped_twice(
         & pl.col("observed_clock_id").cast(pl.String).is_in(reference)
         & read.is_between(low, high)
     ).fill_null(value=False)
-    return low, pl.when(finer).then(read).otherwise(high), pl.when(finer).then(read).otherwise(best)
+    return pl.when(finer).then(read).otherwise(high), pl.when(finer).then(read).otherwise(best)

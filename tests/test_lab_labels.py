@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("cryptography", reason="clients of the lab sign with a device key: pip install cryptography")
 
+from lab import evidence
 from lab.clients import Record
 from lab.incident import Fault
 from lab.labels import label
@@ -122,3 +125,24 @@ def test_cause(name):
     got = label(one, faults, ROUTES)
     assert got.cause == cause, got
     assert (got.why != "") == (cause is None)
+
+
+def engine(kind, action, second, ident, **attributes):
+    actor = {"ID": ident, "Attributes": attributes}
+    return json.dumps({"Type": kind, "Action": action, "Actor": actor, "timeNano": int((1_800_000_000 + second) * 1e9)})
+
+
+def test_only_a_living_gateways_own_disconnect_tells_of_a_partition():
+    """A restarted bystander is taken off the network too, and so is the gateway itself when it stops."""
+    begun = [
+        engine("container", "start", 0, "g", name="x-gateway-1"),
+        engine("container", "start", 0, "b", name="x-redis-1"),
+    ]
+    stop = [
+        engine("container", "die", 9, "g", name="x-gateway-1"),
+        engine("network", "disconnect", 9.3, "n", container="g"),
+    ]
+    other = engine("network", "disconnect", 20, "n", container="b")
+    cut = engine("network", "disconnect", 40, "n", container="g")
+    assert evidence.cuts("\n".join([*begun, *stop, other]), "x-gateway-1") == ""
+    assert evidence.cuts("\n".join([*begun, *stop, other, cut]), "x-gateway-1") == cut

@@ -174,6 +174,24 @@ def access_lines(record: Record, sources: Sources, name: str) -> list[str]:
     return found
 
 
+def cuts(text: str, container: str) -> str:
+    """The engine's lines of a container that was taken off its network while it lived; each stop of any container is followed by one."""
+    rows = [(line, json.loads(line)) for line in text.splitlines() if line.startswith("{")]
+    own = {
+        r["Actor"]["ID"]
+        for _, r in rows
+        if r["Type"] == "container" and r["Actor"]["Attributes"].get("name") == container
+    }
+    died = [r["timeNano"] for _, r in rows if r["Action"] == "die" and r["Actor"]["ID"] in own]
+    return "\n".join(
+        line
+        for line, r in rows
+        if r["Action"] == "disconnect"
+        and r["Actor"]["Attributes"].get("container") in own
+        and not any(0 <= r["timeNano"] - d < 5e9 for d in died)
+    )
+
+
 def judge(record: Record, cause: str, sources: Sources, setting: Setting) -> tuple[list[str], list[str], list[str]]:
     """Kinds of source that show the close; the files that show it; the files that state its cause."""
     seen, visible, decisive = set(), set(), set()
@@ -214,6 +232,8 @@ def judge(record: Record, cause: str, sources: Sources, setting: Setting) -> tup
             ):
                 continue  # Envoy's own log tells of no request
             text = "\n".join(access_lines(record, sources, name)) if kind == "access" else sources.texts[name]
+            if cause == "network.partition" and kind == "events":
+                text = cuts(text, setting.container(setting.gateway))
             if re.search(pattern, text):
                 decisive.add(name)
     return sorted(seen), sorted(visible), sorted(decisive) if seen else []
