@@ -245,6 +245,58 @@ def test_connections_that_recur_evenly_settle_nothing():
 
 
 # ---------------------------------------------------------------- place
+ONCE = (pl.lit(None, schema.TS).alias("observed_timestamp"), pl.lit(None, pl.String).alias("observed_clock_id"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(1_700_000_000_000_000_000, 1_900_000_000_000_000_000),
+    st.integers(0, 50 * MS),
+    st.floats(-1, 1),
+    st.integers(0, 400 * MS),
+    st.sampled_from([MS, 1_000 * MS]),
+)
+def test_a_coarse_stamp_is_placed_by_when_the_engine_read_its_line(true, error, within, lag, resolution):
+    written = (true + round(error * within)) // resolution * resolution
+    table = schema.conform(
+        pl.DataFrame(
+            {
+                "clock_id": ["c", "engine"],
+                "offset_ns": [0, 0],
+                "error_ns": [error, 0],
+                "status": ["aligned", "reference"],
+            }
+        ),
+        schema.CLOCKS,
+    )
+    events = pl.DataFrame(
+        {
+            "timestamp_raw": [written],
+            "observed_timestamp": [true + lag],
+            "recorded_start": [None],
+            "recorded_end": [None],
+        },
+        schema=dict.fromkeys(("timestamp_raw", "observed_timestamp", "recorded_start", "recorded_end"), pl.Int64),
+    ).select(
+        pl.col("timestamp_raw", "observed_timestamp").cast(schema.TS),
+        pl.col("recorded_start", "recorded_end"),
+        clock_id=pl.lit("c"),
+        observed_clock_id=pl.lit("engine"),
+        time_resolution_ns=pl.lit(resolution, pl.Int64),
+        source_kind=pl.lit("gateway"),
+        log_file_path=pl.lit("f"),
+        log_line=pl.lit(1, pl.Int64),
+    )
+    placed = place.place(events, table)
+    low, best, high = placed.select(pl.col("time_earliest", "timestamp", "time_latest").cast(pl.Int64)).row(0)
+    assert low <= true <= high
+    assert low <= best <= high
+    if resolution == 1_000 * MS:
+        assert best == high == true + lag or true + lag > written + resolution + error
+    else:
+        assert best == written
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.integers(1_700_000_000_000_000_000, 1_900_000_000_000_000_000),
@@ -258,7 +310,7 @@ def test_the_interval_holds_the_true_moment(true, offset, error, within, resolut
     written = (true + offset + round(error * within)) // resolution * resolution
     events = pl.DataFrame({
         "timestamp_raw": [written], "clock_id": ["c"], "time_resolution_ns": [resolution], "source_kind": ["gateway"], "recorded_start": [None], "recorded_end": [None], "log_file_path": ["f"], "log_line": [1],
-    }, schema={"timestamp_raw": pl.Int64, "clock_id": pl.String, "time_resolution_ns": pl.Int64, "source_kind": pl.String, "recorded_start": pl.Int64, "recorded_end": pl.Int64, "log_file_path": pl.String, "log_line": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS))  # fmt: skip
+    }, schema={"timestamp_raw": pl.Int64, "clock_id": pl.String, "time_resolution_ns": pl.Int64, "source_kind": pl.String, "recorded_start": pl.Int64, "recorded_end": pl.Int64, "log_file_path": pl.String, "log_line": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS), *ONCE)  # fmt: skip
     table = schema.conform(
         pl.DataFrame({"clock_id": ["c"], "offset_ns": [offset], "error_ns": [error], "status": ["aligned"]}),
         schema.CLOCKS,
@@ -274,7 +326,7 @@ def test_the_interval_holds_the_true_moment(true, offset, error, within, resolut
 
 
 def test_events_without_a_stamp_are_last_and_open():
-    events = pl.DataFrame({"timestamp_raw": [None, 5], "clock_id": ["c", "c"], "time_resolution_ns": [1, 1], "source_kind": ["gateway", "gateway"], "recorded_start": [None, None], "recorded_end": [None, None], "log_file_path": ["f", "f"], "log_line": [1, 2]}, schema_overrides={"recorded_start": pl.Int64, "recorded_end": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS))  # fmt: skip
+    events = pl.DataFrame({"timestamp_raw": [None, 5], "clock_id": ["c", "c"], "time_resolution_ns": [1, 1], "source_kind": ["gateway", "gateway"], "recorded_start": [None, None], "recorded_end": [None, None], "log_file_path": ["f", "f"], "log_line": [1, 2]}, schema_overrides={"recorded_start": pl.Int64, "recorded_end": pl.Int64}).with_columns(pl.col("timestamp_raw").cast(schema.TS), *ONCE)  # fmt: skip
     out = place.place(
         events,
         schema.conform(
