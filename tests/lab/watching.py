@@ -82,7 +82,7 @@ class Watching:
 def watching(engine: Engine, *options: object) -> Iterator[Watching]:
     watch = Watching(engine, *options)
     try:
-        watch.until(lambda r: r["type"] == "watching")
+        watch.until(lambda r: r["type"] == "watching", patience=60.0)  # it reads its record first
         yield watch
     finally:
         if watch.process.poll() is None:
