@@ -13,6 +13,7 @@ from typing import Final
 import polars as pl
 
 from occorr import schema
+from occorr.pairs import FINELY
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -20,7 +21,6 @@ SLOT: Final = 100 * MS
 AROUND: Final = range(-2, 2)  # slots in which a late line tells that the machine was busy at the close
 HEARD: Final = 24 * MS  # how late an idle gateway or proxy reads what a client did: 96 of 100 are read sooner
 USUAL: Final = 2 * MS  # the engine's stamp of a line lags by so much on an idle machine too
-FINELY: Final = 10 * MS  # stamps of this resolution tell lags
 STARVED: Final = 4 * MS  # … and by so much more for a quarter of all lines on one that is busy all the time
 BUSY: Final = 14  # a close frame waits up to this many times as long as the engine's stamp of a line did beside it
 WAITED: Final = 4  # … or up to this many times as long as an answer took beside it

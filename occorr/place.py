@@ -8,9 +8,9 @@ import polars as pl
 
 from occorr import schema
 from occorr.offsets import offsets
+from occorr.pairs import FINELY
 
 MS: Final = 1_000_000
-FINELY: Final = 10 * MS  # a stamp of this resolution says more than when the line was read
 
 
 def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:

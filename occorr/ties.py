@@ -10,7 +10,7 @@ import polars as pl
 from occorr import alignment, anchors, program
 from occorr.anchors import vote
 from occorr.offsets import ASSUMED_ERROR, REACH, Estimate, aligned, linear
-from occorr.pairs import settle
+from occorr.pairs import FINELY, settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,6 @@ STRETCH: Final = 2 * SECOND  # a busy process or engine may delay all lines for 
 TWIN_LAG: Final = 30 * MS
 SEVERAL: Final = 5  # lines of which one does not stall
 BUSIER: Final = 2.5  # median lag of so many lines over that of all
-FINELY: Final = 10 * MS  # stamps of this resolution tell lags
 PROMPT: Final = 30 * MS  # what nine in ten lines lag less than
 LINE_ERROR: Final = MS // 2  # what that may be off by
 NEARBY: Final = 5 * SECOND

@@ -124,33 +124,22 @@ def features(
         .select("close_id", pl.coalesce("p_t", "g_t").alias("t"), pl.lit(value=True).alias("_any"))
         .sort("t")
     )
-    rows = rows.join(
-        _company(ends, "t", AT_ONCE).rename({"n": "same_moment"}), on="close_id", how="left", maintain_order="left"
-    )
     cut = (
         pl.col("p_established")
         & pl.col("p_duration").is_not_null()
         & pl.col("code_gateway").is_in([1006], nulls_equal=False).fill_null(value=True)
         & (pl.col("p_duration") > 2 * SECOND)
     ).fill_null(value=False)
-    rows = rows.join(
-        _company(ends, "t", BREATH).rename({"n": "same_breath"}), on="close_id", how="left", maintain_order="left"
-    )
-    lasted_alike = rows.filter(cut).select("close_id", pl.col("p_duration").alias("t")).sort("t")
-    rows = rows.join(
-        _company(lasted_alike, "t", ALIKE).rename({"n": "same_length"}),
-        on="close_id",
-        how="left",
-        maintain_order="left",
-    )
-    rows = rows.join(_outlived(rows), on="close_id", how="left", maintain_order="left")
+    lasted_alike = rows.filter(cut).select("close_id", pl.col("p_duration").alias("t"))
     lost = rows.filter(pl.col("code_gateway") == 1006).select("close_id", pl.col("g_t").alias("t")).drop_nulls()
-    rows = rows.join(
-        _company(lost.sort("t"), "t", BREATH).rename({"n": "lost_together"}),
-        on="close_id",
-        how="left",
-        maintain_order="left",
-    )
+    for name, which, reach in (
+        ("same_moment", ends, AT_ONCE),
+        ("same_breath", ends, BREATH),
+        ("same_length", lasted_alike, ALIKE),
+        ("lost_together", lost, BREATH),
+    ):
+        rows = rows.join(_company(which, reach, name), on="close_id", how="left", maintain_order="left")
+    rows = rows.join(_outlived(rows), on="close_id", how="left", maintain_order="left")
     unanswered = t.filter(
         pl.col("p_errno").is_in([110, 113])
         & (pl.col("p_phase") == "connecting")
@@ -253,11 +242,12 @@ def _inside(facts: pl.DataFrame, gateway: str | None) -> pl.Expr:
     )
 
 
-def _company(frame: pl.DataFrame, column: str, reach: int) -> pl.DataFrame:
-    """How many rows, itself included, lie within `reach` of each row: close_id, n."""
-    values = frame.get_column(column).to_numpy()
+def _company(frame: pl.DataFrame, reach: int, name: str) -> pl.DataFrame:
+    """How many rows, itself included, have a `t` within `reach` of each row's: close_id, and the count under `name`."""
+    frame = frame.sort("t")
+    values = frame.get_column("t").to_numpy()
     count = np.searchsorted(values, values + reach, side="right") - np.searchsorted(values, values - reach, side="left")
-    return frame.select("close_id").with_columns(pl.Series("n", count, dtype=pl.Int64))
+    return frame.select("close_id", pl.Series(name, count, dtype=pl.Int64))
 
 
 def _outlived(rows: pl.DataFrame) -> pl.DataFrame:

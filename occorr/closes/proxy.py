@@ -17,6 +17,11 @@ _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|asse
 _PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
 
 
+def _kind() -> pl.Expr:
+    """Which program wrote a line, as nginx or haproxy."""
+    return pl.col("parser").cast(pl.String).str.extract(r"^([a-z]+)", 1)
+
+
 def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
     """A row a WebSocket connection or refused upgrade that a proxy logged."""
     access = events.filter((pl.col("event_name") == "http.access") & pl.col("timestamp").is_not_null())
@@ -25,7 +30,6 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
     starts = pl.col("time_semantics") == "at_start"
     lasted = pl.col("duration_ns")
     status = pl.col("http_response_status_code")
-    kind = pl.col("parser").cast(pl.String).str.extract(r"^([a-z]+)", 1)
     unanswered, tunnel = (status == 0) & ~was_tunnel(), was_tunnel()
     upgrade = pl.col("http_upgrade").str.to_lowercase()
     paths = access.filter(status == 101).get_column("url_path").unique().to_list()
@@ -88,7 +92,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("time_resolution_ns").alias("p_resolution"),
             pl.col("connection_serial").alias("p_serial"),
             pl.col("clock_error_ns").alias("p_clock_error"),
-            kind.alias("p_kind"),
+            _kind().alias("p_kind"),
             tunnel.alias("p_established"),
             (unanswered | (status == 499)).fill_null(value=False).alias("p_left"),
             pl.col("log_file_path").alias("p_file"),
@@ -170,7 +174,7 @@ def _errors_alone(events: pl.DataFrame, access: pl.DataFrame) -> pl.DataFrame:
             pl.col("clock_error_ns").alias("p_clock_error"),
             pl.col("time_resolution_ns").alias("p_resolution"),
             pl.col("connection_serial").alias("p_serial"),
-            pl.col("parser").str.extract(r"^([a-z]+)", 1).alias("p_kind"),
+            _kind().alias("p_kind"),
             (pl.col("proxy_phase") == "tunnel").alias("p_established"),
             pl.col("log_file_path").alias("p_file"),
             pl.col("log_line").alias("p_line"),
