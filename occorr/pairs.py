@@ -47,7 +47,8 @@ def settle(pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int) 
     """An offset from pairs of stamps and from windows that hold it: the place first, then offset, drift and bound.
 
     Args: pairs: candidate pairs: `p`, this clock's time of the end; `g`, the aligned stamp of the other side; `at`,
-    when this clock was read, which is the beginning where the end is told by a duration; `width`, the resolution of p.
+    when this clock was read, which is the beginning where the end is told by a duration; `width`, the resolution of p;
+    `same`, whether both sides say that it lasted as long.
     A stamp truncated to `width` stands for [p, p + width), so the offset lies in [p − g, p − g + width) but for lags.
     windows: `p`, a refused attempt, `up`, the end of a downtime, `low` and `high`, the offsets with which the one lies
     in the other. method: what the anchors are, for the table. extra: half-width of the other side's own bound, ns.
@@ -61,7 +62,9 @@ def settle(pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int) 
         )
         if one is not None and two is not None and one.segments and two.segments:
             both = [*one.segments, *(s.later(two.base - one.base) for s in two.segments)]
-            return linear(alignment.beside(both, [(both[0].last, both[1].first)]), one.base, extra, method)
+            return linear(
+                alignment.beside(both, [_between(both[0], both[1], windows, one.base)]), one.base, extra, method
+            )
     found, ends = _steady(pairs, windows, method, extra), _alone(pairs, method, extra)
     if found is None or ends is None:
         return found or ends
@@ -90,20 +93,22 @@ def _set_at(pairs: pl.DataFrame) -> int | None:
     """
     if pairs.is_empty():
         return None
-    p, g, read, width = (pairs.get_column(c).to_numpy() for c in ("p", "g", "at", "width"))
+    p, g, read, width, same = (pairs.get_column(c).to_numpy() for c in ("p", "g", "at", "width", "same"))
     low, high = p - g - FINE[1], p - g + width - FINE[0]
     first = _held(low, high)
     rest = ~first & ~np.isin(p, p[first]) & ~np.isin(g, g[first])
-    if first.sum() < ENOUGH or rest.sum() < ENOUGH:
+    if first.sum() < ENOUGH or not rest.any():
         return None
     second = np.zeros(len(p), np.bool_)
     second[rest] = _held(low[rest], high[rest])
+    needed = ENOUGH - 1 if same[second].all() else ENOUGH
     apart = abs(float(np.median(p[first] - g[first])) - float(np.median(p[second] - g[second])))
-    if second.sum() < ENOUGH or apart < STEP + float(np.median(width)):
+    if second.sum() < needed or apart < STEP + float(np.median(width)):
         return None
-    # a gateway that was paused tells ends of one moment late, and by as much; nothing makes it tell them early
+    # a gateway that was paused tells ends of one moment late, and by as much, and its connections lasted longer by as
+    # much; nothing makes it tell them early
     behind = first if np.median((p - g)[first]) < np.median((p - g)[second]) else second
-    if (np.diff(np.sort(g[behind])) <= COARSE).all():
+    if not same[behind].any() and (np.diff(np.sort(g[behind])) <= COARSE).all():
         return None
     at = np.concatenate([read[first], read[second]])
     side = np.concatenate([np.ones(int(first.sum()), np.int64), -np.ones(int(second.sum()), np.int64)])
@@ -115,6 +120,25 @@ def _set_at(pairs: pl.DataFrame) -> int | None:
     if wrong > program.VIOLATED * len(at) or where + 1 >= len(at):
         return None
     return int(at[order][where])
+
+
+def _between(one: program.Segment, two: program.Segment, windows: pl.DataFrame, base: int) -> tuple[float, float]:
+    """When the clock was set: after what only the first place explains, before what only the second does.
+
+    That is ends of connections, and refused attempts, which lie in a downtime.
+    """
+
+    def explained(by: program.Segment, other: program.Segment) -> list[float]:
+        lies = [
+            ((pl.col("low") - s.offset) <= s.errors.max()) & ((s.offset - pl.col("high")) <= s.errors.max())
+            for s in (by, other)
+        ]
+        sought = windows.group_by("p").agg(lies[0].any().alias("by"), lies[1].any().alias("other"))
+        refused = sought.filter(pl.col("by") & ~pl.col("other")).get_column("p").to_numpy() - (base + by.offset)
+        return [float(t) for t in refused if one.last < t < two.first]
+
+    begin, end = max([one.last, *explained(one, two)]), min([two.first, *explained(two, one)])
+    return (begin, end) if begin <= end else (one.last, two.first)
 
 
 def _held(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -138,7 +162,8 @@ def _steady(
     far = (high < start - 2 * COARSE) | (low > end + 2 * COARSE)
     rival = vote(low[far], high[far])[2] if far.any() else 0
     # Chance agreement grows with the range that is searched: far from zero more anchors must agree.
-    needed = ENOUGH if sure or (start <= NEARBY and end >= -NEARBY) else FAR_ENOUGH
+    enough = ENOUGH - 1 if sure else ENOUGH
+    needed = enough if sure or (start <= NEARBY and end >= -NEARBY) else FAR_ENOUGH
     if support < needed or rival > MARGIN * support:
         return None
     near = (diff - COARSE <= end) & (diff + width + COARSE >= start)
@@ -146,7 +171,7 @@ def _steady(
     violated = round(1 - support / max(total, support), 4)
     if near.any():
         first, last, agreed = vote((diff - FINE[1])[near], (diff + width - FINE[0])[near], PLATEAU)
-        if agreed >= ENOUGH:
+        if agreed >= enough:
             place = _narrow(diff, width, first, last, agreed)
             even = _even(pairs, place, max(agreed, support), violated, method, extra)
             ends = _ends(pairs, place, method, extra)

@@ -29,6 +29,7 @@ BUSIER: Final = 2.5  # median lag of so many lines over that of all
 PROMPT: Final = 30 * MS  # what nine in ten lines lag less than
 LINE_ERROR: Final = MS // 2  # what that may be off by
 NEARBY: Final = 5 * SECOND
+ALIKE: Final = 50 * MS  # a connection that both sides say lasted as long to this is one, if no timer ended several
 _LIVES: Final = (  # what the gateway writes, what the engine says of its container, and by how much the first comes later
     ("gateway.signal", "container.kill", -100 * MS, 5 * SECOND),
     ("gateway.shutdown", "container.die", -15 * SECOND, 100 * MS),
@@ -208,6 +209,7 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
         | pl.col("remote_address").is_null()
     )
     spread = (pl.col("duration_ns") - pl.col("lasted")).abs() <= 300 * MS
+    alike = ((pl.col("duration_ns") - pl.col("lasted")).abs() <= ALIKE) & (pl.col("lasted") > SECOND)
     browser = pl.col("agent").str.contains("Mozilla/", literal=True)
     same_agent = (pl.col("agent") == pl.col("gateway_agent")).fill_null(value=True)
     same_kind = ((pl.col("client_mode") == "webchat") == browser).fill_null(value=True)
@@ -224,6 +226,7 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
             pl.col("p").min(),
             (pl.col("p").max() - pl.col("p").min() + pl.col("width").max()).alias("width"),
             pl.col("coarse", "before").first(),
+            alike.any().alias("same"),
         )
     )
     loose = (
@@ -236,10 +239,16 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
         .join(_thin(theirs.filter(pl.col("forwarded_for").is_null())), how="cross")
         .filter(same_kind)
     )
-    columns = ["p", "g", pl.col("width") + pl.col("coarse"), "before"]
+    columns = ["p", "g", pl.col("width") + pl.col("coarse"), "before", "same"]
     pairs = (
-        pl.concat([keyed.select(columns), loose.select(columns), blind.select(columns)])
-        .with_columns((pl.col("g") - pl.col("before")).alias("at"))
+        pl.concat(
+            [
+                keyed.select(columns),
+                loose.with_columns(alike.alias("same")).select(columns),
+                blind.with_columns(pl.lit(value=False).alias("same")).select(columns),
+            ]
+        )
+        .with_columns(pl.col("same").fill_null(value=False), (pl.col("g") - pl.col("before")).alias("at"))
         .filter((pl.col("p") - pl.col("g")).abs() <= REACH)
     )
     windows = _refusals(events, access, found)

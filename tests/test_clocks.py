@@ -180,13 +180,13 @@ def test_a_busy_start_lags_more_than_the_rest():
     assert (tight.high[1:] <= 4 * MS).all(), "the quiet stretches say little"
 
 
-def pairs_of(*rows, width=MS):
-    """Ends of connections in ms: by the proxy, by the gateway."""
+def pairs_of(*rows, width=MS, same=False):
+    """Ends of connections in ms: by the proxy, by the gateway; whether both say that they lasted as long."""
     ends = [(p * MS, g * MS) for p, g in rows]
     return pl.DataFrame(
         {"p": [p for p, _ in ends], "g": [g for _, g in ends], "at": [g for _, g in ends]},
         schema=dict.fromkeys(("p", "g", "at"), pl.Int64),
-    ).with_columns(pl.lit(width, pl.Int64).alias("width"))
+    ).with_columns(pl.lit(width, pl.Int64).alias("width"), pl.lit(same).alias("same"))
 
 
 WINDOWS = pl.DataFrame(schema=dict.fromkeys(("p", "up", "low", "high"), pl.Int64))
@@ -221,6 +221,35 @@ def test_a_step_between_many_moments_is_one():
     found = pairs.settle(pairs_of(*before, *after), WINDOWS, "ends", 0)
     assert found is not None
     assert len(found.segments) == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "same", "steps"), [(2, True, True), (2, False, False), (5, True, True), (5, False, False)]
+)
+def test_connections_of_one_moment_tell_a_step_only_where_they_lasted_as_long_on_both_sides(count, same, steps):
+    before = [(10_000 + 40 * k, 10_002 + 40 * k) for k in range(count)]
+    after = [(10_000 * k + 5_000, 10_000 * k + 2) for k in range(4, 12)]
+    given = pl.concat([pairs_of(*before, same=same), pairs_of(*after)])
+    found = pairs.settle(given, WINDOWS, "ends", 0)
+    assert (found is not None and len(found.segments) == 3) == steps
+    if found is not None and steps:
+        first, _, last = found.segments
+        assert abs(first.offset + 2 * MS) <= first.errors.max()
+        assert abs(last.offset - 4_998 * MS) <= last.errors.max()
+
+
+def test_refusals_tell_when_a_clock_was_set():
+    """Down from 50 to 58 s; refused attempts at 51 s and 57 s, the later one stamped by the clock that ran 20 s ahead by then."""
+    before = [(10_000 * k, 10_000 * k + 2) for k in range(4)]
+    after = [(10_000 * k + 20_000, 10_000 * k + 2) for k in range(8, 12)]
+    refused = pl.DataFrame(
+        [{"p": p, "up": 58, "low": p - 58_000, "high": p - 50_000} for p in (51_000, 77_000)], schema=WINDOWS.schema
+    ).with_columns(pl.col("p", "low", "high") * MS)
+    found = pairs.settle(pairs_of(*before, *after), refused, "ends", 0)
+    assert found is not None
+    _, gap, _ = found.segments
+    assert found.base + gap.start == pytest.approx(51_002 * MS, abs=10 * MS)
+    assert found.base + gap.end == pytest.approx(57_002 * MS, abs=10 * MS)
 
 
 def test_two_agreeing_late_ends_do_not_outvote_the_third():

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 ENDS = re.compile(
     r"closed before connect|disconnected|unauthorized|handshake timeout|protocol mismatch|invalid handshake|\berror\b|→ close|outbound|parse|rejected"
 )
+# a gateway's 1006 says that no close frame came, and not who went: what states an abort is the proxy's word
 PER_CLOSE = {
     "auth.token_mismatch": r"token.mismatch", "auth.token_missing": r"token.missing", "auth.pairing_required": r"pairing.required|NOT_PAIRED", "auth.origin": r"origin.mismatch|origin not allowed", "auth.rate_limited": r"rate.limited|too many failed",
     "auth.device_identity": r"device.identity|control-ui-insecure-auth|device-required|device_identity|device-auth", "protocol.version_mismatch": r"protocol.mismatch", "protocol.invalid_frame": r"[Ii]nvalid|parse|WS_ERR|phase=ws_upgrade_started",
     "protocol.payload_too_large": r"Max payload|payload", "timeout.handshake": r"handshake.timeout", "timeout.heartbeat": r"heartbeat.timeout|code=4000|tick timeout", "restart.startup": r"1013|gateway starting", "overload.slow_consumer": r"slow consumer|outbound.buffer|code=1008",
-    "auth.rotated": r"auth.rotated|auth changed|code=4001", "client.normal": r"code=100[015]|code\D+100[015]", "client.abort": r"code=1006|code\D+1006",
+    "auth.rotated": r"auth.rotated|auth changed|code=4001", "client.normal": r"code=100[015]|code\D+100[015]",
 }  # fmt: skip
 # cause → kind of source → what states it, anywhere in that source
 ANYWHERE = {
