@@ -80,6 +80,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "c_reason": STR,
     "c_source": STR,
     "c_published": BOOL,
+    "c_own_port": BOOL,
     "c_inside": BOOL,
     # what is known around it
     "gateway_alive": BOOL,

@@ -76,10 +76,7 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     )
     names = names.join(stated, on="container_id", how="left")
     # `docker compose run` of the gateway's service is a container beside it, not it
-    beside = (
-        names.filter(pl.col("container_name").fill_null("").str.contains(ONE_OFF)).get_column("container_id").to_list()
-    )
-    names = names.filter(~pl.col("container_id").is_in(beside))
+    names = names.filter(~pl.col("container_name").fill_null("").str.contains(ONE_OFF))
     image = pl.col("image").fill_null("")
     names = names.with_columns(
         pl.coalesce("role", pl.when(image.str.contains(_PROXY)).then(pl.lit("proxy"))).alias("role")
@@ -184,12 +181,70 @@ def _by_starts(names: pl.DataFrame, events: pl.DataFrame, alike: list[str]) -> p
     )
 
 
+def one_offs(events: pl.DataFrame) -> pl.DataFrame:
+    """Containers that `docker compose run` made of the gateway's image: container_id, and `a` to `b`, ns, when they ran.
+
+    They stand beside the gateway and may hold its port or its state; `b` is far away where nothing tells their end.
+    """
+    own = events.filter(
+        pl.col("container_name").fill_null("").str.contains(ONE_OFF)
+        & pl.col("container_image_name").fill_null("").str.contains(GATEWAY)
+    )
+    t = pl.col("timestamp_raw").cast(pl.Int64)
+    ends = pl.col("event_name").is_in(["container.die", "container.destroy"])
+    runs = own.group_by("container_id").agg(
+        t.filter(pl.col("event_name") == "container.start").min().alias("a"),
+        t.filter(ends).min().fill_null(1 << 62).alias("b"),
+    )
+    return runs.drop_nulls("a").sort("a", "container_id")
+
+
+def _aside(events: pl.DataFrame) -> pl.Expr:
+    """Whether a line is a one-off container's: it names it, or its file begins and ends with it."""
+    runs = one_offs(events)
+    ids = runs.get_column("container_id").to_list()
+    if not ids:
+        return pl.lit(value=False)
+    t = pl.coalesce("observed_timestamp", "timestamp_raw").cast(pl.Int64)
+    lines = events.filter(pl.col("source_kind") == "gateway").select(
+        "log_file_path", "part", "event_name", t.alias("t")
+    )
+    boots = events.filter(
+        (pl.col("event_name") == "container.start")
+        & ((pl.col("role") == "gateway") | pl.col("container_id").is_in(ids))
+    ).select("container_id", t.alias("boot"))
+    begun = (
+        lines.filter(pl.col("event_name") == "gateway.start")
+        .drop_nulls("t")
+        .sort("t")
+        .join_asof(boots.sort("boot"), left_on="t", right_on="boot", strategy="backward", check_sortedness=False)
+    )
+    spans = lines.group_by("log_file_path", "part").agg(
+        pl.col("t").min().alias("first"), pl.col("t").max().alias("last")
+    )
+    files = (
+        begun.group_by("log_file_path", "part")
+        .agg(pl.col("container_id").unique())
+        .filter(pl.col("container_id").list.len() == 1)
+        .with_columns(pl.col("container_id").list.first())
+        .join(runs, on="container_id")
+        .join(spans, on=["log_file_path", "part"])
+        .filter((pl.col("first") >= pl.col("a") + AFTER_START) & (pl.col("last") <= pl.col("b") + SECOND))
+    )
+    file = pl.concat_str("log_file_path", "part", separator="\n", ignore_nulls=True)
+    named = pl.col("container_id").is_in(ids) | pl.col("host_name").is_in([i[:12] for i in ids])
+    return (pl.col("source_kind") == "gateway") & (
+        named.fill_null(value=False) | file.is_in(files.select(file).to_series().to_list())
+    )
+
+
 def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     """Tells several gateways apart: adds `instance`.
 
     `instance` is `project/service` (or the container's name) of the gateway that an event belongs to; an empty string
-    where there is only one gateway; null where several are there and nothing says which one it is. A proxy's lines and
-    a client's belong to the gateway that they name by its address, else to the one whose logs lie beside theirs.
+    where there is only one gateway; null where several are there and nothing says which one it is, and for lines of a
+    container that `docker compose run` put beside it. A proxy's lines and a client's belong to the gateway that they
+    name by its address, else to the one whose logs lie beside theirs.
     """
     family = pl.coalesce(pl.concat_str("compose_project", pl.lit("/"), "compose_service"), "container_name")
     docker = (
@@ -211,7 +266,7 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     )
     known = pl.concat([docker, stated]).drop_nulls().unique("container_id", keep="first", maintain_order=True)
     if known.get_column("instance").n_unique() <= 1:
-        return events.with_columns(pl.lit("").alias("instance"))
+        return events.with_columns(pl.when(~_aside(events)).then(pl.lit("")).alias("instance"))
     by_id = dict(known.rows())
     addresses = own.filter(
         pl.col("key").str.contains(r"^network\..*\.address$") & pl.col("container_id").is_in(list(by_id))
@@ -251,7 +306,8 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     events = events.with_columns(named.alias("instance")).drop("_file")
     beside = pl.col("log_file_path").replace_strict(_beside(events), default=None, return_dtype=pl.String)
     missing = pl.col("instance").is_null() & pl.col("source_kind").is_in(["gateway", "proxy", "cli"])
-    return events.with_columns(pl.when(missing).then(beside).otherwise("instance").alias("instance"))
+    whose = pl.when(missing).then(beside).otherwise("instance")
+    return events.with_columns(pl.when(~_aside(events)).then(whose).alias("instance"))
 
 
 def _beside(events: pl.DataFrame) -> dict[str, str]:

@@ -230,6 +230,34 @@ def test_a_one_off_container_of_the_service_is_not_the_gateway():
     ).unique().to_list() == ["claw"]
 
 
+def test_lines_of_a_one_off_container_are_not_the_gateways():
+    """Its log is a file of its own that begins and ends with it; the gateway's log goes on around it."""
+    run = "claw-gateway-run-d4d517b2e222"
+    service = {"compose_project": "p", "compose_service": "gateway"}
+    rows = events(
+        *engine(
+            (0, "container.start", "claw", GW, service),
+            (50, "container.die", "claw", GW, {**service, "container_exit_code": 0}),
+            (51, "container.start", run, GW, service),
+            (80, "container.start", "claw", GW, service),
+            (90, "container.die", run, GW, service),
+        ),
+        *lines((1, "gateway.start", {}), (49, "gateway.signal", {"signal": "SIGTERM"}), (82, "gateway.start", {})),
+        *lines(
+            (60, "gateway.start", {"log_file_path": "run.log"}),
+            (88, "gateway.signal", {"log_file_path": "run.log", "signal": "SIGTERM"}),
+        ),
+    )
+    whose = scope.instances(scope.roles(rows.drop("instance"), NOTHING), NOTHING)
+    ours = pl.col("source_kind") == "gateway"
+    assert whose.filter(ours & pl.col("instance").is_null()).get_column("log_file_path").unique().to_list() == [
+        "run.log"
+    ]
+    assert whose.filter(ours & (pl.col("instance") == "")).height == 3
+    found = episodes(whose, NOTHING).filter(pl.col("kind") == "gateway")
+    assert found.get_column("cut_low").to_list() == [pytest.approx(at(49), abs=SECOND)]
+
+
 def life(*rows):
     found = episodes(scope.roles(events(*rows), NOTHING), NOTHING)
     return found.filter(pl.col("die") > 0).to_dicts()

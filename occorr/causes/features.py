@@ -171,7 +171,8 @@ def features(
         _own_loopback(to_gateway, facts).alias("p_own_loopback"),
         pl.col("p_flags").is_not_null().any().over("p_file").alias("p_flags_known"),
         pl.col("c_event").is_not_null().alias("c_seen"),
-        pl.col("c_port").is_in(ports).alias("c_published"),
+        (pl.col("c_port").is_in(ports) if ports else pl.lit(None, pl.Boolean)).alias("c_published"),
+        pl.col("c_port").cast(pl.String).is_in(_own_ports(facts)).alias("c_own_port"),
         _inside(facts, place[0]).alias("c_inside"),
         (
             (t - pl.col("_before") < NEAR)
@@ -204,13 +205,17 @@ def _failed() -> pl.Expr:
     return (told & ~pl.col("p_established")).fill_null(value=False)
 
 
+def _own_ports(facts: pl.DataFrame) -> list[str]:
+    """Where gateways listen, inside their containers."""
+    return sorted({DEFAULT_PORT, *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()})
+
+
 def _own_loopback(to_gateway: pl.Expr, facts: pl.DataFrame) -> pl.Expr:
     """Whether the proxy dialled a loopback that is not the gateway's, at the gateway's port; null where it is not known whose it is."""
     upstream = pl.col("p_upstream").fill_null("")
-    ports = {DEFAULT_PORT, *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()}
     dialled = upstream.str.contains(r"^(?:127\.\d+\.\d+\.\d+|localhost|\[?::1\]?):") & upstream.str.extract(
         r":(\d+)$", 1
-    ).is_in(sorted(ports))
+    ).is_in(_own_ports(facts))
     return (
         pl.when(dialled & to_gateway.is_not_null())
         .then(~to_gateway)

@@ -234,14 +234,7 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
     )
     loopback = pl.col("c_host").is_in(["127.0.0.1", "localhost", "::1", "0.0.0.0"])
     here = pl.col("_from").is_in([*bridges, "127.0.0.1", "::1"])
-    place = (
-        pl.when(loopback & bool(bridges))
-        .then(here)
-        .when(pl.col("c_host").is_not_null() & bool(bridges))
-        .then(pl.lit(value=True))
-        .otherwise(pl.lit(value=True))
-        .fill_null(value=True)
-    )
+    place = pl.when(loopback & bool(bridges)).then(here).otherwise(pl.lit(value=True)).fill_null(value=True)
     ports = published(facts)
     other_way = (pl.col("c_port").is_in(ports["proxy"]) & (pl.col("via") == "direct")) | (
         pl.col("c_port").is_in(ports["gateway"]) & (pl.col("via") == "proxy")
@@ -301,7 +294,9 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
         .then((pl.col("code_gateway").is_not_null()).cast(pl.Float64))
         .otherwise(0.0)
     )
-    found = assign(pairs.filter(ok).with_columns((gap / 5 + said + gone).alias("cost")), "row", "c_row").rename(
+    # the CLI sends no User-Agent
+    other = pl.col("p_agent").is_not_null().cast(pl.Float64) / 2
+    found = assign(pairs.filter(ok).with_columns((gap / 5 + said + gone + other).alias("cost")), "row", "c_row").rename(
         {"group": "c_group"}
     )
     return pl.concat([found, _match_untimed(rows, calls, found)])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from occorr.episodes.downtimes import READ, downtimes, one_offs
+from occorr import scope
+from occorr.episodes.downtimes import READ, downtimes
 from occorr.episodes.interruptions import interruptions
 from occorr.episodes.proxies import proxies
 from occorr.episodes.table import SHAPE, coverage
@@ -24,7 +25,7 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     covered = coverage(events, facts)
     events = events if "instance" in events.columns else events.with_columns(pl.lit("").alias("instance"))
     found = [*proxies(events, covered), *interruptions(events)]
-    beside = one_offs(events)
+    beside = scope.one_offs(events).select("a", "b").rows()
     gateways = events.select(READ).drop_nulls("instance").partition_by("instance", as_dict=True)
     for (name,), own in sorted(gateways.items()):
         found += [

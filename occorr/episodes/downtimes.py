@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import polars as pl
 
-from occorr import scope
 from occorr.episodes.spoken import Spoken
 from occorr.episodes.table import BACK_UP, record
 
@@ -73,21 +72,6 @@ READ: Final = (
     "body",
     "log_line",
 )  # columns of events that `downtimes` reads; there are some 150
-
-
-def one_offs(events: pl.DataFrame) -> list[tuple[int, int]]:
-    """From when to when containers beside the gateway's own ran its image by `docker compose run`: they may hold its port or its state."""
-    own = events.filter(
-        pl.col("container_name").fill_null("").str.contains(scope.ONE_OFF)
-        & pl.col("container_image_name").fill_null("").str.contains(scope.GATEWAY)
-        & pl.col("timestamp").is_not_null()
-    )
-    t = pl.col("timestamp").cast(pl.Int64)
-    ends = pl.col("event_name").is_in(["container.die", "container.destroy"])
-    runs = own.group_by("container_id").agg(
-        t.filter(pl.col("event_name") == "container.start").min().alias("a"), t.filter(ends).min().alias("b")
-    )
-    return [(a, b if b is not None else 1 << 62) for a, b in runs.select("a", "b").drop_nulls("a").sort("a").rows()]
 
 
 def downtimes(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[str, Any]]:

@@ -129,6 +129,7 @@ def match(closes: pl.DataFrame, truth: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
         "observers",
         "established",
         pl.col("timestamp").cast(pl.Int64).alias("t"),
+        pl.col("opened").cast(pl.Int64),
         pl.col("time_earliest").cast(pl.Int64).alias("low"),
         pl.col("time_latest").cast(pl.Int64).alias("high"),
     ).with_columns(
@@ -196,7 +197,10 @@ def match(closes: pl.DataFrame, truth: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
         & ~other_port
         & pl.when(cli).then(spoken).otherwise(~(spoken & (pl.col("observers").list.len() == 1)))
     )
-    late = cli & spoken & (pl.col("t") >= pl.col("from") - SECOND) & (pl.col("t") <= pl.col("at") + SECOND) & via
+    begun = ((pl.col("opened") - pl.col("from")).abs() <= SLACK).fill_null(value=True)
+    late = (
+        cli & spoken & begun & (pl.col("t") >= pl.col("from") - SECOND) & (pl.col("t") <= pl.col("at") + SECOND) & via
+    )
     ok = keyed | exact | loose | late
     cost = (
         pl.when(keyed)
