@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import polars as pl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -104,10 +107,56 @@ def vote(low: NDArray[np.int64], high: NDArray[np.int64], plateau: float | None 
     With `plateau`, all from the first to the last place that so great a share of them hold: two places that are as
     good as each other are one that is not known better.
     """
-    ends = np.concatenate([low, high])
-    steps = np.concatenate([np.ones(len(low), np.int64), -np.ones(len(high), np.int64)])
-    order = np.lexsort((-steps, ends))
-    depth = np.cumsum(steps[order])
+    return _peak([(low, high)], lambda depth: depth[0], plateau)
+
+
+def vote_once(
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    sides: tuple[NDArray[np.int64], NDArray[np.int64]],
+    plateau: float | None = None,
+    besides: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> tuple[int, int, int]:
+    """As `vote`, of candidate pairs, in which who is paired with several is right at most once: the fewer of the two sides count.
+
+    Args:
+        low: lower ends, ns.
+        high: upper ends, ns.
+        sides: which of the one and which of the other each pair is of.
+        plateau: as in `vote`.
+        besides: lower and upper ends of intervals that count by themselves.
+    """
+    given = [_once(low, high, side) for side in sides] + ([besides] if besides is not None else [])
+    return _peak(given, lambda depth: np.minimum(depth[0], depth[1]) + depth[2:].sum(axis=0), plateau)
+
+
+def _once(
+    low: NDArray[np.int64], high: NDArray[np.int64], whose: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Intervals of one that overlap, as one."""
+    apart = (pl.col("low") > pl.col("high").cum_max().shift(1).over("whose")).fill_null(value=True).cum_sum()
+    joined = (
+        pl.DataFrame({"whose": whose, "low": low, "high": high})
+        .sort("whose", "low")
+        .group_by(apart.alias("_n"))
+        .agg(pl.col("low").min(), pl.col("high").max())
+    )
+    return joined.get_column("low").to_numpy(), joined.get_column("high").to_numpy()
+
+
+def _peak(
+    given: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    weigh: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    plateau: float | None,
+) -> tuple[int, int, int]:
+    ends = np.concatenate([part for pair in given for part in pair])
+    steps = np.zeros((len(given), len(ends)), np.int64)
+    begin = 0
+    for row, (low, high) in zip(steps, given, strict=True):
+        row[begin : begin + len(low)], row[begin + len(low) : begin + 2 * len(low)] = 1, -1
+        begin += len(low) + len(high)
+    order = np.lexsort((-steps.sum(axis=0), ends))
+    depth = weigh(np.cumsum(steps[:, order], axis=1))
     at = int(np.argmax(depth))
     first, last = at, at + 1
     if plateau is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from occorr import alignment, anchors, program
-from occorr.anchors import vote
+from occorr.anchors import vote, vote_once
 from occorr.offsets import Estimate, linear
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ TOGETHER: Final = (3, 6)  # ends one after the other, of which one lags little
 CHANCE: Final = 8  # one in so many pairs may have nothing to do with each other and look right
 LEAST_LAG: Final = 2 * MS  # what the least lag of several is not known better than
 SYSTEMATIC: Final = 2 * MS  # what the bulk of that lag may be off by
+CHANCES: Final = 2  # so many wrong partners may look right beside coarse stamps
 PLATEAU: Final = 0.8  # wrong anchors move the peak inside its plateau: the bound is where this share of it still agrees
 FAR_ENOUGH: Final = 6  # … for an offset of more than NEARBY
 NEARBY: Final = 5 * SECOND
@@ -46,7 +47,8 @@ MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is am
 def settle(pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int) -> Estimate | None:
     """An offset from pairs of stamps and from windows that hold it: the place first, then offset, drift and bound.
 
-    Args: pairs: candidate pairs: `p`, this clock's time of the end; `g`, the aligned stamp of the other side; `at`,
+    Args: pairs: candidate pairs: `p`, this clock's time of the end; `g`, the aligned stamp of the other side; `ours` and
+    `theirs`, which connection of the one and which of the other that is, of which each is in one right pair; `at`,
     when this clock was read, which is the beginning where the end is told by a duration; `width`, the resolution of p;
     `same`, whether both sides say that it lasted as long.
     A stamp truncated to `width` stands for [p, p + width), so the offset lies in [p − g, p − g + width) but for lags.
@@ -77,13 +79,21 @@ def _alone(pairs: pl.DataFrame, method: str, extra: int) -> Estimate | None:
         return None
     p, g, width = (pairs.get_column(c).to_numpy() for c in ("p", "g", "width"))
     low, high = p - g - LATE, p - g + width + SLOW
-    start, end, agreed = vote(low, high, PLATEAU)
+    start, end, agreed = vote_once(low, high, _sides(pairs))
     held = (low <= end) & (high >= start)
-    rival = vote(low[~held], high[~held])[2] if not held.all() else 0
+    rival = vote_once(low[~held], high[~held], _sides(pairs, ~held))[2] if not held.all() else 0
     needed = ENOUGH if start <= NEARBY and end >= -NEARBY else FAR_ENOUGH
-    if min(agreed, len(np.unique(p[held])), len(np.unique(g[held]))) < needed or rival > MARGIN * agreed:
+    if agreed < needed or rival > MARGIN * agreed:
         return None
+    near = (low <= end + COARSE) & (high >= start - COARSE)
+    start, end, _ = _place(pairs, near, (-SLOW, LATE))
     return _even(pairs, (start, end), agreed, round(1 - agreed / int(held.sum()), 4), method, extra)
+
+
+def _sides(pairs: pl.DataFrame, which: NDArray[np.bool_] | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Who is paired with whom, of some of the pairs."""
+    ours, theirs = (pairs.get_column(c).to_numpy() for c in ("ours", "theirs"))
+    return (ours, theirs) if which is None else (ours[which], theirs[which])
 
 
 def _set_at(pairs: pl.DataFrame) -> int | None:
@@ -95,8 +105,9 @@ def _set_at(pairs: pl.DataFrame) -> int | None:
         return None
     p, g, read, width, same = (pairs.get_column(c).to_numpy() for c in ("p", "g", "at", "width", "same"))
     low, high = p - g - FINE[1], p - g + width - FINE[0]
+    ours, theirs = _sides(pairs)
     first = _held(low, high)
-    rest = ~first & ~np.isin(p, p[first]) & ~np.isin(g, g[first])
+    rest = ~first & ~np.isin(ours, ours[first]) & ~np.isin(theirs, theirs[first])
     if first.sum() < ENOUGH or not rest.any():
         return None
     second = np.zeros(len(p), np.bool_)
@@ -170,15 +181,15 @@ def _steady(
     total = int(near.sum()) + windows.height
     violated = round(1 - support / max(total, support), 4)
     if near.any():
-        first, last, agreed = vote((diff - FINE[1])[near], (diff + width - FINE[0])[near], PLATEAU)
-        if agreed >= enough:
-            place = _narrow(diff, width, first, last, agreed)
+        first, last, agreed = _place(pairs, near, FINE)
+        if vote((diff - FINE[1])[near], (diff + width - FINE[0])[near])[2] >= enough:
+            place = _narrow(pairs, (first, last), agreed)
             even = _even(pairs, place, max(agreed, support), violated, method, extra)
             ends = _ends(pairs, place, method, extra)
             few = int(near.sum()) < program.ENOUGH
             return even if ends is None or (few and even.error < ends.error) else ends
         # two may agree by chance while a busy gateway delays the rest: what more of them hold is wider
-        first, last, agreed = vote((diff - FINE[1])[near], (diff + width + SLOW)[near], PLATEAU)
+        first, last, agreed = _place(pairs, near, (-SLOW, FINE[1]))
         if agreed >= ENOUGH - 1 and support > ENOUGH - 1:
             return _even(pairs, (first, last), max(agreed, support), violated, method, extra)
     # refusals alone: a proxy refuses for other reasons too, so nearly all of them must lie in several downtimes here
@@ -192,12 +203,25 @@ def _steady(
     return Estimate((start + end) // 2, (end - start) // 2 + SYSTEMATIC + extra, support, violated, method, "aligned")
 
 
-def _narrow(diff: NDArray[np.int64], width: NDArray[np.int64], low: int, high: int, agreed: int) -> tuple[int, int]:
+def _place(pairs: pl.DataFrame, which: NDArray[np.bool_], lag: tuple[int, int]) -> tuple[int, int, int]:
+    """Where the offset lies, given by how much the one side's lines may come before and after the other's: (from, to, how many)."""
+    diff, width = (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
+    low, high, sides = (diff - lag[1])[which], (diff + width - lag[0])[which], _sides(pairs, which)
+    if width[which].max() <= FINELY:
+        return vote_once(low, high, sides, PLATEAU)
+    # coarse stamps agree with wrong partners too
+    most = vote_once(low, high, sides)[2]
+    return vote_once(low, high, sides, max(min(PLATEAU, 1 - CHANCES / most), 0.5))
+
+
+def _narrow(pairs: pl.DataFrame, place: tuple[int, int], agreed: int) -> tuple[int, int]:
     """The part of the place that most of its anchors share when each is given the usual lag and not the longest."""
+    low, high = place
+    diff, width = (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
     kept = (diff - FINE[1] <= high) & (diff + width - FINE[0] >= low)
     if kept.sum() < ENOUGH:
         return low, high
-    first, last, support = vote((diff - NARROW[1])[kept], (diff + width - NARROW[0])[kept], PLATEAU)
+    first, last, support = _place(pairs, kept, NARROW)
     return (
         (max(low, first), min(high, last))
         if support >= max(ENOUGH, MOSTLY * agreed) and last > low and first < high
@@ -218,14 +242,21 @@ def _ends(pairs: pl.DataFrame, place: tuple[int, int], method: str, extra: int) 
     likely = (low <= place[1] + reach) & (high >= place[0] - reach)
     if likely.sum() >= ENOUGH and width[likely].max() <= FINELY:
         given, systematic = _lagged(at[likely], diff[likely], width[likely], reach), 0
-    elif likely.sum() >= program.ENOUGH:
-        given, systematic = anchors.within(at[likely], low[likely], high[likely], hard=True), SYSTEMATIC
+    elif (one := likely & _unrivalled(pairs, likely)).sum() >= program.ENOUGH:
+        given, systematic = anchors.within(at[one], low[one], high[one], hard=True), SYSTEMATIC
     else:
         return None
     segments = alignment.align(given)
     if len(segments) != 1 or segments[0].status != "aligned":
         return None
     return linear(segments, base, extra + systematic, method)
+
+
+def _unrivalled(pairs: pl.DataFrame, likely: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pairs of which neither side may be in another likely one."""
+    counts = [(side, *np.unique(side[likely], return_counts=True)) for side in _sides(pairs)]
+    ours, theirs = (np.isin(side, one[often == 1]) for side, one, often in counts)
+    return np.asarray(ours & theirs, np.bool_)
 
 
 def _lagged(at: NDArray[np.int64], diff: NDArray[np.int64], width: NDArray[np.int64], reach: int) -> anchors.Anchors:

@@ -183,6 +183,7 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
         pl.when(pl.col("time_semantics") == "at_start").then(base + pl.col("duration_ns").fill_null(0)).otherwise(base)
     )
     ours = access.filter(was_tunnel()).select(
+        pl.int_range(pl.len()).alias("ours"),
         "client_address",
         pl.col("user_agent_original").replace(["-", ""], None).alias("agent"),
         "duration_ns",
@@ -195,6 +196,7 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     # the lags that are taken for usual hold for stamps of a millisecond; a coarser one may mean any later moment
     coarse = (pl.col("resolution") - MS).clip(0)
     theirs = theirs.with_columns(pl.Series("g", moment) + coarse, coarse.alias("coarse")).select(
+        pl.int_range(pl.len()).alias("theirs"),
         "forwarded_for",
         pl.col("duration_ns").alias("lasted"),
         "g",
@@ -216,19 +218,6 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     keyed = ours.join(
         theirs.filter(pl.col("forwarded_for").is_not_null()), left_on="client_address", right_on="forwarded_for"
     ).filter(same_agent)
-    # attempts of one client within a stamp's own width are as good as each other: together they say no more than one
-    apart = (pl.col("p") - pl.col("p").shift(1).over("g") > pl.col("width")).fill_null(value=True)
-    keyed = (
-        keyed.sort("g", "p")
-        .with_columns(apart.cum_sum().over("g").alias("_n"))
-        .group_by("g", "_n", maintain_order=True)
-        .agg(
-            pl.col("p").min(),
-            (pl.col("p").max() - pl.col("p").min() + pl.col("width").max()).alias("width"),
-            pl.col("coarse", "before").first(),
-            alike.any().alias("same"),
-        )
-    )
     loose = (
         _thin(ours.filter(pl.col("duration_ns").is_not_null()))
         .join(_thin(theirs.filter(pl.col("forwarded_for").is_null() & pl.col("lasted").is_not_null())), how="cross")
@@ -239,15 +228,9 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
         .join(_thin(theirs.filter(pl.col("forwarded_for").is_null())), how="cross")
         .filter(same_kind)
     )
-    columns = ["p", "g", pl.col("width") + pl.col("coarse"), "before", "same"]
+    columns = ["ours", "theirs", "p", "g", pl.col("width") + pl.col("coarse"), "before", alike.alias("same")]
     pairs = (
-        pl.concat(
-            [
-                keyed.select(columns),
-                loose.with_columns(alike.alias("same")).select(columns),
-                blind.with_columns(pl.lit(value=False).alias("same")).select(columns),
-            ]
-        )
+        pl.concat([keyed.select(columns), loose.select(columns), blind.select(columns)])
         .with_columns(pl.col("same").fill_null(value=False), (pl.col("g") - pl.col("before")).alias("at"))
         .filter((pl.col("p") - pl.col("g")).abs() <= REACH)
     )

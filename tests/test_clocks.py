@@ -180,13 +180,38 @@ def test_a_busy_start_lags_more_than_the_rest():
     assert (tight.high[1:] <= 4 * MS).all(), "the quiet stretches say little"
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(-50, 50), st.integers(1, 30)),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_a_vote_of_pairs_counts_each_side_once(rows):
+    ours, theirs, low, width = (np.array(c, np.int64) for c in zip(*rows, strict=True))
+    start, end, support = anchors.vote_once(low, low + width, (ours, theirs))
+
+    def distinct(at):
+        holds = (low <= at) & (low + width >= at)
+        return min(len(set(ours[holds])), len(set(theirs[holds])))
+
+    assert support == max(distinct(at) for at in {*low, *(low + width)})
+    assert distinct(start) == support
+    assert end >= start
+
+
 def pairs_of(*rows, width=MS, same=False):
     """Ends of connections in ms: by the proxy, by the gateway; whether both say that they lasted as long."""
     ends = [(p * MS, g * MS) for p, g in rows]
     return pl.DataFrame(
         {"p": [p for p, _ in ends], "g": [g for _, g in ends], "at": [g for _, g in ends]},
         schema=dict.fromkeys(("p", "g", "at"), pl.Int64),
-    ).with_columns(pl.lit(width, pl.Int64).alias("width"), pl.lit(same).alias("same"))
+    ).with_columns(
+        pl.lit(width, pl.Int64).alias("width"),
+        pl.lit(same).alias("same"),
+        pl.col("p").alias("ours"),
+        pl.col("g").alias("theirs"),
+    )
 
 
 WINDOWS = pl.DataFrame(schema=dict.fromkeys(("p", "up", "low", "high"), pl.Int64))
@@ -250,6 +275,19 @@ def test_refusals_tell_when_a_clock_was_set():
     _, gap, _ = found.segments
     assert found.base + gap.start == pytest.approx(51_002 * MS, abs=10 * MS)
     assert found.base + gap.end == pytest.approx(57_002 * MS, abs=10 * MS)
+
+
+def test_clients_that_may_be_any_of_several_do_not_make_a_bound_narrow():
+    """Six ends that the gateway tells within a second, of which the proxy's stamps say the same second; it lost two of them."""
+    said = [32_096, 32_101, 31_573, 31_648, 31_813, 31_983]
+    one = [(p, g) for g in said for p in (31_000, 31_000, 31_000, 32_000)]
+    clear = [(0, 684), (5_000, 5_720), (9_000, 9_847), (27_000, 27_293)]
+    made = pairs_of(*one, *clear, width=1_000 * MS).with_columns(
+        pl.when(pl.col("p") == 31_000 * MS).then(pl.int_range(pl.len()) % 4).otherwise("ours").alias("ours")
+    )
+    found = pairs.settle(made, WINDOWS, "ends", 0)
+    assert found is not None
+    assert held(found)
 
 
 def test_two_agreeing_late_ends_do_not_outvote_the_third():
