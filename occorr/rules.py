@@ -65,6 +65,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "p_duration_s": F64,
     "p_path": STR,
     "p_to_gateway": BOOL,
+    "p_own_port": BOOL,
     "p_aligned": BOOL,
     "p_limit_s": F64,
     "p_error": STR,

@@ -166,6 +166,7 @@ def features(
         (upstream_known | says_upstream.fill_null(value=False)).alias("p_upstream_known"),
         (pl.col("p_duration") / SECOND).alias("p_duration_s"),
         to_gateway.alias("p_to_gateway"),
+        pl.col("p_upstream").str.extract(r":(\d+)$", 1).is_in(_own_ports(facts)).alias("p_own_port"),
         pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"),
         limit.alias("p_limit_s"),
         _own_loopback(to_gateway, facts).alias("p_own_loopback"),

@@ -44,14 +44,14 @@ def settled(rows: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFrame) ->
     down = down.drop_nulls("low").sort("low")
     if refused.is_empty() or down.is_empty():
         return []
-    spoken = (
-        events.filter(pl.col("source_kind") == "gateway").get_column("timestamp").drop_nulls().cast(pl.Int64).to_numpy()
-    )
+    # before its first line and after its last the gateway may have been down for other reasons, unless the engine tells
+    spoken = events.filter(pl.col("source_kind") == "gateway").get_column("timestamp").cast(pl.Int64)
+    told = pl.col("p_t").is_between(pl.lit(spoken.min(), pl.Int64), pl.lit(spoken.max(), pl.Int64))
+    refused = refused.filter(told | pl.lit(down.get_column("covered").fill_null(value=False).all()))
     out: list[str] = []
     for (clock,), lines in refused.partition_by("p_clock", as_dict=True).items():
         times = lines.get_column("p_t").to_numpy()
-        told = len(spoken) > 0 and spoken.min() <= times.min() and times.max() <= spoken.max()
-        if len(times) < FEWEST or not (told or down.get_column("covered").fill_null(value=False).all()):
+        if len(times) < FEWEST:
             continue
         opened = loose.filter((pl.col("p_clock") == clock) & pl.col("p_established")).get_column("p_opened")
         shifts = _shifts(_some(times), _some(opened.drop_nulls().to_numpy()), down)
