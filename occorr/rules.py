@@ -129,6 +129,8 @@ EPISODE_FEATURES: Final[Mapping[str, Any]] = {
     "exec_signal": I64,
     "reload": I64,
     "moved": BOOL,
+    "stayed": BOOL,
+    "unchecked": BOOL,
     "boots": I64,
     "shown": BOOL,
     "narrow": BOOL,

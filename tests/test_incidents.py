@@ -292,6 +292,37 @@ def named(*rows):
     return [(cause, STRENGTH[rank]) for cause, rank in found.sort("cut_low").select("cause", "rank").rows()]
 
 
+COMPOSE = (("service:gateway", "image", GW), ("service:gateway", "restart", "always"))
+
+
+@pytest.mark.parametrize(
+    ("documents", "where", "rank"),
+    [
+        (COMPOSE, ("claw.log", "claw.log"), "decisive"),
+        ((), ("claw.log", "claw.log"), "supporting"),  # nothing says whether its health is checked
+        ((*COMPOSE, ("service:gateway", "healthcheck.test", "curl")), ("claw.log", "claw.log"), "supporting"),
+        ((*COMPOSE, ("service:medic", "image", "willfarrell/autoheal")), ("claw.log", "claw.log"), "supporting"),
+        (COMPOSE, ("old.log", "new.log"), "supporting"),  # a deploy leaves a log for each container
+    ],
+)
+def test_a_signal_in_one_containers_log_is_no_deploy_and_without_health_checks_no_kill(documents, where, rank):
+    told = [
+        (2, "gateway.start", 0),
+        (8, "gateway.listening", 0),
+        (99, "gateway.signal", 0),
+        (102, "gateway.start", 1),
+        (108, "gateway.listening", 1),
+    ]
+    rows = lines(
+        *(
+            (s, n, {"log_file_path": where[file], "observed_clock_id": "engine", "signal": "SIGTERM" * (s == 99)})
+            for s, n, file in told
+        )
+    )
+    found = name_episodes(episodes(scope.roles(events(*rows), NOTHING), facts(*documents)), rules.builtin())
+    assert [(c, STRENGTH[r]) for c, r in found.select("cause", "rank").rows()] == [("restart.manual", rank)]
+
+
 BORN = lines((2, "gateway.start", {}), (8, "gateway.listening", {}), (99.5, "other", {}))
 
 

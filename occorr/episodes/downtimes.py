@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from occorr import scope
 from occorr.episodes.spoken import Spoken
 from occorr.episodes.table import BACK_UP, record
 
@@ -71,6 +72,10 @@ READ: Final = (
     "stop_reason",
     "body",
     "log_line",
+    "log_file_path",
+    "part",
+    "compose_service",
+    "observed_clock_id",
 )  # columns of events that `downtimes` reads; there are some 150
 
 
@@ -271,6 +276,8 @@ def _downtime(
         exec_signal=len(
             [r for r in gap if r["event_name"] == "container.exec_create" and "kill" in str(r["exec_command"])]
         ),
+        stayed=bool(graceful and after is not None and spoken.stayed(graceful[0], after)),
+        unchecked=_unchecked(facts),
         moved=bool(earlier and later and spoken.followed(earlier, later)),
         boots=int(after is not None),
         shown=bool(times("gateway.signal", "gateway.stop", "gateway.crash")),
@@ -291,6 +298,15 @@ def _unhealthy(gap: list[dict[str, Any]], onset: int) -> int:
         if onset - BEFORE <= row["t"] <= onset and row["health_status"]:
             count = count + 1 if row["health_status"] == "unhealthy" else 0
     return count
+
+
+def _unchecked(facts: pl.DataFrame) -> bool:
+    """Whether documents of the gateway's container or service name no health check, and nothing that would act on one."""
+    image = (pl.col("key") == "image") & pl.col("value").cast(pl.String).str.contains(scope.GATEWAY)
+    known = facts.filter(image | ((pl.col("key") == "role") & (pl.col("value") == "gateway"))).height > 0
+    checks = pl.col("key").str.contains(r"^(?:healthcheck\.|health\.|state\.health)")
+    acts = pl.col("value").cast(pl.String).str.contains("(?i)autoheal")
+    return known and facts.filter(checks | acts.fill_null(value=False)).is_empty()
 
 
 _STORY: Final = (

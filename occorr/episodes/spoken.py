@@ -22,6 +22,7 @@ class Spoken:
     times: NDArray[np.int64]
     host_times: list[int]
     hosts: list[str]
+    spans: list[tuple[int, int]]  # first and last line of each container's log: an engine keeps one a container
 
     @classmethod
     def of(cls, log: pl.DataFrame) -> Spoken:
@@ -33,8 +34,20 @@ class Spoken:
             (pl.col("host_name") != pl.col("host_name").shift(1)).fill_null(value=True)
             | (pl.col("host_name") != pl.col("host_name").shift(-1)).fill_null(value=True)
         )
+        # what Compose joins and prefixes may be several containers of one name
+        alone = pl.col("container_id").is_not_null() | ((pl.col("part") == "") & pl.col("compose_service").is_null())
+        logs = (
+            log.filter((pl.col("observed_clock_id") == "engine") & alone)
+            .group_by("log_file_path", "container_id")
+            .agg(
+                pl.col("timestamp").cast(pl.Int64).min().alias("a"), pl.col("timestamp").cast(pl.Int64).max().alias("b")
+            )
+        )
         return cls(
-            lines.get_column("t").to_numpy(), edges.get_column("t").to_list(), edges.get_column("host_name").to_list()
+            lines.get_column("t").to_numpy(),
+            edges.get_column("t").to_list(),
+            edges.get_column("host_name").to_list(),
+            sorted(logs.select("a", "b").rows()),
         )
 
     def first(self, begin: int) -> int:
@@ -49,6 +62,10 @@ class Spoken:
         """Whether one host name took another one's place; two that write by turns are two gateways on one log."""
         last = len(self.hosts) - 1 - self.hosts[::-1].index(earlier)
         return earlier != later and self.host_times[last] < self.host_times[self.hosts.index(later)]
+
+    def stayed(self, earlier: int, later: int) -> bool:
+        """Whether one container wrote at both moments: a container that takes another's place has a log of its own."""
+        return any(a <= earlier and later <= b for a, b in self.spans)
 
     def last(self, before: int | None, limit: int | None) -> int | None:
         """The last line from `before` on and up to `limit`."""

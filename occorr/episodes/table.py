@@ -39,6 +39,8 @@ SHAPE: Final[dict[str, Any]] = {
     "exec_signal": pl.Int64,
     "reload": pl.Int64,
     "moved": pl.Boolean,
+    "stayed": pl.Boolean,
+    "unchecked": pl.Boolean,
     "boots": pl.Int64,
     "shown": pl.Boolean,
     "silent_s": pl.Float64,
