@@ -17,6 +17,7 @@ EARLY: Final = 50 * MS  # durations that the two round differently
 LATE: Final = 60 * SECOND  # with equal openings, how far two ends may differ (partition, dead peer)
 THAW: Final = 30 * SECOND  # a frozen gateway logs what was given up during the freeze only when it thaws
 GONE: Final = 12.0  # most that it costs if a tunnel did not end with its gateway: as much as 3 s late at its start
+OTHER_KIND: Final = 2.0  # cost of a browser that names itself otherwise, or of another client that names itself as one
 UNSURE: Final = 5.0  # cost of a pair of which one side has no end that is known
 
 
@@ -73,9 +74,9 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
     browser = pl.col("p_agent").str.contains("Mozilla/", literal=True)
     mode = (
         pl.when((pl.col("g_mode") == "webchat") & browser.not_())
-        .then(0.6)
+        .then(OTHER_KIND)
         .when((pl.col("g_mode") == "cli") & browser)
-        .then(0.6)
+        .then(OTHER_KIND)
         .otherwise(0.0)
     )
     upstream = (pl.col("p_upstream").str.extract(r"^\[?([^\]]+?)\]?:\d+$", 1) == pl.col("g_local")).fill_null(
