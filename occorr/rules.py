@@ -94,6 +94,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "same_length": I64,
     "fine": BOOL,
     "proxy_event_near": BOOL,
+    "proxy_stayed": BOOL,
     "interruption_near": BOOL,
     "same_moment": I64,
     "same_breath": I64,

@@ -192,6 +192,11 @@ def features(
         _any_near(gone.filter("abrupt"), t, HUNG).alias("death_soon"),
         (pl.coalesce("p_resolution", pl.lit(MS)) < SECOND).alias("fine"),
         _any_near(proxied, t).alias("proxy_event_near"),
+        # its own log begins with its start and tells of no other, no reload and no stop
+        pl.lit(
+            proxied.is_empty()
+            and int(((events["source_kind"] == "proxy") & (events["event_name"] == "proxy.start")).sum()) == 1
+        ).alias("proxy_stayed"),
         _any_near(broken, t).alias("interruption_near"),
         t.is_between(unanswered.min() - NEAR, unanswered.max() + NEAR).fill_null(value=False).alias("unanswered_near"),
         ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
