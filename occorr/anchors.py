@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -107,7 +107,7 @@ def vote(low: NDArray[np.int64], high: NDArray[np.int64], plateau: float | None 
     With `plateau`, all from the first to the last place that so great a share of them hold: two places that are as
     good as each other are one that is not known better.
     """
-    return _peak([(low, high)], lambda depth: depth[0], plateau)
+    return _peak([(low, high)], plateau)
 
 
 def vote_once(
@@ -115,7 +115,6 @@ def vote_once(
     high: NDArray[np.int64],
     sides: tuple[NDArray[np.int64], NDArray[np.int64]],
     plateau: float | None = None,
-    besides: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> tuple[int, int, int]:
     """As `vote`, of candidate pairs, in which who is paired with several is right at most once: the fewer of the two sides count.
 
@@ -124,10 +123,8 @@ def vote_once(
         high: upper ends, ns.
         sides: which of the one and which of the other each pair is of.
         plateau: as in `vote`.
-        besides: lower and upper ends of intervals that count by themselves.
     """
-    given = [_once(low, high, side) for side in sides] + ([besides] if besides is not None else [])
-    return _peak(given, lambda depth: np.minimum(depth[0], depth[1]) + depth[2:].sum(axis=0), plateau)
+    return _peak([_once(low, high, side) for side in sides], plateau)
 
 
 def _once(
@@ -144,19 +141,17 @@ def _once(
     return joined.get_column("low").to_numpy(), joined.get_column("high").to_numpy()
 
 
-def _peak(
-    given: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    weigh: Callable[[NDArray[np.int64]], NDArray[np.int64]],
-    plateau: float | None,
-) -> tuple[int, int, int]:
-    ends = np.concatenate([part for pair in given for part in pair])
-    steps = np.zeros((len(given), len(ends)), np.int64)
+def _peak(sides: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], plateau: float | None) -> tuple[int, int, int]:
+    """Where the side that has the fewest intervals has the most: (from, to, how many)."""
+    ends = np.concatenate([part for side in sides for part in side])
+    steps = np.zeros((len(sides), len(ends)), np.int64)
     begin = 0
-    for row, (low, high) in zip(steps, given, strict=True):
-        row[begin : begin + len(low)], row[begin + len(low) : begin + 2 * len(low)] = 1, -1
-        begin += len(low) + len(high)
+    for row, (low, high) in zip(steps, sides, strict=True):
+        middle, end = begin + len(low), begin + len(low) + len(high)
+        row[begin:middle], row[middle:end] = 1, -1
+        begin = end
     order = np.lexsort((-steps.sum(axis=0), ends))
-    depth = weigh(np.cumsum(steps[:, order], axis=1))
+    depth = np.cumsum(steps[:, order], axis=1).min(axis=0)
     at = int(np.argmax(depth))
     first, last = at, at + 1
     if plateau is not None:
