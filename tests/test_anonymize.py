@@ -79,6 +79,7 @@ def test_verdicts_are_those_of_the_real_addresses(plain, told):
     assert told.closes.select(columns).equals(plain.closes.select(columns))
 
 
+@pytest.mark.long
 def test_saved_and_fresh_results_agree_and_a_key_compares_across_results(tmp_path, told):
     runner = CliRunner()
     (tmp_path / "key").write_bytes(KEY)

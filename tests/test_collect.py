@@ -318,6 +318,7 @@ def test_each_close_has_the_cause_of_what_was_done(lived, judged):
     assert closes.height == 2 * len(lived.done)  # two clients each time, and nothing invented
 
 
+@pytest.mark.long
 def test_what_was_taken_afterwards_says_the_same_of_what_was_before(lived):
     closes = occorr.analyze(lived.late).closes
     assert sorted(closes.get_column("cause").to_list()) == [
@@ -527,6 +528,7 @@ def test_without_permission(engine, tmp_path):
     assert len(done.stderr.splitlines()) == 1 and "no permission" in done.stderr and "group docker" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_term_signal_keeps_what_is_there_and_two_leave_nothing(engine, tmp_path, times):
     ident = engine.docker("run", "--detach", engines.IMAGE, "sh", "-c", "echo hello; sleep 1000")
@@ -647,6 +649,7 @@ def test_ten_thousand_lines_a_second_without_loss_below_300_mb(engine, tmp_path,
     assert int(re.search(r"(?m)^peak (\d+)$", said)[1]) < 300 * 1024
 
 
+@pytest.mark.long
 def test_logs_that_the_engine_turns_over_are_followed(engine, tmp_path):
     counted(
         engine,

@@ -112,6 +112,7 @@ def collects(done, bundle):
     assert log.read_text().endswith("Z hello\n")
 
 
+@pytest.mark.long
 def test_tls_by_the_environment(guarded, tmp_path):
     environment = {"DOCKER_HOST": guarded.host, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(guarded.client)}
     collects(guarded.occorr("collect", "-p", "demo", "-o", tmp_path / "b", **environment), tmp_path / "b")
@@ -123,6 +124,7 @@ def test_tls_by_the_environment(guarded, tmp_path):
     assert (done.returncode, rows[0]["engine"], rows[-1]["type"], rows[-1]["lines"]) == (0, guarded.host, "end", 1)
 
 
+@pytest.mark.long
 def test_tls_by_a_context(guarded, tmp_path):
     certificates = ",".join(
         f"{k}={guarded.client / f}" for k, f in (("ca", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem"))
@@ -139,6 +141,7 @@ def test_tls_by_a_context(guarded, tmp_path):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["collect", "watch"])
 @pytest.mark.parametrize(
     ("folder", "verify", "says"),
@@ -229,6 +232,7 @@ def test_ssh(distant, tmp_path):
     assert (done.returncode, done.stderr, rows[0]["engine"], rows[-1]["lines"]) == (0, "", distant.host, 1)
 
 
+@pytest.mark.long
 def test_ssh_that_does_not_get_in_is_one_line(distant, tmp_path):
     unknown = distant.occorr("collect", "-p", "distant", "-o", tmp_path / "b", known=False)
     assert unknown.returncode == EXIT_NOTHING and "connect once with ssh" in unknown.stderr
@@ -257,6 +261,7 @@ def test_ssh_without_paramiko_says_what_to_install(tmp_path):
     assert "pip install 'occorr[ssh]'" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("meta", "says"),
     [

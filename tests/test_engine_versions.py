@@ -49,6 +49,7 @@ ORDERS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", ORDERS)
 def test_a_restart_has_its_cause_whatever_the_version_tells_and_when(version, tmp_path):
     api, old, happened = ORDERS[version]

@@ -246,6 +246,7 @@ def test_a_share_below_one_is_never_shown_as_all():
     assert shown.share(None) == "–"
 
 
+@pytest.mark.long
 def test_samples_are_scored_end_to_end(tmp_path):
     """A label made from a line of a sample: the recorded refusal at 05:53:46 by a wrong token."""
     from pathlib import Path

@@ -67,6 +67,7 @@ def test_every_form_of_every_report_is_attacked():
     )
 
 
+@pytest.mark.long
 def test_a_terminal_gets_colours_of_ours_only(corpus):
     """On a real terminal colours are written: bold and dim, and nothing that a log asked for."""
     parent, child = pty.openpty()

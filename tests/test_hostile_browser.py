@@ -33,6 +33,7 @@ def result(tmp_path_factory):
     return place / "result"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PAGES)
 def test_page(name, result, browser, tmp_path):
     command, _ = hostile.OUTPUTS[name]

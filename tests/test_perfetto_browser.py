@@ -81,6 +81,7 @@ def ask(tables, tmp_path_factory):
         server.server_close()
 
 
+@pytest.mark.long
 def test_perfetto_finds_no_fault_in_the_trace(ask):
     assert ask("SELECT name FROM stats WHERE severity IN ('error', 'data_loss') AND value > 0", name="str") == []
 

@@ -100,6 +100,7 @@ def rows_of(text: str, section: str) -> list[list[str]]:
     return [[c.strip() for c in row] for row in table[2:]]
 
 
+@pytest.mark.long
 def test_incidents_are_what_was_done(sample):
     text, document, _ = written(sample)
     told = rows_of(text, "Incidents, worst first")
@@ -342,6 +343,7 @@ def test_hostile_text_stays_text(text):
     json.loads(postmortem.json_text(tables))
 
 
+@pytest.mark.long
 def test_a_ticket_of_hundreds_of_incidents_fits():
     base = made(hostile=True)
     many = pl.concat(

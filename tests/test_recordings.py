@@ -201,6 +201,7 @@ def test_lines_are_understood(path):
     assert table()[path]["unparsed"] <= 0.005 * table()[path]["lines"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "path", [p for p in LOGS if p.name.startswith(("access", "syslog"))], ids=lambda p: f"{p.parent.name}/{p.name}"
 )

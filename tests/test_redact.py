@@ -329,6 +329,7 @@ def test_what_is_no_query_and_no_mail_stays(text):
     assert redact.Redactor(KEY).text(text) == text
 
 
+@pytest.mark.long
 def test_without_redaction_every_output_says_so(tmp_path):
     from typer.testing import CliRunner
 

@@ -211,6 +211,7 @@ def test_paths_lose_what_they_share():
     assert visible("a\u202eb") == "a\\u{202e}b"
 
 
+@pytest.mark.long
 def test_reports_depend_on_their_tables_alone(tables, tmp_path):
     """Neither the clock, the zone, the locale, the order of hashes nor SOURCE_DATE_EPOCH enters: the same tables, the same bytes."""
     import os

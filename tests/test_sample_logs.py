@@ -218,6 +218,7 @@ def test_an_unrelated_container_is_no_evidence(name):
     assert result.evidence.filter(pl.col("quote").str.contains("_worker_1", literal=True)).is_empty()
 
 
+@pytest.mark.long
 def test_the_unrelated_restart_is_there_to_be_missed():
     """Without its confounder the test above proves nothing."""
     confounded = [n for n in SAMPLES if n.endswith("beside-worker")]
@@ -252,6 +253,7 @@ REDUCED = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("sample", "kind"), REDUCED)
 def test_less_evidence_never_makes_a_wrong_decisive_verdict(sample, kind, tmp_path):
     name = sample

@@ -55,6 +55,7 @@ def test_console_is_silent_and_nothing_is_fetched(page, address):
     assert page.execute_script("return document.querySelector('#failure').hidden")
 
 
+@pytest.mark.long
 def test_hostile_text_does_not_fire_in_any_view(page, tables):
     for i, text in enumerate(HOSTILE):
         page.execute_script("arguments[0].click()", page.find_element(By.CSS_SELECTOR, ".card button"))
@@ -144,6 +145,7 @@ def test_filters_narrow_the_table_and_say_so(page):
     assert "of 302" in page.find_element(By.CSS_SELECTOR, "[aria-live=polite]").text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("close", ["refused-3", "timeless", "plain-259"])
 def test_a_link_opens_its_close(browser, address, close):
     page = opened(browser, address, f"#close={quote(close)}")
@@ -152,6 +154,7 @@ def test_a_link_opens_its_close(browser, address, close):
     assert page.get_log("browser") == []
 
 
+@pytest.mark.long
 def test_marks_in_the_picture_can_be_chosen(page):
     points = page.execute_script("return document.querySelectorAll('#plot .scatterlayer .point').length")
     assert points > 20
@@ -277,6 +280,7 @@ def test_paper_holds_cards_picture_and_table(page):
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
+@pytest.mark.long
 def test_many_lanes_are_drawn_by_webgl(browser, tmp_path):
     """Above a few thousand marks; whether the machine draws them by a processor or a graphics card does not matter."""
     import polars as pl

@@ -51,6 +51,7 @@ def test_a_skewed_twin_has_the_same_verdicts(name, source, skew, tmp_path):
     assert abs(moved - skew.offset * 1e9) <= changed[0]["error_ns"] + changed[1]["error_ns"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["partition-behind-caddy", "paused-behind-haproxy"])
 def test_a_proxy_clock_that_was_set_is_two_segments(name, tmp_path):
     before = occorr.analyze(SAMPLES / name)
@@ -98,6 +99,7 @@ def two_proxies(folder: Path, skew: Skew) -> tuple[str, ...]:
     return ("haproxy:edge", "haproxy:inner")
 
 
+@pytest.mark.long
 def test_two_proxies_of_a_kind_have_clocks_of_their_own(tmp_path):
     names = two_proxies(tmp_path / "x", Skew(offset=2.35))
     after = occorr.analyze(tmp_path / "x")

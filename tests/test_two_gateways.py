@@ -70,6 +70,7 @@ def test_no_decisive_verdict_crosses_over(tmp_path, first, second):
         assert {k: v for k, v in together.items() if k in shared and v[1] == "decisive" and v[0] != alone[k]} == {}
 
 
+@pytest.mark.long
 def test_hosts_with_equal_addresses_keep_their_own_closes(tmp_path):
     """Who writes from one host says nothing of the other's, though both call their gateway 192.0.2.2."""
     shutil.copytree(SAMPLES / "crash-then-sigterm", tmp_path / "a", ignore=shutil.ignore_patterns("*.md", "*.toml"))
@@ -90,6 +91,7 @@ def gateway_clocks(result: occorr.Analysis) -> list[dict[str, object]]:
     return result.clocks.filter(pl.col("clock_id").str.starts_with("gateway")).sort("offset_ns").to_dicts()
 
 
+@pytest.mark.long
 def test_gateways_of_two_hosts_have_clocks_of_their_own(tmp_path):
     twin(SAMPLES / FIRST, tmp_path / "both" / "a", "gateway", Skew(offset=AHEAD))
     other(twin(SAMPLES / SECOND, tmp_path / "x", "gateway", Skew(offset=BEHIND)), tmp_path / "both" / "b")

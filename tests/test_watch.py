@@ -362,6 +362,7 @@ def test_no_permission(tmp_path):
     assert code == 3 and "no permission" in said
 
 
+@pytest.mark.long
 def test_no_such_project_and_no_such_container(engine, watch, project, gateway):
     gateways.run(engine, gateway, project)
     code, said = fails(engine.environment, "--project", project[:-1])

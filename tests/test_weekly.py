@@ -244,6 +244,7 @@ def closes(draw):
     ]
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=12)
 @given(closes(), st.randoms(use_true_random=False), st.integers(0, 14))
 def test_neither_the_order_nor_the_split_of_results_matters(rows, random, cut):
@@ -324,6 +325,7 @@ def test_the_nightly_job_is_named_with_its_hour(year):
     assert w.offenders.filter(pl.col("kind") == "client")["name"].to_list() == ["nightly"]
 
 
+@pytest.mark.long
 def test_all_forms_on_the_command_line_and_the_same_bytes_twice(year, tmp_path):
     for form in ("html", "md", "json", "csv", "parquet"):
         out = [tmp_path / f"{i}.{form}" for i in range(1 + (form in ("html", "json")))]

@@ -55,6 +55,7 @@ def test_watching_loads_nothing_that_only_others_need():
     assert told.stdout.split() == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("incident", ["restart-beside-worker", "crash-behind-traefik"])
 def test_a_recorded_incident_comes_out_as_analyze_says(incident, record):
     """Line after line, as it came; the verdicts at the end are those of the files, close ids and all."""
