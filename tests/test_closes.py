@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -313,3 +313,23 @@ def test_a_command_that_was_reset_is_no_connection_that_ended_meanwhile(tmp_path
     (tmp_path / "cli" / "01.meta.json").write_text(json.dumps(meta), encoding="utf-8")
     found = occorr.analyze(tmp_path).closes
     assert sorted(found.get_column("observers").to_list()) == [["cli"], ["gateway"]]
+
+
+def test_a_refusal_whose_end_apache_does_not_stamp_ends_where_its_error_is_told(tmp_path):
+    """Apache's common format stamps the start, and a refusal may take a minute; its error log tells when it failed."""
+    (tmp_path / "access.log").write_text(
+        '192.0.2.117 - - [28/Nov/2026:17:42:55 +0000] "GET / HTTP/1.1" 503 529 "-" "-"\n'
+        '192.0.2.119 - - [28/Nov/2026:17:43:40 +0000] "GET / HTTP/1.1" 503 529 "-" "-"\n'
+    )
+    (tmp_path / "error.log").write_text(
+        "[Sat Nov 28 17:42:02.077971 2026] [mpm_event:notice] [pid 1:tid 1] AH00489: Apache/2.4.71 (Debian) configured -- resuming normal operations\n"
+        "[Sat Nov 28 17:42:55.193251 2026] [proxy_http:error] [pid 7:tid 21] [client 192.0.2.117:33915] AH01114: HTTP: failed to make connection to backend: 192.0.2.88\n"
+    )
+    told, alone = occorr.analyze(tmp_path, tz="UTC").closes.sort("timestamp").to_dicts()
+    error = datetime(2026, 11, 28, 17, 42, 55, 193251, tzinfo=UTC)
+    clock = timedelta(seconds=2.1)  # what a clock that nothing ties may be off by
+    assert told["timestamp"] == error
+    assert (
+        error - clock <= told["time_earliest"] <= error <= told["time_latest"] <= error + clock + timedelta(seconds=1)
+    )
+    assert alone["time_latest"] - alone["time_earliest"] > timedelta(seconds=60)

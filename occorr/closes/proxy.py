@@ -94,6 +94,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("clock_error_ns").alias("p_clock_error"),
             _kind().alias("p_kind"),
             tunnel.alias("p_established"),
+            (bare & ~tunnel).alias("p_open"),
             (unanswered | (status == 499)).fill_null(value=False).alias("p_left"),
             pl.col("log_file_path").alias("p_file"),
             pl.col("log_line").alias("p_line"),
@@ -106,6 +107,9 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
         .select(
             pl.col("event_id").alias("e_event"),
             t.alias("e_t"),
+            low.alias("e_low"),
+            high.alias("e_high"),
+            pl.col("time_resolution_ns").alias("e_resolution"),
             pl.col("client_address").alias("e_client"),
             pl.col("client_port").alias("e_port"),
             pl.col("connection_serial").alias("e_serial"),
@@ -120,7 +124,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
         .with_row_index("e_row")
     )
     rows = pl.concat([_with_errors(rows, errors), _errors_alone(events, access)], how="diagonal")
-    return rows.drop("p_row").sort("p_t", "p_file", "p_line", nulls_last=True).with_row_index("p_row")
+    return rows.drop("p_row", "p_open").sort("p_t", "p_file", "p_line", nulls_last=True).with_row_index("p_row")
 
 
 def _errors_alone(events: pl.DataFrame, access: pl.DataFrame) -> pl.DataFrame:
@@ -233,8 +237,20 @@ def _with_errors(rows: pl.DataFrame, errors: pl.DataFrame) -> pl.DataFrame:
             "p_error_level",
             "p_error",
             "e_upstream",
+            "e_t",
+            "e_low",
+            "e_high",
+            "e_resolution",
         ),
         on="e_row",
         how="left",
     )
-    return out.with_columns(pl.coalesce("p_upstream", "e_upstream").alias("p_upstream")).drop("e_row", "e_upstream")
+    # a refusal of which nobody knows the end is answered when the error is told
+    told = pl.col("p_open") & pl.col("p_phase").is_in(["connecting", "no_upstream"])
+    return out.with_columns(
+        pl.coalesce("p_upstream", "e_upstream").alias("p_upstream"),
+        pl.when(told).then("e_t").otherwise("p_t").alias("p_t"),
+        pl.when(told).then("e_resolution").otherwise("p_resolution").alias("p_resolution"),
+        pl.when(told).then(pl.max_horizontal("p_low", "e_low")).otherwise("p_low").alias("p_low"),
+        pl.when(told).then(pl.min_horizontal("p_high", pl.col("e_high") + SECOND)).otherwise("p_high").alias("p_high"),
+    ).drop("e_row", "e_upstream", "e_t", "e_low", "e_high", "e_resolution")
