@@ -124,6 +124,7 @@ EPISODE_FEATURES: Final[Mapping[str, Any]] = {
     "sigusr": I64,
     "in_process": I64,
     "conflict": I64,
+    "left": BOOL,
     "crash": I64,
     "fatal": I64,
     "node_exit": I64,

@@ -292,6 +292,41 @@ def named(*rows):
     return [(cause, STRENGTH[rank]) for cause, rank in found.sort("cut_low").select("cause", "rank").rows()]
 
 
+@pytest.mark.parametrize(
+    ("before", "between", "causes"),
+    [
+        # it was killed and kept its state: its new container fails until the lease lapses
+        ((99.5, "other"), (), ["restart.deploy", "restart.deploy", "restart.deploy"]),
+        # it had let go of it: somebody else holds it
+        ((99.5, "gateway.shutdown"), (), ["restart.deploy", "restart.conflict", "restart.conflict"]),
+        # somebody talks to clients while it fails
+        ((99.5, "other"), ((113, "websocket.connected"),), ["restart.deploy", "restart.conflict", "restart.conflict"]),
+    ],
+)
+def test_a_state_that_its_own_last_life_left_held_is_no_conflict(before, between, causes):
+    lease = {"body": "Gateway failed to start: Another Gateway owner lease is still active for this state directory."}
+    rows = (
+        *engine(
+            (0, "container.start", "claw", GW, {}),
+            (100, "container.kill", "claw", GW, {"signal": "9"}),
+            (100.1, "container.die", "claw", GW, {"container_exit_code": 137}),
+            (100.4, "container.destroy", "claw", GW, {}),
+            (101, "container.create", "claw", GW, {"container_id": "new".ljust(64, "0")}),
+            (101.5, "container.start", "claw", GW, {"container_id": "new".ljust(64, "0")}),
+            (110, "container.die", "claw", GW, {"container_id": "new".ljust(64, "0"), "container_exit_code": 1}),
+            (111, "container.start", "claw", GW, {"container_id": "new".ljust(64, "0")}),
+            (120, "container.die", "claw", GW, {"container_id": "new".ljust(64, "0"), "container_exit_code": 1}),
+            (121, "container.start", "claw", GW, {"container_id": "new".ljust(64, "0")}),
+        ),
+        *lines((2, "gateway.start", {}), (8, "gateway.listening", {}), (*before, {})),
+        *lines((103, "gateway.start", {}), (109, "gateway.conflict", lease)),
+        *lines(*((s, n, {}) for s, n in between)),
+        *lines((112, "gateway.start", {}), (119, "gateway.conflict", lease)),
+        *lines((123, "gateway.start", {}), (130, "gateway.listening", {})),
+    )
+    assert [cause for cause, _ in named(*rows)] == causes
+
+
 COMPOSE = (("service:gateway", "image", GW), ("service:gateway", "restart", "always"))
 
 

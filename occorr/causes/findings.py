@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from occorr.rules import Cause, Relation, Rule
 
 SECOND: Final = 1_000_000_000
+CITED: Final = 10  # events that tell the story of an episode
 
 
 @cache
@@ -41,7 +42,8 @@ def _with_failed_starts(named: pl.DataFrame) -> pl.DataFrame:
     """Episodes in which the first start after a downtime, where it failed without a cause of its own, belongs to that downtime.
 
     What stopped the gateway began the outage, and one start that failed made it longer. A second failure is a fault of
-    its own. Which of the two kept a client out, no line says: such an episode is not decisive.
+    its own, unless what was stopped had left its state held. Which of the two kept a client out, no line says: such an
+    episode is not decisive.
     """
     rows = named.to_dicts()
     last: dict[str, dict[str, Any]] = {}
@@ -51,9 +53,11 @@ def _with_failed_starts(named: pl.DataFrame) -> pl.DataFrame:
         before = last.get(row["instance"])
         last[row["instance"]] = row
         failed = not row["listened"] and row["rank"] <= RANK["circumstantial"]
-        if failed and before and before["cause"] and before["up"] == row["cut_low"] and before["listened"]:
+        if not (failed and before and before["cause"] and before["up"] == row["cut_low"]):
+            continue
+        if before["listened"] or (before["left"] and row["left"]):
             row.update(cause=before["cause"], rule=before["rule"], told=before["told"])
-            row.update(rank=min(before["rank"], RANK["supporting"]), events=[*before["events"], *row["events"]])
+            row.update(rank=min(before["rank"], RANK["supporting"]), events=[*before["events"], *row["events"]][:CITED])
     return pl.DataFrame(rows, schema=named.schema)
 
 

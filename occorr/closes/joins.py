@@ -16,6 +16,7 @@ OPEN_SLACK: Final = 700 * MS  # request at the proxy → `← open` at a loaded 
 EARLY: Final = 50 * MS  # durations that the two round differently
 LATE: Final = 60 * SECOND  # with equal openings, how far two ends may differ (partition, dead peer)
 THAW: Final = 30 * SECOND  # a frozen gateway logs what was given up during the freeze only when it thaws
+EXITS: Final = 5 * SECOND  # from when the CLI gives up to its exit, on a busy machine
 GONE: Final = 12.0  # most that it costs if a tunnel did not end with its gateway: as much as 3 s late at its start
 OTHER_KIND: Final = 2.0  # cost of a browser that names itself otherwise, or of another client that names itself as one
 UNSURE: Final = 5.0  # cost of a pair of which one side has no end that is known
@@ -242,11 +243,12 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
     )
     place = place & ~(loopback & other_way).fill_null(value=False)
     tunnel = pl.col("p_established").fill_null(value=True)
+    open_ = pl.coalesce("p_established", "g_established").fill_null(value=False)
     status = (
         pl.when(pl.col("c_error") == "rejected")
         .then(pl.col("p_status") == pl.col("c_status"))
-        .when(pl.col("c_error") == "timeout")
-        .then(pl.lit(value=True))
+        .when(pl.col("c_error") == "timeout")  # what was open ends when it gives up
+        .then(~open_ | (pl.col("_t") >= pl.col("c_high") - EXITS))
         .otherwise(tunnel)
         .fill_null(value=False)
     )

@@ -38,7 +38,7 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
                     else 0
                 ),
             }
-            for row in downtimes(own, facts, covered)
+            for row in downtimes(own, facts, covered, alone=len(gateways) == 1)
         ]
     rows = pl.DataFrame(found, schema=SHAPE, orient="row") if found else pl.DataFrame(schema=SHAPE)
     return rows.sort("cut_low", "kind").with_columns(pl.format("e{}", pl.int_range(pl.len())).alias("episode"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import polars as pl
@@ -26,6 +28,7 @@ STOPPED: Final = 10 * SECOND  # the engine waits so long from SIGTERM to SIGKILL
 LIVED: Final = 60 * SECOND  # a start that fails does so sooner
 REMOVED: Final = 30 * SECOND  # a container that is removed later than this after its death was not ended by that
 REPLACED: Final = 600 * SECOND  # … and one that is made later than this takes nobody's place
+LEASE: Final = 600 * SECOND  # a state is free again so long after an owner that did not let go of it, at the latest
 BEFORE: Final = 120 * SECOND  # how long before a stop an unhealthy report or a command still belongs to it
 _LIFE: Final = (
     "gateway.signal",
@@ -79,13 +82,16 @@ READ: Final = (
 )  # columns of events that `downtimes` reads; there are some 150
 
 
-def downtimes(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[str, Any]]:
+def downtimes(
+    events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int] | None, *, alone: bool = True
+) -> list[dict[str, Any]]:
     """Each downtime between two lives of a gateway, a life being the time from `listening` to the next stop.
 
     Args:
         events: the placed events of one gateway, with the columns of `READ`.
         facts: FACTS.
         covered: from when to when the engine's events are known, ns.
+        alone: whether no other gateway is known, which might hold its state.
     """
     t = pl.col("timestamp").cast(pl.Int64)
     names = pl.col("event_name")
@@ -130,6 +136,9 @@ def downtimes(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int
                 row["cut_low"], max((b for b in boots if before - BACK_UP <= b <= before), default=before)
             )
         out.append(row)
+    talks = log.filter(names.cast(pl.String).str.starts_with("websocket.")).select(t.sort()).to_series().to_list()
+    if alone and not spoken.by_turns():
+        _left(out, talks)
     for row, later in zip(out, out[1:], strict=False):
         # a process that died before it listened never ended the downtime: the next one's cause takes over
         if row["up"] is None or row["up"] > later["cut_low"]:
@@ -140,6 +149,25 @@ def downtimes(events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int
         row["ready"] = ready[at] if at < len(ready) and ready[at] < ends else None  # no later process's word
         row["told_ready"] = row["ready"] is not None
     return out
+
+
+def _left(rows: list[dict[str, Any]], talks: list[int]) -> None:
+    """Marks starts that failed since the state was still held, where its last owner may have been this gateway itself.
+
+    An owner that ends without a word keeps its lease until it lapses, and a new container cannot tell that nobody is
+    there. One that lives talks to its clients.
+    """
+    owner = None
+    for listened, chain in groupby(rows, key=itemgetter("listened")):
+        failed = list(chain)
+        if listened:
+            owner = failed[-1]
+            continue
+        begin, end = failed[0]["cut_low"] + SECOND, failed[-1]["up"] or 1 << 62
+        lives = bisect_left(talks, end) > bisect_right(talks, begin)
+        for row in failed:
+            own = owner is None or (not owner["released"] and row["cut_low"] - owner["cut_low"] <= LEASE)
+            row["left"] = bool(row["leased"] and own and not lives)
 
 
 def _begins(life: pl.DataFrame) -> list[int]:
@@ -270,6 +298,9 @@ def _downtime(
             else 0
         ),
         conflict=len(times("gateway.conflict")),
+        left=False,
+        leased=any("lease" in str(r["body"]).lower() for r in gap if r["event_name"] == "gateway.conflict"),
+        released=bool(cleaned),
         crash=len(times("gateway.crash")),
         fatal=len([x for x in fatal if not dies or x <= dies[0] + SECOND]),
         node_exit=len([r for r in gap if str(r["body"] or "").startswith("Node.js v")]),

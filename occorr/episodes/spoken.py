@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,8 @@ from occorr.episodes.table import BACK_UP
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SAME: Final = 20_000_000  # stamps of one message in two logs of a process, ns
+
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
@@ -22,7 +24,9 @@ class Spoken:
     times: NDArray[np.int64]
     host_times: list[int]
     hosts: list[str]
-    spans: list[tuple[int, int]]  # first and last line of each container's log: an engine keeps one a container
+    containers: list[
+        NDArray[np.int64]
+    ]  # when lines were written into each container's log: an engine keeps one a container
 
     @classmethod
     def of(cls, log: pl.DataFrame) -> Spoken:
@@ -39,15 +43,14 @@ class Spoken:
         logs = (
             log.filter((pl.col("observed_clock_id") == "engine") & alone)
             .group_by("log_file_path", "container_id")
-            .agg(
-                pl.col("timestamp").cast(pl.Int64).min().alias("a"), pl.col("timestamp").cast(pl.Int64).max().alias("b")
-            )
+            .agg(pl.col("timestamp").cast(pl.Int64).sort())
+            .sort("log_file_path", "container_id")
         )
         return cls(
             lines.get_column("t").to_numpy(),
             edges.get_column("t").to_list(),
             edges.get_column("host_name").to_list(),
-            sorted(logs.select("a", "b").rows()),
+            [times.to_numpy() for times in logs.get_column("timestamp")],
         )
 
     def first(self, begin: int) -> int:
@@ -63,9 +66,18 @@ class Spoken:
         last = len(self.hosts) - 1 - self.hosts[::-1].index(earlier)
         return earlier != later and self.host_times[last] < self.host_times[self.hosts.index(later)]
 
+    def by_turns(self) -> bool:
+        """Whether a host name comes back after another one: two gateways on one log."""
+        order = [name for name, before in zip(self.hosts, [None, *self.hosts], strict=False) if name != before]
+        return len(order) > len(set(order))
+
     def stayed(self, earlier: int, later: int) -> bool:
         """Whether one container wrote at both moments: a container that takes another's place has a log of its own."""
-        return any(a <= earlier and later <= b for a, b in self.spans)
+
+        def wrote(times: NDArray[np.int64], moment: int) -> bool:
+            return bool((np.abs(times - moment) <= SAME).any())
+
+        return not self.by_turns() and any(wrote(own, earlier) and wrote(own, later) for own in self.containers)
 
     def last(self, before: int | None, limit: int | None) -> int | None:
         """The last line from `before` on and up to `limit`."""
