@@ -197,7 +197,10 @@ def match(closes: pl.DataFrame, truth: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
         & ~other_port
         & pl.when(cli).then(spoken).otherwise(~(spoken & (pl.col("observers").list.len() == 1)))
     )
-    begun = ((pl.col("opened") - pl.col("from")).abs() <= SLACK).fill_null(value=True)
+    # an `expected.toml` says only when it ended
+    begun = ((pl.col("opened") - pl.col("from")).abs() <= SLACK).fill_null(value=True) | (
+        pl.col("from") == pl.col("at")
+    )
     late = (
         cli & spoken & begun & (pl.col("t") >= pl.col("from") - SECOND) & (pl.col("t") <= pl.col("at") + SECOND) & via
     )
