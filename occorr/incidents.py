@@ -100,7 +100,8 @@ def storms(episodes: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """Downtimes of one gateway and one cause that follow on each other: story by each of its episodes.
 
     Returns:
-        episode → `first` (the story's key), `times`, `period_s` (median from one to the next), `from` and `up` in ns.
+        episode → `first` (the story's key), `times`, `left` (of them, starts that failed since the state was still held
+        by what ended before), `period_s` (median from one to the next), `from` and `up` in ns.
     """
     out: dict[str, dict[str, Any]] = {}
     downs = episodes.filter(
@@ -121,6 +122,7 @@ def storms(episodes: pl.DataFrame) -> dict[str, dict[str, Any]]:
         story = {
             "first": chain.item(0, "episode"),
             "times": chain.height,
+            "left": int(chain.get_column("left").sum()) if "left" in chain.columns else 0,
             "period_s": period,
             "from": starts[0],
             "up": chain.item(-1, "up"),
@@ -250,7 +252,9 @@ def _title(row: dict[str, Any], titles: dict[str, str], stories: dict[str, dict[
         f"{refused} attempt{'s' * (refused != 1)} refused"
     ] * (refused > 0)
     begun, up = (storm["from"], storm["up"]) if storm else (row["cut_low"], row["up"])
-    if storm:
+    if storm and storm["left"]:
+        what = f"{what}, and could not start {storm['left']} times, since its state was still held"
+    elif storm:
         what = f"{what}, {storm['times']} times, every {storm['period_s']:.0f} s (a restart storm)"
     if up is not None and begun is not None and up > begun:
         down = (up - begun) / SECOND

@@ -109,6 +109,14 @@ def facts(*rows):
 INSPECTED = [("container:a", "role", "gateway"), ("container:a", "state.status", "running")]
 
 
+def test_starts_that_fail_on_a_state_that_is_still_held_are_told_as_such_and_are_no_storm():
+    lives = downs(*[(f"e{i}", "restart.deploy", 15 * i, 15 * i + 9) for i in range(5)])
+    lives = lives.with_columns((pl.col("episode") != "e0").alias("left"))
+    _, found = told(closes(*[(f"c{i}", "restart.deploy", 15 * i + 1, f"e{i}", "decisive") for i in range(5)]), lives)
+    assert "could not start 4 times, since its state was still held" in found["i001"]["title"]
+    assert "storm" not in found["i001"]["title"]
+
+
 def test_pairing_after_a_deploy_without_a_persistent_mount_is_one_story():
     lives = downs(("e0", "restart.deploy", 0, 9))
     rows = closes(("c1", "restart.deploy", 1, "e0", "decisive"), ("c2", "auth.pairing_required", 60, None, "decisive"))
