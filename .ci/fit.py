@@ -56,7 +56,9 @@ def held_out(shrink):
 
 if len(set(groups)) < 2:
     sys.exit("a fit needs two incidents or more")
-losses = {shrink: log_loss(right, held_out(shrink), labels=[False, True]) for shrink in (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)}
+losses = {
+    shrink: log_loss(right, held_out(shrink), labels=[False, True]) for shrink in (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+}
 best = min(losses, key=losses.get)
 said = held_out(best)
 table = fitted.fit(answers, best)
