@@ -109,6 +109,9 @@ def features(
         .then(pl.lit(value=True))
         .otherwise(None)
     )
+    # where gateways listen, inside their containers
+    own_ports = sorted({DEFAULT_PORT, *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()})
+    own_port = pl.col("p_upstream").str.extract(r":(\d+)$", 1).is_in(own_ports)
     near = rows.select("close_id", t.alias("t")).filter(pl.col("t").is_not_null()).sort("t")
     last = near.join_asof(
         gateway_times, left_on="t", right_on="line", strategy="backward", check_sortedness=False
@@ -166,14 +169,14 @@ def features(
         (upstream_known | says_upstream.fill_null(value=False)).alias("p_upstream_known"),
         (pl.col("p_duration") / SECOND).alias("p_duration_s"),
         to_gateway.alias("p_to_gateway"),
-        pl.col("p_upstream").str.extract(r":(\d+)$", 1).is_in(_own_ports(facts)).alias("p_own_port"),
+        own_port.alias("p_own_port"),
         pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"),
         limit.alias("p_limit_s"),
-        _own_loopback(to_gateway, facts).alias("p_own_loopback"),
+        _own_loopback(to_gateway, own_port).alias("p_own_loopback"),
         pl.col("p_flags").is_not_null().any().over("p_file").alias("p_flags_known"),
         pl.col("c_event").is_not_null().alias("c_seen"),
         (pl.col("c_port").is_in(ports) if ports else pl.lit(None, pl.Boolean)).alias("c_published"),
-        pl.col("c_port").cast(pl.String).is_in(_own_ports(facts)).alias("c_own_port"),
+        pl.col("c_port").cast(pl.String).is_in(own_ports).alias("c_own_port"),
         _inside(facts, place[0]).alias("c_inside"),
         (
             (t - pl.col("_before") < NEAR)
@@ -211,17 +214,10 @@ def _failed() -> pl.Expr:
     return (told & ~pl.col("p_established")).fill_null(value=False)
 
 
-def _own_ports(facts: pl.DataFrame) -> list[str]:
-    """Where gateways listen, inside their containers."""
-    return sorted({DEFAULT_PORT, *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()})
-
-
-def _own_loopback(to_gateway: pl.Expr, facts: pl.DataFrame) -> pl.Expr:
+def _own_loopback(to_gateway: pl.Expr, own_port: pl.Expr) -> pl.Expr:
     """Whether the proxy dialled a loopback that is not the gateway's, at the gateway's port; null where it is not known whose it is."""
-    upstream = pl.col("p_upstream").fill_null("")
-    dialled = upstream.str.contains(r"^(?:127\.\d+\.\d+\.\d+|localhost|\[?::1\]?):") & upstream.str.extract(
-        r":(\d+)$", 1
-    ).is_in(_own_ports(facts))
+    loopback = pl.col("p_upstream").fill_null("").str.contains(r"^(?:127\.\d+\.\d+\.\d+|localhost|\[?::1\]?):")
+    dialled = loopback & own_port.fill_null(value=False)
     return (
         pl.when(dialled & to_gateway.is_not_null())
         .then(~to_gateway)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from occorr.episodes.table import CITED
 from occorr.rules import EPISODE, RANK
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from occorr.rules import Cause, Relation, Rule
 
 SECOND: Final = 1_000_000_000
-CITED: Final = 10  # events that tell the story of an episode
 
 
 @cache

@@ -12,7 +12,7 @@ import polars as pl
 
 from occorr import scope
 from occorr.episodes.spoken import Spoken
-from occorr.episodes.table import BACK_UP, record
+from occorr.episodes.table import BACK_UP, CITED, record
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -112,6 +112,7 @@ def downtimes(
     boots = life.filter(names == "container.start").get_column("t").to_list()
     listening = life.filter(names == "gateway.listening").get_column("t").to_list()
     bounds = [None, *begins, None]
+    unchecked = _unchecked(facts)
     rows = life.to_dicts()
     when = [r["t"] for r in rows]
     out: list[dict[str, Any]] = []
@@ -135,9 +136,9 @@ def downtimes(
             row["cut_low"] = min(
                 row["cut_low"], max((b for b in boots if before - BACK_UP <= b <= before), default=before)
             )
-        out.append(row)
+        out.append(row | {"unchecked": unchecked})
     talks = log.filter(names.cast(pl.String).str.starts_with("websocket.")).select(t.sort()).to_series().to_list()
-    if alone and not spoken.by_turns():
+    if alone and not spoken.by_turns:
         _left(out, talks)
     for row, later in zip(out, out[1:], strict=False):
         # a process that died before it listened never ended the downtime: the next one's cause takes over
@@ -308,7 +309,6 @@ def _downtime(
             [r for r in gap if r["event_name"] == "container.exec_create" and "kill" in str(r["exec_command"])]
         ),
         stayed=bool(graceful and after is not None and spoken.stayed(graceful[0], after)),
-        unchecked=_unchecked(facts),
         moved=bool(earlier and later and spoken.followed(earlier, later)),
         boots=int(after is not None),
         shown=bool(times("gateway.signal", "gateway.stop", "gateway.crash")),
@@ -366,7 +366,7 @@ def _cited(gap: list[dict[str, Any]]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         if name in _STORY and seen[name] <= 2:
             out.append(row["event_id"])
-    return out[:10]
+    return out[:CITED]
 
 
 def _oom_fact(facts: pl.DataFrame, ids: list[str], dies: list[int]) -> bool:

@@ -24,6 +24,7 @@ class Spoken:
     times: NDArray[np.int64]
     host_times: list[int]
     hosts: list[str]
+    by_turns: bool  # a host name comes back after another one: two gateways on one log
     containers: list[
         NDArray[np.int64]
     ]  # when lines were written into each container's log: an engine keeps one a container
@@ -46,10 +47,13 @@ class Spoken:
             .agg(pl.col("timestamp").cast(pl.Int64).sort())
             .sort("log_file_path", "container_id")
         )
+        changed = (pl.col("host_name") != pl.col("host_name").shift(1)).fill_null(value=True)
+        order = edges.filter(changed).get_column("host_name")
         return cls(
             lines.get_column("t").to_numpy(),
             edges.get_column("t").to_list(),
             edges.get_column("host_name").to_list(),
+            order.len() > order.n_unique(),
             [times.to_numpy() for times in logs.get_column("timestamp")],
         )
 
@@ -66,18 +70,13 @@ class Spoken:
         last = len(self.hosts) - 1 - self.hosts[::-1].index(earlier)
         return earlier != later and self.host_times[last] < self.host_times[self.hosts.index(later)]
 
-    def by_turns(self) -> bool:
-        """Whether a host name comes back after another one: two gateways on one log."""
-        order = [name for name, before in zip(self.hosts, [None, *self.hosts], strict=False) if name != before]
-        return len(order) > len(set(order))
-
     def stayed(self, earlier: int, later: int) -> bool:
         """Whether one container wrote at both moments: a container that takes another's place has a log of its own."""
 
         def wrote(times: NDArray[np.int64], moment: int) -> bool:
             return bool((np.abs(times - moment) <= SAME).any())
 
-        return not self.by_turns() and any(wrote(own, earlier) and wrote(own, later) for own in self.containers)
+        return not self.by_turns and any(wrote(own, earlier) and wrote(own, later) for own in self.containers)
 
     def last(self, before: int | None, limit: int | None) -> int | None:
         """The last line from `before` on and up to `limit`."""

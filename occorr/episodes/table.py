@@ -8,6 +8,7 @@ import polars as pl
 
 SECOND: Final = 1_000_000_000
 BACK_UP: Final = 90 * SECOND  # without a gateway's log: how long a start may take until it listens
+CITED: Final = 10  # events that tell the story of an episode, at most
 SHAPE: Final[dict[str, Any]] = {
     "kind": pl.String,
     "cut_low": pl.Int64,
