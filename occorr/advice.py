@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from occorr import rules
+from occorr.facts import proxies
 
 if TYPE_CHECKING:
     from occorr.schema import Tables
@@ -65,7 +66,6 @@ PROXIES: Final = {
         f"LogFormat {_APACHE} occorr  (and: CustomLog logs/access.log occorr)",
     ),
 }
-_ALSO: Final = {"openresty": "nginx", "swag": "nginx", "httpd": "apache", "apache2": "apache"}
 SETTINGS: Final = (
     Setting(
         "no docker events cover",
@@ -117,14 +117,7 @@ def collect(tables: Tables) -> list[Advice]:
 
     A close that wishes for several things is settled by the first of its wishes at the latest; it counts once.
     """
-    kinds = [
-        _ALSO.get(name := str(v).removeprefix("proxy."), name)
-        for v in (
-            tables.facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy."))
-            .get_column("value")
-            .to_list()
-        )
-    ]
+    kinds = proxies(tables.facts)
     parsers = (
         tables.timeline.filter(pl.col("source_kind").cast(pl.String) == "proxy")
         .get_column("parser")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MARGIN: Final = 0.5  # second peak / first peak above which the place is ambiguous
 SET: Final = "the clock was set in this time"
+DOUBTED: Final = "a connection says that the clock was set"
 BUCKETS: Final = 16
 KNOWN: Final = 4096  # anchors of a clock up to which its answer is kept
 
@@ -142,32 +143,21 @@ def beside(found: list[Segment], gaps: list[tuple[float, float]]) -> list[Segmen
     out: list[Segment] = []
     for one, two, (begin, end) in zip(found, found[1:], gaps, strict=False):
         out.append(replace(one, start=out[-1].end if out else -np.inf, end=begin))
-        when = np.array([begin, end])
-        both = (
-            np.concatenate([one.at(when) - one.error(when), two.at(when) - two.error(when)]),
-            np.concatenate([one.at(when) + one.error(when), two.at(when) + two.error(when)]),
-        )
         if one.status == two.status == "aligned" and end > begin:
-            low, high = float(both[0].min()), float(both[1].max())
-            out.append(
-                Segment(
-                    begin,
-                    end,
-                    begin,
-                    end,
-                    begin,
-                    (low + high) / 2,
-                    0.0,
-                    when,
-                    np.full(2, (high - low) / 2),
-                    0,
-                    0.0,
-                    "aligned",
-                    SET,
-                )
-            )
+            out.append(either(one, two, begin, end, SET))
     out.append(replace(found[-1], start=out[-1].end, end=np.inf))
     return out
+
+
+def either(one: Segment, two: Segment, begin: float, end: float, reason: str) -> Segment:
+    """A segment in which the clock stood as the one says or as the other: its bound covers both."""
+    when = np.array([begin, end])
+    low, high = (
+        bound(np.concatenate([s.at(when) + sign * s.error(when) for s in (one, two)]))
+        for bound, sign in ((np.min, -1), (np.max, 1))
+    )
+    half = np.full(2, (high - low) / 2)
+    return Segment(begin, end, begin, end, begin, float(low + high) / 2, 0.0, when, half, 0, 0.0, "aligned", reason)
 
 
 def _gap(given: Anchors, one: Segment, two: Segment) -> tuple[float, float]:

@@ -25,6 +25,9 @@ def sentence(row: Mapping[str, Any]) -> str | None:
     offset, error = row["offset_ns"] or 0, row["error_ns"] or 0
     if (row["method"] or "").endswith(alignment.SET):
         return f"{row['clock_id']} was set between {_when(row['segment_start'])} and {_when(row['segment_end'])} UTC."
+    if (row["method"] or "").endswith(alignment.DOUBTED):
+        span = f"between {_when(row['segment_start'])} and {_when(row['segment_end'])} UTC"
+        return f"{row['clock_id']} may have been set: its stamps {span} are known to ± {_error(error)} only."
     if row["status"] == "unalignable":
         return (
             f"{row['clock_id']} could not be aligned: {row['method'] or 'no reason is known'}; its stamps stand as"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import domains, schema, ties, zones
+from occorr import domains, schema, ties, tunnels, zones
 from occorr.offsets import ASSUMED_ERROR, Estimate
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _estimate(
     if clock.startswith("gateway"):
         return ties.gateway(events, clock)
     if clock not in ("host", "recorder"):
-        return ties.proxy(events, clock, found)
+        return tunnels.proxy(events, clock, found)
     tied = ties.client(events, clock, found)
     if tied is None and clock == "host":
         why = "the recorder is taken to run on the engine's host"
@@ -133,7 +133,7 @@ def _together(
         joint = events.with_columns(
             pl.when(pl.col("clock_id").is_in(own)).then(pl.lit(kind)).otherwise("clock_id").alias("clock_id")
         )
-        one = ties.proxy(joint, kind, found)
+        one = tunnels.proxy(joint, kind, found)
         if any(one.status != "aligned" or abs(e.offset - one.offset) > e.error + one.error for e in tied):
             continue
         events, found[kind] = joint, one

@@ -27,6 +27,7 @@ _PLAIN_ENV: Final = re.compile(r"^(?:TZ|OPENCLAW_(?!.*KEY)\w+|NODE_OPTIONS|NODE_
 _PROXY_IMAGE: Final = re.compile(
     r"(?i)(?:^|[/_-])(nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)"
 )
+_PROGRAMS: Final = {"openresty": "nginx", "swag": "nginx", "httpd": "apache", "apache2": "apache"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,16 @@ def _compose_file(text: str, redactor: Redactor) -> Iterator[Fact]:
 
 
 def proxy_kind(image: str) -> str:
-    """The proxy that an image's name says it is, or an empty string."""
+    """The proxy's program that an image's name says it runs, as parsers call it; empty if it says none."""
     found = _PROXY_IMAGE.search(f"{image} ")
-    return found[1].lower() if found else ""
+    name = found[1].lower() if found else ""
+    return _PROGRAMS.get(name, name)
+
+
+def proxies(facts: pl.DataFrame) -> list[str]:
+    """The programs of the containers that are proxies, one a container."""
+    said = facts.filter(pl.col("key") == "role").get_column("value").str.extract(r"^proxy\.(.+)$", 1)
+    return [str(name) for name in said.drop_nulls()]
 
 
 def _proxy_config(text: str) -> tuple[str, Iterable[Fact]] | None:
@@ -246,8 +254,8 @@ def _container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[
                     redactor.text(f"{entry.get('Start')} exit {entry['ExitCode']}: {shown}"),
                     _line(text, str(entry.get("Start")), at),
                 )
-    if match := _PROXY_IMAGE.search(f"{image} ") or _PROXY_IMAGE.search(f" {command.split(' ')[0]}"):
-        yield Fact(subject, "role", f"proxy.{match[1].lower()}", _line(text, image, at))
+    if kind := proxy_kind(image) or proxy_kind(f" {command.split(' ')[0]}"):
+        yield Fact(subject, "role", f"proxy.{kind}", _line(text, image, at))
     if re.search(r"(?i)openclaw|clawdbot|moltbot", f"{image} {command}") and "gateway" in command:
         yield Fact(subject, "role", "gateway", _line(text, image, at))
 

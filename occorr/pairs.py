@@ -6,6 +6,7 @@ then with narrow ones for the bound; with enough pairs the linear program finds 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -41,7 +42,13 @@ STEP: Final = 400 * MS  # the least step of a clock that is told from lags
 NEAR: Final = 20 * MS  # what drift moves a place by in the usual span
 WIDEST: Final = 30 * SECOND  # a place known no better than this settles nothing
 SURELY: Final = 0.9  # share of the refusals that must lie in downtimes where nothing else tells the offset
+THIN: Final = 300  # lines of a side that are paired with the other's
 MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is ambiguous
+
+
+def thin(frame: pl.DataFrame) -> pl.DataFrame:
+    """At most `THIN` of the rows, evenly, so that every one may be paired with every one."""
+    return frame if frame.height <= THIN else frame.gather_every(frame.height // THIN + 1)
 
 
 def settle(pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int) -> Estimate | None:
@@ -50,7 +57,7 @@ def settle(pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int) 
     Args: pairs: candidate pairs: `p`, this clock's time of the end; `g`, the aligned stamp of the other side; `ours` and
     `theirs`, which connection of the one and which of the other that is, of which each is in one right pair; `at`,
     when this clock was read, which is the beginning where the end is told by a duration; `width`, the resolution of p;
-    `same`, whether both sides say that it lasted as long.
+    `alike`, whether both sides say that it lasted as long, and `same`, whether that was long enough to tell it from others.
     A stamp truncated to `width` stands for [p, p + width), so the offset lies in [p − g, p − g + width) but for lags.
     windows: `p`, a refused attempt, `up`, the end of a downtime, `low` and `high`, the offsets with which the one lies
     in the other. method: what the anchors are, for the table. extra: half-width of the other side's own bound, ns.
@@ -68,9 +75,11 @@ def settle(pairs: pl.DataFrame, windows: pl.DataFrame, method: str, extra: int) 
                 alignment.beside(both, [_between(both[0], both[1], windows, one.base)]), one.base, extra, method
             )
     found, ends = _steady(pairs, windows, method, extra), _alone(pairs, method, extra)
-    if found is None or ends is None:
-        return found or ends
-    return found if abs(found.offset - ends.offset) <= found.error + ends.error else ends
+    if found is not None and ends is not None:
+        found = found if abs(found.offset - ends.offset) <= found.error + ends.error else ends
+    else:
+        found = found or ends
+    return found and _doubted(found, pairs, windows)
 
 
 def _alone(pairs: pl.DataFrame, method: str, extra: int) -> Estimate | None:
@@ -150,6 +159,40 @@ def _between(one: program.Segment, two: program.Segment, windows: pl.DataFrame, 
 
     begin, end = max([one.last, *explained(one, two)]), min([two.first, *explained(two, one)])
     return (begin, end) if begin <= end else (one.last, two.first)
+
+
+def _doubted(found: Estimate, pairs: pl.DataFrame, windows: pl.DataFrame) -> Estimate:
+    """The estimate of a clock that ran evenly, but for what lies beyond its anchors where a connection there tells another place.
+
+    It is too little to say that the clock was set, and may have lasted as long as another by chance: the bound covers both.
+    """
+    if len(found.segments) != 1:
+        return found
+    (line,) = found.segments
+    p, g, width = (pairs.get_column(c).to_numpy() for c in ("p", "g", "width"))
+    at = (pairs.get_column("at").to_numpy() - found.base).astype(np.float64)
+    low, high = p - g - LATE, p - g + width + SLOW
+    error = line.error(at) + found.extra
+    held = (low <= line.at(at) + error) & (high >= line.at(at) - error)
+    (ours, its_ours), (theirs, its_theirs) = ((side, side[held]) for side in _sides(pairs))
+    rest = ~np.isin(ours, its_ours) & ~np.isin(theirs, its_theirs)
+    rest &= pairs.get_column("same").to_numpy() | (pairs.get_column("alike").to_numpy() & _unrivalled(pairs, rest))
+    before, pieces, after = [], line, []
+    for which in (rest & (at < line.first), rest & (at > line.last)):
+        if not which.any() or (end := int(high[which].min())) < (begin := int(low[which].max())):
+            continue
+        if abs((begin + end) / 2 - line.offset) < STEP + np.median(width[which]):
+            continue
+        other = program.known(at[which], (begin + end) / 2, (end - begin) / 2)
+        if other.last < line.first:
+            edge = _between(other, line, windows, found.base)[1]
+            both = alignment.either(other, line, other.first, edge, alignment.DOUBTED)
+            before, pieces = [replace(both, start=-np.inf)], replace(pieces, start=edge)
+        else:
+            edge = _between(line, other, windows, found.base)[0]
+            both = alignment.either(line, other, edge, other.last, alignment.DOUBTED)
+            after, pieces = [replace(both, end=np.inf)], replace(pieces, end=edge)
+    return replace(found, segments=(*before, pieces, *after))
 
 
 def _held(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -283,19 +326,7 @@ def _even(
         & (pl.col("p") + pl.col("width") - pl.col("g") >= place[0] - COARSE)
     ).get_column("at")
     base = int(near.item(0))  # sorted
-    span = float(int(near.item(-1)) - base)
-    error = (place[1] - place[0]) / 2 + SYSTEMATIC + program.DRIFT * span / 2
-    piece = program.Segment(
-        -np.inf,
-        np.inf,
-        0.0,
-        span,
-        span / 2,
-        (place[0] + place[1]) / 2,
-        0.0,
-        np.array([span / 2]),
-        np.array([error]),
-        support,
-        violated,
-    )
+    at = (near.to_numpy() - base).astype(np.float64)
+    error = (place[1] - place[0]) / 2 + SYSTEMATIC + program.DRIFT * at[-1] / 2
+    piece = program.known(at, (place[0] + place[1]) / 2, error, support, violated)
     return linear([piece], base, extra, method)

@@ -137,6 +137,24 @@ def unalignable(given: Anchors, reason: str, violated: float = 0.0) -> Segment:
     )
 
 
+def known(at: Floats, offset: float, error: float, anchors: int = 1, violated: float = 0.0) -> Segment:
+    """The segment of anchors, at reference times in order, that tell an offset and its bound but no drift, ns."""
+    middle = (at[0] + at[-1]) / 2
+    return Segment(
+        -np.inf,
+        np.inf,
+        float(at[0]),
+        float(at[-1]),
+        float(middle),
+        offset,
+        0.0,
+        np.array([middle]),
+        np.array([error]),
+        anchors,
+        violated,
+    )
+
+
 def closed(given: Anchors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Both ends of each anchor, an open one taken to stand as far away as lags and drift may reach."""
     reach = COARSE + DRIFT * (given.at[-1] - given.at[0]) / 2

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from occorr.episodes import coverage
+from occorr.facts import proxies
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -63,14 +64,7 @@ def features(
     own = _gateway_upstreams(tunnels, events, facts)
     paths = tunnels.get_column("p_path").drop_nulls().unique().to_list() if "p_path" in tunnels.columns else []
     kinds = closes.get_column("p_kind").drop_nulls().unique().to_list() if "p_kind" in closes.columns else []
-    kinds += [
-        str(v).removeprefix("proxy.")
-        for v in (
-            facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy."))
-            .get_column("value")
-            .to_list()
-        )
-    ]
+    kinds += proxies(facts)
     ports = (
         facts.filter(pl.col("key").str.starts_with("port."))
         .get_column("value")

@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from occorr.closes.assignment import assign
-from occorr.ties import was_tunnel
+from occorr.tunnels import was_tunnel
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000

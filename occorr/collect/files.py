@@ -30,10 +30,9 @@ CONFIG: Final = 1 << 20  # bytes of a configuration
 _GATEWAY_LOGS: Final = ("/tmp/openclaw", "/tmp/openclaw-0", "/tmp/openclaw-1000", "/tmp/clawdbot", "/tmp/moltbot")  # noqa: S108 - where the gateway writes them
 _HOMES: Final = ("/root/.openclaw", "/home/node/.openclaw", "/root/.clawdbot", "/home/node/.clawdbot")
 _PROXY_FILES: Final = {
-    "nginx": (("/var/log/nginx",), ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d")),
-    "openresty": (
-        ("/usr/local/openresty/nginx/logs",),
-        ("/usr/local/openresty/nginx/conf/nginx.conf", "/etc/nginx/conf.d"),
+    "nginx": (
+        ("/var/log/nginx", "/usr/local/openresty/nginx/logs"),
+        ("/etc/nginx/nginx.conf", "/usr/local/openresty/nginx/conf/nginx.conf", "/etc/nginx/conf.d"),
     ),
     "caddy": (("/var/log/caddy", "/data/caddy/logs"), ("/etc/caddy/Caddyfile",)),
     "traefik": (
@@ -41,7 +40,7 @@ _PROXY_FILES: Final = {
         ("/etc/traefik/traefik.yml", "/etc/traefik/traefik.yaml", "/etc/traefik/traefik.toml"),
     ),
     "haproxy": (("/var/log/haproxy.log",), ("/usr/local/etc/haproxy/haproxy.cfg",)),
-    "httpd": (("/usr/local/apache2/logs",), ("/usr/local/apache2/conf/httpd.conf",)),
+    "apache": (("/usr/local/apache2/logs",), ("/usr/local/apache2/conf/httpd.conf",)),
 }
 _LOG: Final = re.compile(r"(?i)\.(?:log|jsonl|ndjson)(?:[-.]\d[\w.-]*)?(?:\.(?:gz|zst|xz|bz2))?$|_log$")
 

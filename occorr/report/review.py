@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from occorr import inventory
+from occorr.facts import proxies
 from occorr.gates import Place, owner
 from occorr.report import words
 from occorr.report.said import Said, say, together
@@ -213,12 +214,7 @@ def _proxy(d: Digest, seen: Seen) -> Answer:
     ask = "Was a proxy on the path?"
     counts = dict(d.closes.group_by("via").agg(pl.col("count").fill_null(1).clip(lower_bound=1).sum()).iter_rows())
     through, direct = int(counts.get("proxy", 0)), int(counts.get("direct", 0))
-    proxies = sorted(
-        {
-            str(v).removeprefix("proxy.")
-            for v in seen.facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with("proxy"))["value"]
-        }
-    )
+    programs = sorted(set(proxies(seen.facts)))
     asked = seen.timeline.filter(pl.col("source_kind") == "proxy")
     formats = sorted({p.partition("/")[0].partition("_")[0] for p in asked["parser"].drop_nulls().unique()})
     lines = _lines(
@@ -227,7 +223,7 @@ def _proxy(d: Digest, seen: Seen) -> Answer:
         ),
         1,
     )
-    named = proxies or formats
+    named = programs or formats
     if through and not named:  # whoever connects can claim a forwarded address
         claims = seen.timeline.filter(pl.col("forwarded_for").is_not_null() & (pl.col("source_kind") == "gateway"))
         return Answer(
