@@ -13,10 +13,10 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from occorr import moments
 from occorr.errors import OccorrError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def attempts(
             "probe": to.shown,
             "vantage": vantage,
             "n": n + 1,
-            "time": f"{datetime.fromtimestamp(at // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{at % 10**9 // 1000:06d}Z",
+            "time": moments.iso(at, 6),
         }
         yield row | _attempt(to, timeout, origin, verify=verify)
 

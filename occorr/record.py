@@ -17,9 +17,9 @@ import shlex
 import signal
 import subprocess
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from occorr import moments
 from occorr.errors import OccorrError
 from occorr.redact import Redactor
 
@@ -71,7 +71,7 @@ class Recorder:
         if self.failure:
             return
         wall, mono = self._clock()
-        moment = f"{datetime.fromtimestamp(wall // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{wall % 10**9:09d}Z"
+        moment = moments.iso(wall)
         line = self._redactor.text(text.decode("utf-8", "backslashreplace"))
         row: dict[str, Any] = {"record": line + ("" if cut else "\n"), "stream": stream, "time": moment, "mono": mono}
         try:

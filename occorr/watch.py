@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from occorr import schema
+from occorr import moments, schema
 from occorr.follow import Threads
 from occorr.standing import Standing
 from occorr.window import WIDTH
@@ -198,9 +198,7 @@ def _evidence(result: Analysis, closes: set[str]) -> list[dict[str, Any]]:
 
 def _plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """Rows as report.json has them: times ISO 8601 with ns."""
-    return schema.plain(
-        frame.with_columns(pl.col(pl.Datetime("ns", "UTC")).dt.to_string("%Y-%m-%dT%H:%M:%S%.9fZ"))
-    ).to_dicts()
+    return schema.plain(frame.with_columns(moments.isos(pl.col(pl.Datetime("ns", "UTC"))))).to_dicts()
 
 
 def _container(told: dict[str, Any], at: str) -> dict[str, Any] | None:

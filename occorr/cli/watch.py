@@ -26,6 +26,7 @@ import typer
 from occorr.cli.base import app, note
 from occorr.cli.options import RedactKey, duration_ns, redaction_key
 from occorr.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_PARTIAL, OccorrError
+from occorr.moments import iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,7 +237,7 @@ def _run(stack: ExitStack, record: Record, settings: _Settings) -> int:
     gc.freeze()
     started = {
         "type": "watching",
-        "at": engine.stamp(watched.engine_ns()),
+        "at": iso(watched.engine_ns()),
         "engine": connected.address,
         "version": connected.version,
         "containers": follower.followed(),
@@ -248,7 +249,7 @@ def _run(stack: ExitStack, record: Record, settings: _Settings) -> int:
         watched.say(
             {
                 "type": "end",
-                "at": engine.stamp(watched.engine_ns()),
+                "at": iso(watched.engine_ns()),
                 "lines": watched.lines,
                 "events": watched.events,
                 "analyses": watched.analyses,

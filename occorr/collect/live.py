@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from occorr import engine as engines
-from occorr.collect.work import SECOND, iso
+from occorr.collect.work import SECOND
 from occorr.follow import EventReader, LogReader, Threads
+from occorr.moments import iso
 
 if TYPE_CHECKING:
     import threading
@@ -93,7 +94,7 @@ class _Live:
         now = engines.now_ns(self.work.engine)
         self.work.draft.lacks(
             "docker events",
-            f"between {iso(self.lost_ns)} and {iso(now)}: the engine was gone, and what it knew of this time with it",
+            f"between {iso(self.lost_ns, 3)} and {iso(now, 3)}: the engine was gone, and what it knew of this time with it",
             asked=False,
         )
         for reader in list(self.work.readers.values()):

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from occorr import __version__, engine as engines, facts
 from occorr.collect import files, host, live
-from occorr.collect.work import OWN_NETWORKS, SECOND, Log, Wanted, Work, iso
+from occorr.collect.work import OWN_NETWORKS, SECOND, Log, Wanted, Work
 from occorr.engine import EngineError, EngineLostError
 from occorr.errors import OccorrError
+from occorr.moments import iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ def collect(
     _choose(work, tell)
     _past(work, min(begun, until))
     if wanted.follow_ns:
-        tell(f"following until {iso(until)}; Ctrl-C ends it and keeps what is there")
+        tell(f"following until {iso(until, 3)}; Ctrl-C ends it and keeps what is there")
         live.follow(work, begun, interrupted or threading.Event())
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(work.read, [ident for ident, reader in work.readers.items() if not reader.gone]))
@@ -109,21 +110,21 @@ def _past(work: Work, until_ns: int) -> None:
     if len(found) >= engines.KEPT:
         work.draft.lacks(
             "docker events",
-            f"the engine keeps only the newest {engines.KEPT}: those before {iso(first)} are gone; collect sooner, or"
+            f"the engine keeps only the newest {engines.KEPT}: those before {iso(first, 3)} are gone; collect sooner, or"
             " with --follow",
             asked=False,
         )
     elif start is None:
         work.draft.lacks(
             "docker events",
-            f"none before {iso(first)}: either nothing happened before, or the engine was restarted then and forgot it",
+            f"none before {iso(first, 3)}: either nothing happened before, or the engine was restarted then and forgot it",
             asked=False,
         )
     elif start > work.wanted.since_ns:
         work.covered_from = start
         work.draft.lacks(
             "docker events",
-            f"none before {iso(start)}: the engine was started then and knows nothing of what was before",
+            f"none before {iso(start, 3)}: the engine was started then and knows nothing of what was before",
             asked=False,
         )
     else:
@@ -162,9 +163,9 @@ def _documents(work: Work, begun: int, skew: int) -> dict[str, Any]:
     return {
         "occorr": __version__,
         "collected": {
-            "at": iso(begun),
-            "from": iso(work.wanted.since_ns),
-            "to": iso(work.until_ns),
+            "at": iso(begun, 3),
+            "from": iso(work.wanted.since_ns, 3),
+            "to": iso(work.until_ns, 3),
             "followed_s": work.wanted.follow_ns / SECOND,
         },
         "asked": {
@@ -179,7 +180,11 @@ def _documents(work: Work, begun: int, skew: int) -> dict[str, Any]:
             "kernel": version["Info"].get("KernelVersion"),
             "os": version["Info"].get("OperatingSystem"),
         },
-        "events": {"count": len(events), "covered_from": iso(work.covered_from), "covered_to": iso(work.until_ns)},
+        "events": {
+            "count": len(events),
+            "covered_from": iso(work.covered_from, 3),
+            "covered_to": iso(work.until_ns, 3),
+        },
         "containers": [
             _row(work, log, images)
             for log in sorted(work.logs.values(), key=lambda x: (x.container.project, x.container.name, x.container.id))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from occorr import engine as engines
@@ -167,8 +166,3 @@ def _with_health(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str
         entries = {str(e.get("Start")): e for e in [*old, *(health.get("Log") or [])]}
         health["Log"] = [entries[k] for k in sorted(entries)]
     return now
-
-
-def iso(time_ns: int) -> str:
-    """A moment for people and programs: UTC, milliseconds."""
-    return f"{datetime.fromtimestamp(time_ns // SECOND, UTC):%Y-%m-%dT%H:%M:%S}.{time_ns % SECOND // 10**6:03d}Z"

@@ -34,7 +34,7 @@ from occorr.engine.containers import (
 from occorr.engine.events import KEPT, Event, events, parse_event
 from occorr.engine.logs import Line, logs
 from occorr.engine.reach import EngineError
-from occorr.engine.stamps import SECOND, stamp, stamp_ns
+from occorr.engine.stamps import SECOND, stamp_ns
 
 __all__ = [
     "KEPT",
@@ -59,6 +59,5 @@ __all__ = [
     "network",
     "now_ns",
     "parse_event",
-    "stamp",
     "stamp_ns",
 ]

@@ -30,11 +30,6 @@ def stamp_ns(text: str) -> int:
     return _whole_seconds(found[1], found[3]) * SECOND + int((found[2] or "0").ljust(9, "0"))
 
 
-def stamp(time_ns: int) -> str:
-    """RFC 3339 with nine digits."""
-    return f"{datetime.fromtimestamp(time_ns // SECOND, UTC):%Y-%m-%dT%H:%M:%S}.{time_ns % SECOND:09d}Z"
-
-
 def seconds(time_ns: int | None) -> str | None:
     """Seconds with nine digits, as the engine reads them without loss."""
     return None if time_ns is None else f"{time_ns // SECOND}.{time_ns % SECOND:09d}"

@@ -11,25 +11,21 @@ from typing import Any, Final
 import polars as pl
 
 from occorr import scope
+from occorr.episodes.gap import Gap
 from occorr.episodes.spoken import Spoken
-from occorr.episodes.table import BACK_UP, CITED, record
+from occorr.episodes.table import BACK_UP, record
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
-DIE_LAG: Final = (
-    700 * MS
-)  # the engine's `die` comes up to 0.25 s after the process's end, and a launcher outlives its child
 TOLD_LATE: Final = 100 * MS  # a process may have written its first line before the engine tells its start
 KILL_LAG: Final = 100 * MS  # the engine tells a kill before the death that it brings about, and stamps both itself
 VAGUE: Final = 10 * SECOND
 TWINS: Final = 500 * MS
-SHORT: Final = 400 * MS
 STOPPED: Final = 10 * SECOND  # the engine waits so long from SIGTERM to SIGKILL
 LIVED: Final = 60 * SECOND  # a start that fails does so sooner
 REMOVED: Final = 30 * SECOND  # a container that is removed later than this after its death was not ended by that
 REPLACED: Final = 600 * SECOND  # … and one that is made later than this takes nobody's place
 LEASE: Final = 600 * SECOND  # a state is free again so long after an owner that did not let go of it, at the latest
-BEFORE: Final = 120 * SECOND  # how long before a stop an unhealthy report or a command still belongs to it
 _LIFE: Final = (
     "gateway.signal",
     "gateway.stop",
@@ -117,11 +113,11 @@ def downtimes(
     when = [r["t"] for r in rows]
     out: list[dict[str, Any]] = []
     for before, after in zip(bounds, bounds[1:], strict=False):
-        gap = rows[
-            bisect_right(when, before) if before is not None else 0 : (
-                bisect_left(when, after) if after is not None else len(rows)
-            )
-        ]
+        begin, end = (
+            (0 if before is None else bisect_right(when, before)),
+            bisect_left(when, 1 << 62 if after is None else after),
+        )
+        gap = Gap(rows[begin:end])
         up = None
         if after is not None:
             at = bisect_left(listening, after)
@@ -202,7 +198,7 @@ def _begins(life: pl.DataFrame) -> list[int]:
 
 
 def _downtime(
-    gap: list[dict[str, Any]],
+    gap: Gap,
     spoken: Spoken,
     before: int | None,
     after: int | None,
@@ -211,71 +207,34 @@ def _downtime(
     covered: tuple[int, int] | None,
 ) -> dict[str, Any] | None:
     """The downtime between two processes (`before` and `after` are when they began), or None where nothing ended."""
-
-    def times(*wanted: str) -> list[int]:
-        return [r["t"] for r in gap if r["event_name"] in wanted]
-
-    def signal(name: str, *values: str) -> list[int]:
-        return [
-            r["t"] for r in gap if r["event_name"] == name and str(r["signal"]).upper().removeprefix("SIG") in values
-        ]
-
-    dies = times("container.die")
-    term_lines, user_lines = signal("gateway.signal", "TERM", "INT"), signal("gateway.signal", "USR1", "USR2")
-    graceful = sorted([*term_lines, *user_lines, *times("gateway.stop")])
-    fatal = times("gateway.crash", "process.error")
-    ends = [
-        *dies,
-        *graceful,
-        *times("gateway.shutdown"),
-        *fatal,
-        *times("container.stop", "container.destroy", "gateway.conflict"),
-    ]
-    if not ends and (before is None or after is None):
-        return None  # the first boot, or the time after the last line: nothing ended
-    if after is None and not (dies or graceful):
+    if not gap.ended(before, after, covered=covered is not None):
         return None
-    if not ends and covered is not None and not times("gateway.listening", "gateway.ready", "gateway.start"):
-        return None  # a container's start and the first line that a slow process wrote in it: one process
+    rows, times, dies, graceful = gap.rows, gap.times, gap.dies, gap.graceful
     limits = [
         x for x in (after - 1 if after is not None else None, dies[0] + SECOND if dies else None) if x is not None
     ]
     last_line = spoken.last(before, min(limits) if limits else None)
-    cleaned = times("gateway.drained", "gateway.shutdown")
-    if graceful:
-        low = min([x for x in cleaned if x >= graceful[0] - SECOND], default=graceful[0]) - 50 * MS
-        limit = [*dies[:1], *(x + 200 * MS for x in cleaned)]
-        high = max(limit, default=after if after is not None else low + 2 * SECOND)
-        abrupt = False
-    elif dies:
-        high, abrupt = dies[0] + 50 * MS, True
-        low = max(dies[0] - DIE_LAG, last_line or 0)
-    elif fatal:
-        low, high, abrupt = fatal[0] - SHORT, fatal[-1] + SECOND, True
-    else:
-        low, high, abrupt = last_line or before or 0, after or 0, True
+    low, high, abrupt = gap.cut(last_line, before, after)
     killed_by = dies[0] + KILL_LAG if dies else 1 << 62  # what is sent after a death did not bring it about
-
-    def kills(*values: str) -> list[int]:
-        return [k for k in signal("container.kill", *values) if k <= killed_by]
-
-    kills_term, kills_kill = kills("15", "TERM"), kills("9", "KILL")
-    if high < low:  # two clocks that are not known well enough to say which came first; `error` says so, too
-        low, high = high, low
+    kills_term, kills_kill = (
+        [k for k in gap.signals("container.kill", *values) if k <= killed_by]
+        for values in (("15", "TERM"), ("9", "KILL"))
+    )
     # health and kills stand on the engine's clock; a line of the gateway may be that much later than it looks
-    doubt = max((r["clock_error_ns"] or 0 for r in gap if r["event_name"] == "gateway.signal"), default=0)
+    doubt = max((r["clock_error_ns"] or 0 for r in rows if r["event_name"] == "gateway.signal"), default=0)
     onset = min([*kills_term, *kills_kill], default=min(graceful, default=low) + doubt)
-    codes = [r["container_exit_code"] for r in gap if r["event_name"] == "container.die"]
-    ids = list(dict.fromkeys(r["container_id"] for r in gap if r["container_id"]))
+    user_lines = gap.signals("gateway.signal", "USR1", "USR2")
+    codes = [r["container_exit_code"] for r in rows if r["event_name"] == "container.die"]
+    ids = list(dict.fromkeys(r["container_id"] for r in rows if r["container_id"]))
     earlier, later = spoken.host(low, after=False), spoken.host(after, after=True) if after is not None else None
     return record(
         kind="gateway",
         cut_low=low,
         cut_high=high,
         own_low=graceful[0] - 50 * MS if graceful else None,
-        own_high=max(cleaned, default=graceful[-1] + STOPPED) if graceful else None,
+        own_high=max(gap.cleaned, default=graceful[-1] + STOPPED) if graceful else None,
         up=up,
-        error=max((r["clock_error_ns"] or 0 for r in gap), default=0),
+        error=max((r["clock_error_ns"] or 0 for r in rows), default=0),
         covered=covered is not None and covered[0] <= low + SECOND,
         abrupt=abrupt,
         exit_code=codes[0] if codes else None,
@@ -289,46 +248,37 @@ def _downtime(
         restart=len(times("container.restart")),
         created=len([x for x in times("container.create") if x <= high + REPLACED]),
         destroyed=len([x for x in times("container.destroy", "container.rename") if x <= high + REMOVED]),
-        unhealthy=_unhealthy(gap, onset),
-        sigterm=len(term_lines)
-        + len([r for r in gap if r["event_name"] == "gateway.stop" and "SIGTERM" in str(r["stop_reason"])]),
+        unhealthy=gap.unhealthy(onset),
+        sigterm=len(gap.signals("gateway.signal", "TERM", "INT"))
+        + len([r for r in rows if r["event_name"] == "gateway.stop" and "SIGTERM" in str(r["stop_reason"])]),
         sigusr=len(user_lines),
         in_process=(
-            len([r for r in gap if re.search(r"in-process|supervisor|full process", str(r["restart_mode"] or ""))])
+            len([r for r in rows if re.search(r"in-process|supervisor|full process", str(r["restart_mode"] or ""))])
             if user_lines or not dies
             else 0
         ),
         conflict=len(times("gateway.conflict")),
         left=False,
-        leased=any("lease" in str(r["body"]).lower() for r in gap if r["event_name"] == "gateway.conflict"),
-        released=bool(cleaned),
+        leased=any("lease" in str(r["body"]).lower() for r in rows if r["event_name"] == "gateway.conflict"),
+        released=bool(gap.cleaned),
         crash=len(times("gateway.crash")),
-        fatal=len([x for x in fatal if not dies or x <= dies[0] + SECOND]),
-        node_exit=len([r for r in gap if str(r["body"] or "").startswith("Node.js v")]),
+        fatal=len([x for x in gap.fatal if not dies or x <= dies[0] + SECOND]),
+        node_exit=len([r for r in rows if str(r["body"] or "").startswith("Node.js v")]),
         exec_signal=len(
-            [r for r in gap if r["event_name"] == "container.exec_create" and "kill" in str(r["exec_command"])]
+            [r for r in rows if r["event_name"] == "container.exec_create" and "kill" in str(r["exec_command"])]
         ),
         stayed=bool(graceful and after is not None and spoken.stayed(graceful[0], after)),
         moved=bool(earlier and later and spoken.followed(earlier, later)),
         boots=int(after is not None),
         shown=bool(times("gateway.signal", "gateway.stop", "gateway.crash")),
-        events=_cited(gap),
+        events=gap.cited(),
         # it had come up: it said so, it was there when the logs begin, or it lived longer than a failed start does
         listened=before is None
         or low - before >= LIVED
-        or any(r["event_name"] in ("gateway.listening", "gateway.ready") and r["t"] <= high for r in gap),
+        or any(r["event_name"] in ("gateway.listening", "gateway.ready") and r["t"] <= high for r in rows),
         container_id=ids[-1] if ids else None,
         silent_s=(high - last_line) / SECOND if last_line is not None else None,
     )
-
-
-def _unhealthy(gap: list[dict[str, Any]], onset: int) -> int:
-    """How often the engine called the container unhealthy before the stop began, and did not call it healthy again."""
-    count = 0
-    for row in gap:
-        if onset - BEFORE <= row["t"] <= onset and row["health_status"]:
-            count = count + 1 if row["health_status"] == "unhealthy" else 0
-    return count
 
 
 def _unchecked(facts: pl.DataFrame) -> bool:
@@ -338,35 +288,6 @@ def _unchecked(facts: pl.DataFrame) -> bool:
     checks = pl.col("key").str.contains(r"^(?:healthcheck\.|health\.|state\.health)")
     acts = pl.col("value").cast(pl.String).str.contains("(?i)autoheal")
     return known and facts.filter(checks | acts.fill_null(value=False)).is_empty()
-
-
-_STORY: Final = (
-    "container.health_status",
-    "container.oom",
-    "container.kill",
-    "gateway.signal",
-    "gateway.stop",
-    "gateway.restart",
-    "gateway.crash",
-    "process.error",
-    "gateway.conflict",
-    "container.die",
-    "container.destroy",
-    "container.create",
-    "container.restart",
-)
-
-
-def _cited(gap: list[dict[str, Any]]) -> list[str]:
-    """The events that tell the story of a downtime, the first two of each kind."""
-    seen: dict[str, int] = {}
-    out = []
-    for row in gap:
-        name = row["event_name"]
-        seen[name] = seen.get(name, 0) + 1
-        if name in _STORY and seen[name] <= 2:
-            out.append(row["event_id"])
-    return out[:CITED]
 
 
 def _oom_fact(facts: pl.DataFrame, ids: list[str], dies: list[int]) -> bool:

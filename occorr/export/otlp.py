@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import __version__, schema
+from occorr import __version__, moments, schema
 from occorr.encode import ascii_only, members, value
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _nanos(name: str) -> pl.Expr:
 def _attribute(name: str, column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     """A column as one KeyValue; null where it is null."""
     if isinstance(dtype, pl.Datetime):
-        kind, text = "stringValue", value(column.dt.to_string("%Y-%m-%dT%H:%M:%S%.9fZ"))
+        kind, text = "stringValue", value(moments.isos(column))
     elif isinstance(dtype, pl.Categorical | pl.Enum):
         kind, text = "stringValue", value(column.cast(pl.String))
     elif dtype == pl.Boolean:

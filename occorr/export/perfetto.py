@@ -13,6 +13,7 @@ import polars as pl
 
 from occorr import lives, quotes
 from occorr.encode import ascii_only, members, members_of, value
+from occorr.moments import iso
 from occorr.report import tables as safe
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def trace(tables: Tables) -> str:
     named = [_name("process_name", pid, 0, name) for name, pid in pids.items()] + [
         _name("thread_name", pids[p], i, t) for (p, t), i in tids.items()
     ]
-    start = pl.Series([base]).cast(pl.Datetime("ns", "UTC")).dt.to_string("%Y-%m-%dT%H:%M:%S%.9fZ").item()
+    start = iso(base)
     return ascii_only(
         '{"displayTimeUnit":"ms","otherData":'
         + json.dumps({"base": start, "generator": "occorr"})

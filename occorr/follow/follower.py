@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from occorr import engine as engines
-from occorr.engine import SECOND, EngineError, EngineLostError, stamp
+from occorr.engine import SECOND, EngineError, EngineLostError
 from occorr.follow import gaps
 from occorr.follow.events import EventReader
 from occorr.follow.gaps import Life
 from occorr.follow.logs import REMEMBERED, LogReader
 from occorr.follow.threads import Threads
+from occorr.moments import iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,7 +123,7 @@ class Follower:
         self._manifest = (
             json.loads(kept.item(0, "raw"))
             if kept.height
-            else {"occorr_bundle": 1, "events": {"covered_from": stamp(self._now())}, "missing": []}
+            else {"occorr_bundle": 1, "events": {"covered_from": iso(self._now())}, "missing": []}
         )
         self._document(MANIFEST, self._manifest)
         for container in found:
@@ -160,11 +161,11 @@ class Follower:
     def note(self, kind: str, **told: Any) -> None:
         """Writes down something about the record itself."""
         text = json.dumps({"type": kind, **told}, ensure_ascii=False)
-        self.record.append(self._numbers[1], "", stamp(self._now()), text, urgent=True)
+        self.record.append(self._numbers[1], "", iso(self._now()), text, urgent=True)
 
     def _event(self, time_ns: int, wire: Mapping[str, Any], *, urgent: bool = True) -> None:
         text = json.dumps(wire, ensure_ascii=False, separators=(",", ":"))
-        self.record.append(self._numbers[0], "", stamp(time_ns), text, urgent=urgent)
+        self.record.append(self._numbers[0], "", iso(time_ns), text, urgent=urgent)
 
     def _document(self, path: str, data: Any) -> None:
         """Writes a document down; its newest version counts."""
@@ -243,11 +244,11 @@ class Follower:
                 self._break = None
 
     def _tell_gap(self, begin: int, end: int, why: str, found: list[str]) -> None:
-        what = {"what": f"events from {stamp(begin)} to {stamp(end)}", "why": why, "asked": False}
+        what = {"what": f"events from {iso(begin)} to {iso(end)}", "why": why, "asked": False}
         self._manifest["missing"].append(what)
         self._document(MANIFEST, self._manifest)
         seconds = round((end - begin) / SECOND, 3)
-        self.note("gap", begin=stamp(begin), end=stamp(end), seconds=seconds, reason=why, reconciled=found)
+        self.note("gap", begin=iso(begin), end=iso(end), seconds=seconds, reason=why, reconciled=found)
 
     def _missed(self, engine: Engine, begin: int, end: int) -> list[str]:
         """Starts and deaths that no event told, written down as events; in words too."""
@@ -261,9 +262,7 @@ class Follower:
             except EngineError:
                 if log is not None and not log.gone:
                     log.removed()
-                    words.append(
-                        f"{log.container.name}: is gone; it was removed between {stamp(begin)} and {stamp(end)}"
-                    )
+                    words.append(f"{log.container.name}: is gone; it was removed between {iso(begin)} and {iso(end)}")
                 continue
             for wire in found.events:
                 self._event(wire["timeNano"], wire)

@@ -11,14 +11,13 @@ from typing import Any, Final
 import jinja2
 import polars as pl
 
-from occorr import advice, resources, schema
+from occorr import advice, moments, resources, schema
 from occorr.clock_faults import sentence
 from occorr.report import words
 from occorr.report.digest import Digest, Proof, digest, proof_of, said_of
 from occorr.report.tables import Tables, shown
 from occorr.visible import NOT_REDACTED, json_escaped
 
-_ISO: Final = "%Y-%m-%dT%H:%M:%S%.9fZ"
 _LINES: Final = 6  # of evidence that such a close cites
 _EXAMPLES: Final = 3  # closes a verdict row cites; all of them stand in report.json and the page
 # What Markdown could take for a mark. Round brackets mean something after a square one only, and those go; an
@@ -239,7 +238,7 @@ def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """Rows with JSON's own types: strings for times and dictionaries, null for NaN."""
     return frame.with_columns(
         (
-            pl.col(name).dt.to_string(_ISO)
+            moments.isos(pl.col(name))
             if isinstance(dtype, pl.Datetime)
             else (
                 pl.col(name).cast(pl.String)

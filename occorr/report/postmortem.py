@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from occorr import figures, policy, schema
+from occorr import figures, moments, policy, schema
 from occorr.gates import Place
 from occorr.report import actions, happened, ledger, picture, review, shell, words
 from occorr.report.digest import Digest, digest
@@ -183,5 +182,5 @@ def _plain(value: Any, place: Callable[[Place], str], key: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v, place, key) for v in value]
     if key in _TIMES and isinstance(value, int):
-        return f"{datetime.fromtimestamp(value // SECOND, UTC):%Y-%m-%dT%H:%M:%S}.{value % SECOND:09d}Z"
+        return moments.iso(value)
     return shown(value) if isinstance(value, str) else value

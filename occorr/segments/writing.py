@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import polars as pl
 
+from occorr import moments
 from occorr.errors import OccorrError
 from occorr.segments.journal import PIECE, Source, control, digest, parse
 from occorr.segments.sealing import Limits, latest, prune, seal
@@ -206,7 +207,7 @@ class Record:
                         .replace_strict(numbers, default=None, return_dtype=pl.Int64)
                         .alias("number"),
                         pl.col("stream").cast(pl.String),
-                        pl.col("time").dt.to_string("%Y-%m-%dT%H:%M:%S%.9fZ").alias("stamp"),
+                        moments.isos(pl.col("time")).alias("stamp"),
                         "line",
                         "offset",
                         "raw",

@@ -1,0 +1,116 @@
+"""What is told of the time between two processes of a gateway: when the one ended, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from occorr.episodes.table import CITED
+
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+# the engine's `die` comes up to 0.25 s after the process's end, and a launcher outlives its child
+DIE_LAG: Final = 700 * MS
+SHORT: Final = 400 * MS
+BEFORE: Final = 120 * SECOND  # how long before a stop an unhealthy report or a command still belongs to it
+_STORY: Final = (
+    "container.health_status",
+    "container.oom",
+    "container.kill",
+    "gateway.signal",
+    "gateway.stop",
+    "gateway.restart",
+    "gateway.crash",
+    "process.error",
+    "gateway.conflict",
+    "container.die",
+    "container.destroy",
+    "container.create",
+    "container.restart",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What is told of the time between two processes, in order of time."""
+
+    rows: list[dict[str, Any]]
+
+    def times(self, *names: str) -> list[int]:
+        """When events of these names were, ns."""
+        return [r["t"] for r in self.rows if r["event_name"] in names]
+
+    def signals(self, name: str, *values: str) -> list[int]:
+        """When events of this name told one of these signals, without SIG, ns."""
+        return [
+            r["t"]
+            for r in self.rows
+            if r["event_name"] == name and str(r["signal"]).upper().removeprefix("SIG") in values
+        ]
+
+    @property
+    def dies(self) -> list[int]:
+        """When the engine told the end of its container's process."""
+        return self.times("container.die")
+
+    @property
+    def graceful(self) -> list[int]:
+        """When a stop was asked for that lets the process end by itself."""
+        told = self.signals("gateway.signal", "TERM", "INT", "USR1", "USR2")
+        return sorted([*told, *self.times("gateway.stop")])
+
+    @property
+    def fatal(self) -> list[int]:
+        """When the process said why it could not go on."""
+        return self.times("gateway.crash", "process.error")
+
+    @property
+    def cleaned(self) -> list[int]:
+        """When the process said that it had let go of its connections or its state."""
+        return self.times("gateway.drained", "gateway.shutdown")
+
+    def ended(self, before: int | None, after: int | None, *, covered: bool) -> bool:
+        """Whether a process ended in it; `before` and `after` are when those around it began, `covered` whether the engine tells."""
+        other = self.times("gateway.shutdown", "container.stop", "container.destroy", "gateway.conflict")
+        ends = bool(self.dies or self.graceful or self.fatal or other)
+        if not ends and (before is None or after is None):
+            return False  # the first boot, or the time after the last line
+        if after is None and not (self.dies or self.graceful):
+            return False
+        # a container's start and the first line that a slow process wrote in it are one process
+        return ends or not covered or bool(self.times("gateway.listening", "gateway.ready", "gateway.start"))
+
+    def cut(self, last: int | None, before: int | None, after: int | None) -> tuple[int, int, bool]:
+        """From when to when the process ended its connections, ns, and whether it had no time to; `last` is its last line."""
+        graceful, dies, fatal, cleaned = self.graceful, self.dies, self.fatal, self.cleaned
+        if graceful:
+            low = min([x for x in cleaned if x >= graceful[0] - SECOND], default=graceful[0]) - 50 * MS
+            limit = [*dies[:1], *(x + 200 * MS for x in cleaned)]
+            high = max(limit, default=after if after is not None else low + 2 * SECOND)
+        elif dies:
+            low, high = max(dies[0] - DIE_LAG, last or 0), dies[0] + 50 * MS
+        elif fatal:
+            low, high = fatal[0] - SHORT, fatal[-1] + SECOND
+        else:
+            low, high = last or before or 0, after or 0
+        # two clocks that are not known well enough to say which came first; `error` says so, too
+        return min(low, high), max(low, high), not graceful
+
+    def unhealthy(self, onset: int) -> int:
+        """How often the engine called the container unhealthy before the stop began, and did not call it healthy again."""
+        count = 0
+        for row in self.rows:
+            if onset - BEFORE <= row["t"] <= onset and row["health_status"]:
+                count = count + 1 if row["health_status"] == "unhealthy" else 0
+        return count
+
+    def cited(self) -> list[str]:
+        """The events that tell the story of a downtime, the first two of each kind."""
+        seen: dict[str, int] = {}
+        out = []
+        for row in self.rows:
+            name = row["event_name"]
+            seen[name] = seen.get(name, 0) + 1
+            if name in _STORY and seen[name] <= 2:
+                out.append(row["event_id"])
+        return out[:CITED]

@@ -1,0 +1,22 @@
+"""Moments as people and programs read them: ISO 8601 (RFC 3339) in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SECOND: Final = 1_000_000_000
+
+
+def iso(time_ns: int, digits: int = 9) -> str:
+    """Nanoseconds since 1970 as text, with 1 to 9 digits of the second's fraction, the rest cut off."""
+    fraction = f"{time_ns % SECOND:09d}"[:digits]
+    return f"{datetime.fromtimestamp(time_ns // SECOND, UTC):%Y-%m-%dT%H:%M:%S}.{fraction}Z"
+
+
+def isos(column: pl.Expr) -> pl.Expr:
+    """Datetimes as text, with nine digits."""
+    return column.dt.to_string("%Y-%m-%dT%H:%M:%S%.9fZ")
