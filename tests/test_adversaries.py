@@ -281,3 +281,18 @@ def test_a_burst_of_one_client_counts_once_for_a_clock_of_whole_seconds(tmp_path
     row = clocks.filter(pl.col("clock_id") == "traefik").row(0, named=True)
     assert row["status"] == "aligned"
     assert abs(row["offset_ns"]) <= row["error_ns"] <= 1e9
+
+
+def test_that_a_proxy_is_not_trusted_holds_for_the_process_that_says_so(tmp_path):
+    """The setting was mended with the restart at 10:05; the 403 after it has another reason, which nothing tells."""
+    head = f"{stamp('10:03:00.100')} [gateway] observed unattributable proxy-shaped traffic from 192.0.2.3; Configure gateway.trustedProxies narrowly."
+    lines = session(closing=[head, *STOPPED, *started("10:05:03.000"), *ready("10:05:08.000")])
+    asked = [
+        json.dumps({"ts": f"2026-11-21T{at}+00:00", "msec": datetime.fromisoformat(f"2026-11-21T{at}.100+00:00").timestamp(), "client": REMOTE, "port": 41000 + n, "method": "GET", "uri": "/", "status": 403, "rt": 0.004,
+                    "upgrade": "websocket", "upstream": "192.0.2.2:18789", "ustatus": "403", "urt": "0.004", "sent": 389, "conn": n, "ua": "openclaw-cli/2026.9.6"})
+        for n, at in enumerate(["10:03:00", "10:04:30", "10:08:00"])
+    ]  # fmt: skip
+    told = run(tmp_path, {"nginx": (0, 5_000_000)}, gateway_log=lines, proxy_access_log=asked).closes.sort("timestamp")
+    told = told.filter(pl.col("http_status_proxy") == 403)
+    assert told.get_column("verdict").to_list() == ["decisive", "decisive", "circumstantial"]
+    assert told.get_column("cause").to_list()[:2] == ["auth.untrusted_proxy"] * 2

@@ -55,7 +55,6 @@ def features(
     )
     covered = coverage(events, facts)
     first_docker = covered[0] if covered is not None else None
-    untrusted = events.filter(pl.col("event_name") == "proxy.untrusted")
     tunnels = (
         closes.filter(pl.col("p_established").fill_null(value=False))
         if "p_established" in closes.columns
@@ -116,6 +115,7 @@ def features(
         .drop("t")
     )
     rows = rows.join(last, on="close_id", how="left", maintain_order="left")
+    rows = rows.with_columns(_distrusted(rows, events).alias("untrusted_event"))
     ends = (
         rows.filter(pl.coalesce("g_t", "p_t").is_not_null())
         .select("close_id", pl.coalesce("p_t", "g_t").alias("t"), pl.lit(value=True).alias("_any"))
@@ -183,8 +183,7 @@ def features(
         _stopping(gone).alias("stopping"),
         (t >= pl.lit(first_docker)).fill_null(value=False).alias("docker_covers"),
         pl.lit(kinds[0] if len(set(kinds)) == 1 else None, pl.String).alias("proxy_known"),
-        pl.lit(untrusted.height > 0).alias("untrusted_line"),
-        pl.lit(untrusted.item(0, "event_id") if untrusted.height else None, pl.String).alias("untrusted_event"),
+        pl.col("untrusted_event").is_not_null().alias("untrusted_line"),
         _any_near(gone, t).alias("downtime_near"),
         _any_near(gone.filter("abrupt"), t, HUNG).alias("death_soon"),
         (pl.coalesce("p_resolution", pl.lit(MS)) < SECOND).alias("fine"),
@@ -198,6 +197,32 @@ def features(
         t.is_between(unanswered.min() - NEAR, unanswered.max() + NEAR).fill_null(value=False).alias("unanswered_near"),
         ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
     )
+
+
+def _distrusted(rows: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
+    """Ids of the lines in which the process that was asked says that it does not trust a proxy; null where it says no such thing.
+
+    A process says so once, for all that it refuses. Where nothing ties the proxy's clock, any such line may be meant.
+    """
+    told = events.filter(pl.col("timestamp").is_not_null()).select(
+        "event_id", "event_name", pl.col("timestamp").cast(pl.Int64).alias("t")
+    )
+    lines = told.filter(pl.col("event_name") == "proxy.untrusted").sort("t")
+    if lines.is_empty():
+        return pl.Series([None] * rows.height, dtype=pl.String)
+    starts = np.sort(told.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"]))["t"].to_numpy())
+    said = lines.get_column("t").to_numpy()
+    low, high = (
+        rows.get_column(name).cast(pl.Int64).fill_null(0).to_numpy() + slack
+        for name, slack in (("time_earliest", -SECOND), ("time_latest", SECOND))
+    )
+    before = np.searchsorted(said, high, side="right") - 1
+    life_of_line = np.searchsorted(starts, said[before], side="right")
+    same = (before >= 0) & (life_of_line >= np.searchsorted(starts, low, side="right"))
+    which = pl.Series(np.where(same, before, -1)).replace(-1, None)
+    loose = rows.select((pl.col("p_clock_status") == "assumed").fill_null(value=False)).to_series()
+    which = which.zip_with(which.is_not_null() | ~loose, pl.Series([0] * rows.height, dtype=which.dtype))
+    return lines.get_column("event_id").gather(which.cast(pl.UInt32))
 
 
 def _failed() -> pl.Expr:
