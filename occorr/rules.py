@@ -139,6 +139,7 @@ EPISODE_FEATURES: Final[Mapping[str, Any]] = {
     "silent_s": F64,
     "listened": BOOL,
     "beside": I64,
+    "rivals": I64,
     "told_ready": BOOL,
 }
 AT: Final = ("cut", "end", "down", "starting", "during")

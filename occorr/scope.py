@@ -265,22 +265,26 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         "container_id", pl.coalesce(pl.concat_str("p", pl.lit("/"), "s"), "n").alias("instance")
     )
     known = pl.concat([docker, stated]).drop_nulls().unique("container_id", keep="first", maintain_order=True)
-    if known.get_column("instance").n_unique() <= 1:
-        return events.with_columns(pl.when(~_aside(events)).then(pl.lit("")).alias("instance"))
     by_id = dict(known.rows())
+    by_host = {c[:12]: i for c, i in by_id.items()}
+    if len(set(by_host.values())) <= 1:
+        by_host |= _by_turns(events, by_host)
+    if len(set(by_host.values())) <= 1:
+        return events.with_columns(pl.when(~_aside(events)).then(pl.lit("")).alias("instance"))
     addresses = own.filter(
         pl.col("key").str.contains(r"^network\..*\.address$") & pl.col("container_id").is_in(list(by_id))
     )
     # networks of several hosts may give out the same addresses: such a one tells nothing
     reached = addresses.with_columns(pl.col("container_id").replace_strict(by_id).alias("instance"))
     alone = reached.group_by("value").agg(pl.col("instance").unique()).filter(pl.col("instance").list.len() == 1)
-    by_address = dict(alone.select("value", pl.col("instance").list.first()).rows())
-    by_host = {c[:12]: i for c, i in by_id.items()}
+    local = pl.coalesce("local_address", pl.col("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1))
+    by_address = _own_addresses(events, local, by_host) | dict(
+        alone.select("value", pl.col("instance").list.first()).rows()
+    )
     services = [i.rpartition("/")[2] for i in set(by_id.values())]
     by_service = {
         s: i for i in by_id.values() if services.count(s := i.rpartition("/")[2]) == 1
     }  # both projects may call theirs `gateway`
-    local = pl.coalesce("local_address", pl.col("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1))
     told = pl.coalesce(
         pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String),
         pl.col("host_name").replace_strict(by_host, default=None, return_dtype=pl.String),
@@ -308,6 +312,37 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     missing = pl.col("instance").is_null() & pl.col("source_kind").is_in(["gateway", "proxy", "cli"])
     whose = pl.when(missing).then(beside).otherwise("instance")
     return events.with_columns(pl.when(~_aside(events)).then(whose).alias("instance"))
+
+
+def _by_turns(events: pl.DataFrame, known: dict[str, str]) -> dict[str, str]:
+    """Host names of gateways that no document names and that write by turns with others: two gateways on one log or state.
+
+    One that takes another's place, as a new container does, writes only after it. A host that started no gateway wrote
+    something else, as the CLI does.
+    """
+    lines = events.filter((pl.col("source_kind") == "gateway") & pl.col("host_name").is_not_null()).select(
+        "event_name",
+        "host_name",
+        pl.col("host_name").replace(known).alias("name"),
+        pl.coalesce("observed_timestamp", "timestamp_raw").alias("t"),
+    )
+    ran = lines.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"])).get_column("host_name")
+    lines = lines.filter(pl.col("host_name").is_in(ran.unique().implode())).drop_nulls("t").sort("t")
+    turns = lines.filter((pl.col("name") != pl.col("name").shift(1)).fill_null(value=True)).get_column("name")
+    if turns.len() == turns.n_unique():
+        return {}
+    return dict(lines.select("host_name", "name").unique().sort("host_name").rows())
+
+
+def _own_addresses(events: pl.DataFrame, local: pl.Expr, by_host: dict[str, str]) -> dict[str, str]:
+    """Addresses at which gateways were reached, as their own lines tell: address → instance, where one alone has it."""
+    own = events.filter(pl.col("source_kind") == "gateway").select(
+        local.alias("address"),
+        pl.col("host_name").replace_strict(by_host, default=None, return_dtype=pl.String).alias("of"),
+    )
+    own = own.filter(~pl.col("address").str.contains(r"^127\.|^::1$")).drop_nulls()
+    alone = own.group_by("address").agg(pl.col("of").unique()).filter(pl.col("of").list.len() == 1)
+    return dict(alone.select("address", pl.col("of").list.first()).sort("address").rows())
 
 
 def _beside(events: pl.DataFrame) -> dict[str, str]:

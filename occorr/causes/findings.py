@@ -124,6 +124,9 @@ def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: R
         pl.col("rank").alias("episode_rank"),
         (low - int(relation.before * SECOND)).alias("from"),
         (high + int(relation.after * SECOND)).alias("until"),
+        ((pl.coalesce("surely", high) if relation.at == "down" else high) + int(relation.after * SECOND)).alias(
+            "_surely"
+        ),
         low.alias("begin"),
         high.alias("end"),
         pl.col("error").fill_null(0),
@@ -160,7 +163,7 @@ def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: R
     )
     first, last = (
         pl.when("_apart").then(edge).otherwise(far.over(alike))
-        for edge, far in ((pl.col("from"), pl.col("from").min()), (pl.col("until"), pl.col("until").max()))
+        for edge, far in ((pl.col("from"), pl.col("from").min()), (pl.col("_surely"), pl.col("_surely").max()))
     )
     placed = (pl.col("lo") >= first) & (pl.col("hi") <= last)
     inside = (placed | told) & ours

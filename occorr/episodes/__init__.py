@@ -6,13 +6,17 @@ taken again (`up`), the features that rules read to name its cause, and the even
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import polars as pl
 
 from occorr import scope
 from occorr.episodes.downtimes import READ, downtimes
 from occorr.episodes.interruptions import interruptions
 from occorr.episodes.proxies import proxies
-from occorr.episodes.table import SHAPE, coverage
+from occorr.episodes.table import SECOND, SHAPE, coverage
+
+NEAR: Final = 60 * SECOND
 
 
 def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
@@ -27,21 +31,29 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     found = [*proxies(events, covered), *interruptions(events)]
     beside = scope.one_offs(events).select("a", "b").rows()
     gateways = events.select(READ).drop_nulls("instance").partition_by("instance", as_dict=True)
-    for (name,), own in sorted(gateways.items()):
-        found += [
-            {
-                **row,
-                "instance": name,
-                "beside": (
-                    sum(low <= row["cut_high"] and until >= row["cut_low"] for low, until in beside)
-                    if row["cut_low"] is not None
-                    else 0
-                ),
-            }
-            for row in downtimes(own, facts, covered, alone=len(gateways) == 1)
-        ]
-    rows = pl.DataFrame(found, schema=SHAPE, orient="row") if found else pl.DataFrame(schema=SHAPE)
-    return rows.sort("cut_low", "kind").with_columns(pl.format("e{}", pl.int_range(pl.len())).alias("episode"))
+    gone = {name: downtimes(own, facts, covered, alone=len(gateways) == 1) for (name,), own in sorted(gateways.items())}
+    for name, rows in gone.items():
+        for row in rows:
+            row["instance"] = name
+            row["beside"] = sum(low <= row["cut_high"] and until >= row["cut_low"] for low, until in beside)
+            row["rivals"] = sum(
+                _ran(gateways[other,], gone[other], gateways[name,], row["clash"]) for other in gone if other != name
+            )
+        found += rows
+    table = pl.DataFrame(found, schema=SHAPE, orient="row") if found else pl.DataFrame(schema=SHAPE)
+    return table.sort("cut_low", "kind").with_columns(pl.format("e{}", pl.int_range(pl.len())).alias("episode"))
+
+
+def _ran(other: pl.DataFrame, gone: list[dict[str, Any]], own: pl.DataFrame, moment: int | None) -> bool:
+    """Whether another gateway that writes a log of this one's ran at a moment: it wrote just before and after, and did not end between."""
+    files = own.get_column("log_file_path").unique()
+    t = other.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null())
+    if moment is None or t.filter(pl.col("log_file_path").is_in(files.implode())).is_empty():
+        return False
+    lines = t.get_column("timestamp").cast(pl.Int64)
+    before, after = (lines.is_between(*span).any() for span in ((moment - NEAR, moment), (moment, moment + NEAR)))
+    ended = any(row["cut_low"] <= moment <= (row["up"] or 1 << 62) for row in gone)
+    return before and after and not ended
 
 
 __all__ = ["coverage", "episodes"]

@@ -140,6 +140,9 @@ def downtimes(
         # a process that died before it listened never ended the downtime: the next one's cause takes over
         if row["up"] is None or row["up"] > later["cut_low"]:
             row["up"] = later["cut_low"]
+        # the engine does not tell when the container of a start that failed began; its first line comes later
+        if not later["listened"] and not later["covered"] and row["up"] == later["cut_low"]:
+            row["surely"] = max(row["cut_high"], row["up"] - scope.BOOT)
     ready = life.filter(names == "gateway.ready").get_column("t").to_list()
     for row, ends in zip(out, [*(later["cut_low"] for later in out[1:]), 1 << 62], strict=False):
         at = bisect_left(ready, row["up"]) if row["up"] is not None else len(ready)
@@ -258,6 +261,7 @@ def _downtime(
             else 0
         ),
         conflict=len(times("gateway.conflict")),
+        clash=min(times("gateway.conflict"), default=None),
         left=False,
         leased=any("lease" in str(r["body"]).lower() for r in rows if r["event_name"] == "gateway.conflict"),
         released=bool(gap.cleaned),

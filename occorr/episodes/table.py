@@ -14,6 +14,7 @@ SHAPE: Final[dict[str, Any]] = {
     "cut_low": pl.Int64,
     "cut_high": pl.Int64,
     "up": pl.Int64,
+    "surely": pl.Int64,  # until when nothing else can have kept clients out
     "ready": pl.Int64,
     "error": pl.Int64,
     "covered": pl.Boolean,
@@ -34,6 +35,8 @@ SHAPE: Final[dict[str, Any]] = {
     "sigusr": pl.Int64,
     "in_process": pl.Int64,
     "conflict": pl.Int64,
+    "clash": pl.Int64,  # when a start failed since another gateway was there, ns
+    "rivals": pl.Int64,
     "leased": pl.Boolean,
     "released": pl.Boolean,
     "left": pl.Boolean,
