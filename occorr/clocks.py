@@ -117,7 +117,7 @@ def _together(
 ) -> pl.DataFrame:
     """Logs of one kind of which some are tied to nothing are taken for one proxy's if its anchors agree; `found` and `origins` follow.
 
-    Only names of files tell such logs apart. Where hosts or containers do, one that nothing ties to the reference does
+    Only names of files tell such logs apart. Where hosts, containers or folders do, one that nothing ties to the reference does
     not get the other's clock.
     """
     proxies = events.filter((pl.col("source_kind") == "proxy") & pl.col("clock_id").str.contains(":", literal=True))
@@ -126,7 +126,8 @@ def _together(
         if said & {kind, *own} or len({origins.get(i) for i in own}) > 1:
             continue
         lines = proxies.filter(pl.col("clock_id").is_in(own))
-        sure = lines.select(pl.struct("part", "host_name").n_unique()).item() > 1
+        folder = pl.col("log_file_path").str.replace(r"[^/]*$", "")
+        sure = lines.select(pl.struct("part", "host_name", folder).n_unique()).item() > 1
         tied = [found[i] for i in own if found[i].status == "aligned"]
         if sure or len(tied) == len(own):
             continue

@@ -144,41 +144,42 @@ def _stated(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _by_starts(names: pl.DataFrame, events: pl.DataFrame, alike: list[str]) -> pl.DataFrame:
-    """The one container whose `start` events are followed by the gateway's own first lines.
-
-    A line belongs to the last start before it, of whichever container; a tie names nobody.
+    """The containers whose `start` events are followed by a gateway's own first lines: of each log one, a tie names nobody.
 
     Args:
         names: containers with what is known of their roles.
         events: linked events.
         alike: containers with the gateway's image; empty: all without a role may be it.
     """
-    t = pl.coalesce("observed_timestamp", "timestamp_raw").cast(pl.Int64)
     maybe = pl.col("container_id").is_in(alike) if alike else pl.col("role").is_null()
-    ours = events.filter(pl.col("event_name") == "gateway.start").select(t.alias("line"))
-    starts = (
-        events.filter(pl.col("event_name") == "container.start")
-        .select("container_id", t.alias("start"))
-        .join(names.filter(maybe).select("container_id"), on="container_id")
+    found = started(events, names.filter(maybe).get_column("container_id").to_list()).get_column("container_id")
+    ours = pl.col("container_id").is_in(found.unique().implode())
+    return names.with_columns(pl.when(ours).then(pl.lit("gateway")).otherwise("role").alias("role"))
+
+
+def started(events: pl.DataFrame, ids: list[str]) -> pl.DataFrame:
+    """Which of these containers wrote each log, as its first lines follow their starts: log_file_path, part, container_id.
+
+    A line belongs to the last start before it, of whichever container; a log to the container that most of its lines
+    belong to, if one has the most.
+    """
+    t = pl.coalesce("observed_timestamp", "timestamp_raw").cast(pl.Int64)
+    lines = events.filter(pl.col("event_name") == "gateway.start").select("log_file_path", "part", t.alias("line"))
+    starts = events.filter((pl.col("event_name") == "container.start") & pl.col("container_id").is_in(ids)).select(
+        "container_id", t.alias("start")
     )
-    near = ours.with_row_index("_line").join_where(
+    near = lines.with_row_index("_line").join_where(
         starts, pl.col("line") - pl.col("start") >= AFTER_START, pl.col("line") - pl.col("start") <= BOOT
     )
     hits = (
         near.sort("_line", "start", descending=[False, True])
-        .unique("_line", keep="first")
-        .group_by("container_id")
+        .unique("_line", keep="first", maintain_order=True)
+        .group_by("log_file_path", "part", "container_id")
         .len()
-        .sort("len", "container_id", descending=[True, False])
     )
-    if hits.is_empty() or (hits.height > 1 and hits.item(0, "len") == hits.item(1, "len")):
-        return names
-    return names.with_columns(
-        pl.when(pl.col("container_id") == hits.item(0, "container_id"))
-        .then(pl.lit("gateway"))
-        .otherwise("role")
-        .alias("role")
-    )
+    log = ["log_file_path", "part"]
+    most = hits.filter(pl.col("len") == pl.col("len").max().over(log)).filter(pl.len().over(log) == 1)
+    return most.sort(*log).select(*log, "container_id")
 
 
 def one_offs(events: pl.DataFrame) -> pl.DataFrame:
@@ -306,9 +307,17 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         .when(pl.col("source_kind") == "proxy")
         .then(upstream.replace_strict(by_address, default=None, return_dtype=pl.String))
     )
+    boots = started(events, list(by_id)).with_columns(pl.col("container_id").replace_strict(by_id).alias("_boot"))
+    files = files.join(
+        boots.select("log_file_path", "part", "_boot"), on=["log_file_path", "part"], how="left", nulls_equal=True
+    )
+    files = files.select("log_file_path", "part", pl.coalesce("_file", "_boot").alias("_file"))
     events = events.join(files, on=["log_file_path", "part"], how="left", maintain_order="left")
     events = events.with_columns(named.alias("instance")).drop("_file")
-    beside = pl.col("log_file_path").replace_strict(_beside(events), default=None, return_dtype=pl.String)
+    documents = own.filter(pl.col("container_id").is_in(list(by_id))).select(
+        pl.col("log_file_path").cast(pl.String), pl.col("container_id").replace_strict(by_id).alias("instance")
+    )
+    beside = pl.col("log_file_path").replace_strict(_beside(events, documents), default=None, return_dtype=pl.String)
     missing = pl.col("instance").is_null() & pl.col("source_kind").is_in(["gateway", "proxy", "cli"])
     whose = pl.when(missing).then(beside).otherwise("instance")
     return events.with_columns(pl.when(~_aside(events)).then(whose).alias("instance"))
@@ -345,10 +354,11 @@ def _own_addresses(events: pl.DataFrame, local: pl.Expr, by_host: dict[str, str]
     return dict(alone.select("address", pl.col("of").list.first()).sort("address").rows())
 
 
-def _beside(events: pl.DataFrame) -> dict[str, str]:
-    """The one gateway of which a file's folder tells or, if it tells of none, the nearest folder above: path → instance."""
+def _beside(events: pl.DataFrame, documents: pl.DataFrame) -> dict[str, str]:
+    """The one gateway of which a file's folder tells, by lines or documents, or, if it tells of none, the nearest folder above: path → instance."""
     told: dict[PurePath, set[str]] = {}
-    for path, instance in events.drop_nulls("instance").select("log_file_path", "instance").unique().rows():
+    said = events.drop_nulls("instance").select(pl.col("log_file_path").cast(pl.String), "instance")
+    for path, instance in pl.concat([said, documents]).unique().rows():
         for folder in PurePath(path).parents:
             told.setdefault(folder, set()).add(instance)
     paths = events.get_column("log_file_path").unique().to_list()

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from occorr.causes import upstreams
 from occorr.episodes import coverage
 from occorr.facts import proxies
 
@@ -16,8 +17,8 @@ NEAR: Final = 30 * SECOND
 AT_ONCE: Final = 10 * MS  # ends that lie nearer together were cut by one hand
 BREATH: Final = 40 * MS  # … and a busy gateway's lines of them lie within this (33 ms measured)
 ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
+SILENT: Final = 6 * 3600 * SECOND  # a gateway that is quieter than this has lost a day's log, or says nothing of closes
 HUNG: Final = 15 * SECOND  # from the trigger of a crash or OOM kill to the death: up to 11 s measured
-DEFAULT_PORT: Final = "18789"
 LIMITS: Final = (60.0, 75.0, 300.0, 3600.0)  # idle limits that proxies and balancers come with, s
 CITED: Final = {
     "gateway": "g_event",
@@ -54,24 +55,9 @@ def features(
         .sort("line")
     )
     covered = coverage(events, facts)
-    first_docker = covered[0] if covered is not None else None
-    tunnels = (
-        closes.filter(pl.col("p_established").fill_null(value=False))
-        if "p_established" in closes.columns
-        else closes.clear()
-    )
-    own = _gateway_upstreams(tunnels, events, facts)
-    paths = tunnels.get_column("p_path").drop_nulls().unique().to_list() if "p_path" in tunnels.columns else []
     kinds = closes.get_column("p_kind").drop_nulls().unique().to_list() if "p_kind" in closes.columns else []
     kinds += proxies(facts)
-    ports = (
-        facts.filter(pl.col("key").str.starts_with("port."))
-        .get_column("value")
-        .str.extract(r":(\d+)$", 1)
-        .cast(pl.Int64, strict=False)
-        .drop_nulls()
-        .to_list()
-    )
+    ports = _published(events, facts)
     limits = sorted(
         {
             *LIMITS,
@@ -92,19 +78,10 @@ def features(
     upstream_known = (pl.col("p_upstream").is_not_null() | pl.col("p_upstream_status").is_not_null()).fill_null(
         value=False
     )
-    says_upstream = pl.col("p_upstream").is_not_null().any().over("p_file") | pl.col("p_kind").is_in(
+    says_upstream = pl.col("p_says_upstream").any().over("p_file") | pl.col("p_kind").is_in(
         ["haproxy", "traefik", "envoy", "caddy"]
     )
-    to_gateway = (
-        pl.when(pl.col("p_upstream").is_not_null() & bool(own))
-        .then(pl.col("p_upstream").is_in([*own, *(u.rpartition(":")[0] for u in own)]))
-        .when(pl.col("p_path").is_in(paths))
-        .then(pl.lit(value=True))
-        .otherwise(None)
-    )
-    # where gateways listen, inside their containers
-    own_ports = sorted({DEFAULT_PORT, *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()})
-    own_port = pl.col("p_upstream").str.extract(r":(\d+)$", 1).is_in(own_ports)
+    to_gateway, own_port = upstreams.to_gateway(rows, events, facts), upstreams.own_port(facts)
     near = rows.select("close_id", t.alias("t")).filter(pl.col("t").is_not_null()).sort("t")
     last = near.join_asof(
         gateway_times, left_on="t", right_on="line", strategy="backward", check_sortedness=False
@@ -145,18 +122,22 @@ def features(
     )
     gone = episodes.filter(pl.col("kind") == "gateway")
     proxied = episodes.filter(pl.col("kind") == "proxy")
+    # one start, and so one proxy
+    starts = (
+        events.filter((pl.col("source_kind") == "proxy") & (pl.col("event_name") == "proxy.start"))
+        .get_column("timestamp")
+        .cast(pl.Int64)
+    )
     broken = episodes.filter(pl.col("kind").is_in(["freeze", "partition"]))
     return rows.with_columns(
         pl.col("websocket_close_code").cast(pl.Int64).alias("code"),
         pl.col("websocket_close_reason").alias("reason"),
         (pl.col("duration_ns") / SECOND).alias("duration_s"),
-        pl.col("group_id").is_not_null().alias("grouped"),
         pl.col("g_event").is_not_null().alias("g_seen"),
         pl.col("g_ambiguous").alias("ambiguous"),
         pl.col("g_parse_event").is_not_null().alias("g_parse_error"),
         pl.col("g_timeout_event").is_not_null().alias("g_timeout_line"),
         pl.col("g_version_event").is_not_null().alias("g_version_line"),
-        pl.col("g_invalid_event").is_not_null().alias("g_invalid_line"),
         pl.col("g_auth_event").is_not_null().alias("g_auth_line"),
         pl.col("p_event").is_not_null().alias("p_seen"),
         _failed().alias("p_failed"),
@@ -166,11 +147,11 @@ def features(
         own_port.alias("p_own_port"),
         pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"),
         limit.alias("p_limit_s"),
-        _own_loopback(to_gateway, own_port).alias("p_own_loopback"),
+        upstreams.own_loopback(to_gateway, own_port).alias("p_own_loopback"),
         pl.col("p_flags").is_not_null().any().over("p_file").alias("p_flags_known"),
         pl.col("c_event").is_not_null().alias("c_seen"),
-        (pl.col("c_port").is_in(ports) if ports else pl.lit(None, pl.Boolean)).alias("c_published"),
-        pl.col("c_port").cast(pl.String).is_in(own_ports).alias("c_own_port"),
+        (pl.col("c_port").is_in(ports) if ports is not None else pl.lit(None, pl.Boolean)).alias("c_published"),
+        pl.col("c_port").cast(pl.String).is_in(upstreams.own_ports(facts)).alias("c_own_port"),
         _inside(facts, place[0]).alias("c_inside"),
         (
             (t - pl.col("_before") < NEAR)
@@ -180,19 +161,21 @@ def features(
         .fill_null(value=False)
         .alias("gateway_alive"),
         pl.lit(gateway_times.height > 0).alias("gateway_log"),
+        _gap(gateway_times).alias("log_gap"),
         _stopping(gone).alias("stopping"),
-        (t >= pl.lit(first_docker)).fill_null(value=False).alias("docker_covers"),
+        (t.is_between(*covered) if covered is not None else pl.lit(value=False))
+        .fill_null(value=False)
+        .alias("docker_covers"),
         pl.lit(kinds[0] if len(set(kinds)) == 1 else None, pl.String).alias("proxy_known"),
         pl.col("untrusted_event").is_not_null().alias("untrusted_line"),
         _any_near(gone, t).alias("downtime_near"),
         _any_near(gone.filter("abrupt"), t, HUNG).alias("death_soon"),
         (pl.coalesce("p_resolution", pl.lit(MS)) < SECOND).alias("fine"),
         _any_near(proxied, t).alias("proxy_event_near"),
-        # its own log begins with its start and tells of no other, no reload and no stop
-        pl.lit(
-            proxied.is_empty()
-            and int(((events["source_kind"] == "proxy") & (events["event_name"] == "proxy.start")).sum()) == 1
-        ).alias("proxy_stayed"),
+        # its own log tells of no reload and no stop since before the connection was opened
+        (pl.lit(proxied.is_empty() and starts.len() == 1) & (pl.col("opened").cast(pl.Int64) > pl.lit(starts.min())))
+        .fill_null(value=False)
+        .alias("proxy_stayed"),
         _any_near(broken, t).alias("interruption_near"),
         t.is_between(unanswered.min() - NEAR, unanswered.max() + NEAR).fill_null(value=False).alias("unanswered_near"),
         ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
@@ -233,17 +216,14 @@ def _failed() -> pl.Expr:
     return (told & ~pl.col("p_established")).fill_null(value=False)
 
 
-def _own_loopback(to_gateway: pl.Expr, own_port: pl.Expr) -> pl.Expr:
-    """Whether the proxy dialled a loopback that is not the gateway's, at the gateway's port; null where it is not known whose it is."""
-    loopback = pl.col("p_upstream").fill_null("").str.contains(r"^(?:127\.\d+\.\d+\.\d+|localhost|\[?::1\]?):")
-    dialled = loopback & own_port.fill_null(value=False)
-    return (
-        pl.when(dialled & to_gateway.is_not_null())
-        .then(~to_gateway)
-        .when(dialled)
-        .then(None)
-        .otherwise(pl.lit(value=False))
-    )
+def _published(events: pl.DataFrame, facts: pl.DataFrame) -> list[int] | None:
+    """Ports at which containers are published; None unless the documents tell those of all containers that the events name."""
+    ports = facts.filter(pl.col("key").str.starts_with("port.")).get_column("value").str.extract(r":(\d+)$", 1)
+    named = events.filter((pl.col("source_kind") == "docker") & pl.col("container_id").is_not_null())
+    gone = named.filter(pl.col("event_name") == "container.destroy").get_column("container_id")
+    known = facts.get_column("subject").str.strip_prefix("container:")
+    unknown = named.filter(~pl.col("container_id").is_in(pl.concat([gone.cast(pl.String), known]).implode()))
+    return ports.cast(pl.Int64, strict=False).drop_nulls().to_list() if ports.len() and unknown.is_empty() else None
 
 
 def _inside(facts: pl.DataFrame, gateway: str | None) -> pl.Expr:
@@ -277,19 +257,20 @@ def _company(frame: pl.DataFrame, reach: int, name: str) -> pl.DataFrame:
 
 
 def _outlived(rows: pl.DataFrame) -> pl.DataFrame:
-    """How many connections through proxies were there before each close and surely a second after it, at least: close_id, outlived."""
-    proxied = rows.filter(pl.col("via") == "proxy").select(
+    """Whether an older connection through the same proxy surely stayed for a second after each close: close_id, outlived.
+
+    What ends connections at a proxy, as a reload does, may spare those that came later.
+    """
+    known = rows.filter(pl.col("via") == "proxy").select(
         "close_id",
+        "p_clock",
         pl.col("opened").cast(pl.Int64),
         pl.col("time_earliest").cast(pl.Int64).alias("lo"),
         pl.col("time_latest").cast(pl.Int64).alias("hi"),
     )
-    known = proxied.drop_nulls()
-    began, ended = (np.sort(known.get_column(c).to_numpy()) for c in ("opened", "lo"))
-    # those that began before, less all that may have ended by then: none is counted that did not stay
-    there = np.searchsorted(began, known.get_column("lo").to_numpy() - SECOND, side="left")
-    over = np.searchsorted(ended, known.get_column("hi").to_numpy() + SECOND, side="right")
-    return known.select("close_id").with_columns(pl.Series("outlived", there - over, dtype=pl.Int64))
+    known = known.drop_nulls().sort("p_clock", "opened", "close_id")
+    stayed = pl.col("lo").cum_max().over("p_clock") > pl.col("hi") + SECOND
+    return known.select("close_id", stayed.alias("outlived"))
 
 
 def _stopping(downtimes: pl.DataFrame) -> pl.Expr:
@@ -317,28 +298,17 @@ def _any_near(episodes: pl.DataFrame, t: pl.Expr, before: int = 2 * SECOND) -> p
     return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
 
 
+def _gap(lines: pl.DataFrame) -> pl.Expr:
+    """Whether the gateway wrote nothing for so long, while the connection was open, that a part of its log may be missing."""
+    began = pl.col("line").shift(1)
+    gaps = lines.filter(pl.col("line") - began > SILENT).select(pl.col("line").alias("b"))
+    spans = lines.with_columns(began.alias("a")).join(gaps, left_on="line", right_on="b").select("a", "line").rows()
+    opened, ended = pl.col("opened").cast(pl.Int64), pl.col("time_latest").cast(pl.Int64)
+    tests = [(opened <= a) & (ended >= b) for a, b in spans]
+    return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
+
+
 def _between(before: pl.Expr, after: pl.Expr, episodes: pl.DataFrame) -> pl.Expr:
     """Whether a process of the gateway ended between two moments: lines on both sides then say nothing of the time between."""
     cuts = episodes.filter(pl.col("kind") == "gateway").get_column("cut_high").drop_nulls().unique().sort().to_list()
     return pl.any_horizontal([(before <= x) & (after >= x) for x in cuts]) if cuts else pl.lit(value=False)
-
-
-def _gateway_upstreams(tunnels: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> list[str]:
-    """host:port of the gateways as proxies name them: where tunnels go, where the gateways are reached, where they listen."""
-    out = set(tunnels.get_column("p_upstream").drop_nulls().to_list()) if "p_upstream" in tunnels.columns else set()
-    out |= (
-        set(events.get_column("endpoint").str.extract(r"->\[?([^\]]+?\]?:\d+)$", 1).drop_nulls().unique().to_list())
-        if "endpoint" in events.columns
-        else set()
-    )
-    subjects = facts.filter((pl.col("key") == "role") & (pl.col("value") == "gateway")).get_column("subject").to_list()
-    addresses = (
-        facts.filter(pl.col("subject").is_in(subjects) & pl.col("key").str.contains(r"^network\..*\.address$"))
-        .get_column("value")
-        .to_list()
-    )
-    ports = {
-        *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list(),
-        *(u.rpartition(":")[2] for u in out),
-    } or {DEFAULT_PORT}
-    return sorted(out | {f"{a}:{p}" for a in addresses for p in ports})

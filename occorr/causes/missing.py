@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import polars as pl
+
+ITS_WORDS: Final = 160  # characters of the gateway's error that are repeated
 
 
 def missing(facts: pl.DataFrame) -> pl.Expr:
@@ -15,6 +19,13 @@ def missing(facts: pl.DataFrame) -> pl.Expr:
                 pl.lit("no docker events cover "),
                 when,
                 pl.lit("; collect them while the engine still has them (docker events --since 2h --until 0s)"),
+            )
+        ),
+        pl.when(open_ & ~pl.col("g_parse").str.starts_with("SyntaxError").fill_null(value=True)).then(
+            pl.concat_str(
+                pl.lit("the gateway itself failed while it handled this connection ("),
+                pl.col("g_parse").str.slice(0, ITS_WORDS),
+                pl.lit("): look at its disk, and who owns its state directory"),
             )
         ),
         pl.when(open_ & ~pl.col("gateway_log")).then(pl.lit("the gateway's log (docker logs -t <gateway>)")),

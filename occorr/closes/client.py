@@ -36,7 +36,6 @@ def read_calls(events: pl.DataFrame) -> pl.DataFrame:
         .agg(
             pl.col("event_id").first().alias("c_event"),
             first("instance").alias("c_instance"),
-            pl.col("event_id").alias("c_events"),
             pl.col("cli_error").first().alias("c_error"),
             first("websocket_close_code").cast(pl.Int64).alias("code_client"),
             pl.col("websocket_close_reason")
@@ -53,10 +52,8 @@ def read_calls(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("timestamp").min().cast(pl.Int64).alias("c_t"),
             pl.col("time_earliest").min().cast(pl.Int64).alias("c_low"),
             pl.col("time_latest").max().cast(pl.Int64).alias("c_high"),
-            first("cli_exit_code").alias("c_exit"),
             first("cli_command").alias("c_command"),
             pl.col("parser").first().eq("openclaw/cli").alias("c_printed"),
-            pl.col("log_line").first().alias("c_line"),
             pl.col("recorded_start").first().alias("c_start"),
             pl.coalesce("compose_service", pl.col("part").replace("", None)).first().alias("c_service"),
         )

@@ -80,9 +80,10 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
         .then(OTHER_KIND)
         .otherwise(0.0)
     )
-    upstream = (pl.col("p_upstream").str.extract(r"^\[?([^\]]+?)\]?:\d+$", 1) == pl.col("g_local")).fill_null(
-        value=True
-    )
+    # a name, or a published port on the host's loopback, may be any address of the container
+    asked = pl.col("p_upstream").str.extract(r"^\[?([0-9a-fA-F.:]+?)\]?:\d+$", 1)
+    loopback = pl.any_horizontal(at.str.contains(r"^(?:127\.|::1$)") for at in (asked, pl.col("g_local")))
+    upstream = (loopback | (asked == pl.col("g_local"))).fill_null(value=True)
     beyond_end = pl.max_horizontal(pl.col("g_low") - pl.col("p_high"), pl.col("p_low") - pl.col("g_high"), 0)
     # an opening that was logged while the gateway's clock was set may have been seconds earlier or later
     width = (
@@ -209,7 +210,8 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
         "g_cause",
         "p_established",
         "g_established",
-        "p_kind",
+        "g_instance",
+        "p_instance",
     ).join_where(
         timed.select(
             "c_row",
@@ -225,6 +227,7 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
             "c_printed",
             "c_timeout_ms",
             "c_port",
+            "c_instance",
         ),
         pl.col("_t") >= pl.col("c_low") - SECOND,
         pl.col("_t") <= pl.col("c_high") + THAW,
@@ -281,7 +284,8 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
         .otherwise(pl.lit(value=True))
         .fill_null(value=False)
     )
-    ok = place & status & path & mode & code & refusal
+    same_gateway = (pl.col("c_instance") == pl.coalesce("g_instance", "p_instance")).fill_null(value=True)
+    ok = same_gateway & place & status & path & mode & code & refusal
     gap = (pl.col("c_high") - pl.col("_t")).abs() / SECOND
     said = (
         pl.when(
@@ -326,9 +330,13 @@ def _match_untimed(rows: pl.DataFrame, calls: pl.DataFrame, found: pl.DataFrame)
         (pl.col("code_client") == pl.col("code_gateway")) | pl.col("code_client").is_null()
     )
     pairs = (
-        bare.select("c_row", "c_reason", "code_client")
-        .join(free.select("row", "g_reason", "code_gateway", "g_mode"), how="cross")
-        .filter(told & pl.col("g_mode").fill_null("cli").is_in(["cli", "backend", "probe"]))
+        bare.select("c_row", "c_reason", "code_client", "c_instance")
+        .join(free.select("row", "g_reason", "code_gateway", "g_mode", "g_instance"), how="cross")
+        .filter(
+            told
+            & (pl.col("c_instance") == pl.col("g_instance")).fill_null(value=True)
+            & pl.col("g_mode").fill_null("cli").is_in(["cli", "backend", "probe"])
+        )
     )
     alone = pairs.filter((pl.len().over("c_row") == 1) & (pl.len().over("row") == 1))
     return alone.select("row", "c_row", pl.lit(None, pl.Int64).alias("c_group"))

@@ -36,10 +36,12 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
     plain = pl.col("url_path").fill_null("").str.contains(_STATIC) | pl.col("user_agent_original").fill_null(
         ""
     ).str.contains(_PROBE)
+    # a proxy that serves other sites too is asked at their paths; where nothing was upgraded, any may be the gateway's
+    known = pl.col("url_path").is_in(paths)
     guess = (
         (status >= 400)
         & (pl.col("http_request_method").fill_null("GET") == "GET")
-        & (~plain | pl.col("url_path").is_in(paths))
+        & (known | (~plain & ~(status == 101).any().over("log_file_path")))
     )
     says = pl.col("http_upgrade").is_not_null().any().over("log_file_path")
     wanted = tunnel | unanswered | ((upgrade == "websocket") & (status >= 200)) | (~says & guess)
@@ -81,10 +83,8 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("proxy_termination").alias("p_termination"),
             pl.col("upstream_address").alias("p_upstream"),
             pl.col("upstream_status").alias("p_upstream_status"),
-            pl.col("upstream_duration_ns").alias("p_upstream_duration"),
-            pl.col("http_response_size").alias("p_size"),
+            pl.col("upstream_address").is_not_null().alias("p_says_upstream"),
             pl.col("upstream_port_local").alias("p_local_port"),
-            pl.col("proxy_backend").alias("p_backend"),
             pl.col("proxy_flags").alias("p_flags"),
             pl.col("http_response_content_type").alias("p_content_type"),
             pl.col("clock_id").alias("p_clock"),

@@ -31,7 +31,11 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     found = [*proxies(events, covered), *interruptions(events)]
     beside = scope.one_offs(events).select("a", "b").rows()
     gateways = events.select(READ).drop_nulls("instance").partition_by("instance", as_dict=True)
-    gone = {name: downtimes(own, facts, covered, alone=len(gateways) == 1) for (name,), own in sorted(gateways.items())}
+    kernel = events.filter(pl.col("event_name").is_in(["kernel.oom", "kernel.oom_cgroup"]))
+    gone = {
+        name: downtimes(own, facts, covered, kernel, alone=len(gateways) == 1)
+        for (name,), own in sorted(gateways.items())
+    }
     for name, rows in gone.items():
         for row in rows:
             row["instance"] = name

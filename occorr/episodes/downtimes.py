@@ -25,6 +25,7 @@ STOPPED: Final = 10 * SECOND  # the engine waits so long from SIGTERM to SIGKILL
 LIVED: Final = 60 * SECOND  # a start that fails does so sooner
 REMOVED: Final = 30 * SECOND  # a container that is removed later than this after its death was not ended by that
 REPLACED: Final = 600 * SECOND  # … and one that is made later than this takes nobody's place
+KERNEL: Final = 3 * SECOND  # a kernel's stamps are of whole seconds, and drift while the host sleeps
 LEASE: Final = 600 * SECOND  # a state is free again so long after an owner that did not let go of it, at the latest
 _LIFE: Final = (
     "gateway.signal",
@@ -79,7 +80,12 @@ READ: Final = (
 
 
 def downtimes(
-    events: pl.DataFrame, facts: pl.DataFrame, covered: tuple[int, int] | None, *, alone: bool = True
+    events: pl.DataFrame,
+    facts: pl.DataFrame,
+    covered: tuple[int, int] | None,
+    kernel: pl.DataFrame,
+    *,
+    alone: bool = True,
 ) -> list[dict[str, Any]]:
     """Each downtime between two lives of a gateway, a life being the time from `listening` to the next stop.
 
@@ -87,6 +93,7 @@ def downtimes(
         events: the placed events of one gateway, with the columns of `READ`.
         facts: FACTS.
         covered: from when to when the engine's events are known, ns.
+        kernel: what kernels tell of processes that they killed for memory, on whatever host.
         alone: whether no other gateway is known, which might hold its state.
     """
     t = pl.col("timestamp").cast(pl.Int64)
@@ -122,7 +129,7 @@ def downtimes(
         if after is not None:
             at = bisect_left(listening, after)
             up = listening[at] if at < len(listening) else None if listening else after + BACK_UP
-        row = _downtime(gap, spoken, before, after, up, facts, covered)
+        row = _downtime(gap, spoken, before, after, up, facts, covered, kernel)
         if row is None:
             continue
         # a start that fails by itself is why nobody listens from the moment its container began; one that is stopped
@@ -208,6 +215,7 @@ def _downtime(
     up: int | None,
     facts: pl.DataFrame,
     covered: tuple[int, int] | None,
+    kernel: pl.DataFrame,
 ) -> dict[str, Any] | None:
     """The downtime between two processes (`before` and `after` are when they began), or None where nothing ended."""
     if not gap.ended(before, after, covered=covered is not None):
@@ -230,6 +238,7 @@ def _downtime(
     codes = [r["container_exit_code"] for r in rows if r["event_name"] == "container.die"]
     ids = list(dict.fromkeys(r["container_id"] for r in rows if r["container_id"]))
     earlier, later = spoken.host(low, after=False), spoken.host(after, after=True) if after is not None else None
+    by_kernel, maybe = _kernel(kernel, ids, dies)
     return record(
         kind="gateway",
         cut_low=low,
@@ -238,7 +247,7 @@ def _downtime(
         own_high=max(gap.cleaned, default=graceful[-1] + STOPPED) if graceful else None,
         up=up,
         error=max((r["clock_error_ns"] or 0 for r in rows), default=0),
-        covered=covered is not None and covered[0] <= low + SECOND,
+        covered=covered is not None and covered[0] - SECOND <= low <= covered[1],
         abrupt=abrupt,
         exit_code=codes[0] if codes else None,
         die=len(dies),
@@ -246,7 +255,9 @@ def _downtime(
         kill_kill=len(kills_kill),
         kill_other=len([k for k in times("container.kill") if k <= killed_by]) - len(kills_term) - len(kills_kill),
         oom=len(times("container.oom")),
-        oom_fact=_oom_fact(facts, ids, dies),
+        oom_fact=bool(by_kernel) or _oom_fact(facts, ids, dies),
+        oom_kernel=bool(by_kernel),
+        oom_near=maybe,
         stop=len(times("container.stop")),
         restart=len(times("container.restart")),
         created=len([x for x in times("container.create") if x <= high + REPLACED]),
@@ -268,14 +279,10 @@ def _downtime(
         crash=len(times("gateway.crash")),
         fatal=len([x for x in gap.fatal if not dies or x <= dies[0] + SECOND]),
         node_exit=len([r for r in rows if str(r["body"] or "").startswith("Node.js v")]),
-        exec_signal=len(
-            [r for r in rows if r["event_name"] == "container.exec_create" and "kill" in str(r["exec_command"])]
-        ),
         stayed=bool(graceful and after is not None and spoken.stayed(graceful[0], after)),
         moved=bool(earlier and later and spoken.followed(earlier, later)),
-        boots=int(after is not None),
         shown=bool(times("gateway.signal", "gateway.stop", "gateway.crash")),
-        events=gap.cited(),
+        events=[*by_kernel[:1], *gap.cited()],
         # it had come up: it said so, it was there when the logs begin, or it lived longer than a failed start does
         listened=before is None
         or low - before >= LIVED
@@ -309,3 +316,17 @@ def _oom_fact(facts: pl.DataFrame, ids: list[str], dies: list[int]) -> bool:
         if ended.len() and any(abs(d - int(ended[0])) < 2 * SECOND for d in dies if ended[0] is not None):
             return True
     return False
+
+
+def _kernel(kernel: pl.DataFrame, ids: list[str], dies: list[int]) -> tuple[list[str], bool]:
+    """Lines in which a kernel says that it killed a process of these containers when one died; whether others may mean it.
+
+    A process that it names by number alone, or at no time, may be anybody's.
+    """
+    t = pl.col("timestamp").cast(pl.Int64)
+    doubt = pl.col("clock_error_ns").fill_null(0) + KERNEL
+    near = pl.any_horizontal(pl.lit(value=False), *((t - die).abs() <= doubt for die in dies))
+    ours = pl.col("container_id").is_in(ids).fill_null(value=False)
+    named = kernel.filter(ours & near).get_column("event_id").to_list()
+    maybe = kernel.filter((ours | pl.col("container_id").is_null()) & (near | t.is_null()).fill_null(value=True))
+    return named, maybe.height > len(named)

@@ -8,6 +8,8 @@ import polars as pl
 
 SECOND: Final = 1_000_000_000
 BACK_UP: Final = 90 * SECOND  # without a gateway's log: how long a start may take until it listens
+LATER: Final = 30 * SECOND  # the engine tells of a death this soon after the gateway writes of a signal
+FAR: Final = 1 << 62
 CITED: Final = 10  # events that tell the story of an episode, at most
 SHAPE: Final[dict[str, Any]] = {
     "kind": pl.String,
@@ -26,6 +28,8 @@ SHAPE: Final[dict[str, Any]] = {
     "kill_other": pl.Int64,
     "oom": pl.Int64,
     "oom_fact": pl.Boolean,
+    "oom_kernel": pl.Boolean,
+    "oom_near": pl.Boolean,
     "stop": pl.Int64,
     "restart": pl.Int64,
     "created": pl.Int64,
@@ -43,12 +47,10 @@ SHAPE: Final[dict[str, Any]] = {
     "crash": pl.Int64,
     "fatal": pl.Int64,
     "node_exit": pl.Int64,
-    "exec_signal": pl.Int64,
     "reload": pl.Int64,
     "moved": pl.Boolean,
     "stayed": pl.Boolean,
     "unchecked": pl.Boolean,
-    "boots": pl.Int64,
     "shown": pl.Boolean,
     "silent_s": pl.Float64,
     "listened": pl.Boolean,
@@ -64,12 +66,13 @@ SHAPE: Final[dict[str, Any]] = {
 
 
 def coverage(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[int, int] | None:
-    """From when to when the engine's events were collected, ns: as a bundle says, else as far as the events themselves show."""
-    docker = (
-        events.filter((pl.col("source_kind") == "docker") & pl.col("timestamp").is_not_null())
-        .get_column("timestamp")
-        .cast(pl.Int64)
-    )
+    """From when to when the engine's events were collected, ns: as a bundle says, else as far as the events themselves show.
+
+    Events that end while nothing happens were collected on, unless the gateway writes later of a stop that they do not tell.
+    """
+    moment = pl.col("timestamp").cast(pl.Int64)
+    placed = events.filter(pl.col("timestamp").is_not_null())
+    docker = placed.filter(pl.col("source_kind") == "docker").select(moment).to_series()
     told = facts.filter(
         (pl.col("subject") == "engine") & pl.col("key").is_in(["events.covered_from", "events.covered_to"])
     ).select("key", pl.col("value").str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False).cast(pl.Int64))
@@ -77,11 +80,12 @@ def coverage(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[int, int] | Non
         told.filter(pl.col("key") == f"events.covered_{end}").get_column("value").drop_nulls().to_list()
         for end in ("from", "to")
     )
-    first, last = [*low], [*high]
-    if docker.len():
-        first.append(int(str(docker.min())))
-        last.append(int(str(docker.max())))
-    return (min(first), max(last)) if first and last else None
+    first, last = [*low, *docker.sort().head(1)], [*high, *docker.sort().tail(1)]
+    if not (first and last):
+        return None
+    stop = (pl.col("event_name") == "gateway.signal") & pl.col("signal").str.contains(r"(?i)^(?:SIG)?(?:TERM|INT)$")
+    later = placed.filter(stop & (moment > max(last) + LATER)).height > 0
+    return min(first), max(last) if high or later else FAR
 
 
 def record(**values: Any) -> dict[str, Any]:

@@ -1,0 +1,111 @@
+"""Which upstream of a proxy is the gateway, as far as what one line names can be held against what others show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from occorr.facts import proxy_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DEFAULT_PORT: Final = "18789"
+_LOOPBACK: Final = r"^(?:127\.\d+\.\d+\.\d+|localhost|\[?::1\]?)(?::\d+)?$"
+_ADDRESS: Final = (
+    r"^(?:\d+\.\d+\.\d+\.\d+(?::\d+)?|\[[0-9a-fA-F:.]+\](?::\d+)?|[0-9a-fA-F]*:[0-9a-fA-F:]+:[0-9a-fA-F:.]*)$"
+)
+_SOCKET: Final = r"^unix:|/"
+
+
+def own_ports(facts: pl.DataFrame) -> list[str]:
+    """Where gateways listen, inside their containers."""
+    return sorted({DEFAULT_PORT, *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()})
+
+
+def own_port(facts: pl.DataFrame) -> pl.Expr:
+    """Whether the upstream's port is one of those; null where none is named."""
+    return pl.col("p_upstream").str.extract(r":(\d+)$", 1).is_in(own_ports(facts))
+
+
+def to_gateway(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl.Expr:
+    """Whether the proxy asked the gateway; null where that cannot be told.
+
+    An address is another one's only where the gateway's addresses are known, a name only where its names are (what
+    HAProxy calls a server is no host's name: only its own tunnels tell), and a loopback only where the proxy is known to
+    have one of its own: a proxy on the host reaches the gateway there, by a published port.
+    """
+    established = pl.col("p_established").fill_null(value=False)
+    tunnels = rows.filter(established)
+    own = _own(tunnels, events, facts)
+    paths = tunnels.get_column("p_path").drop_nulls().unique().to_list()
+    addresses, names = own.filter(own.str.contains(_ADDRESS) & ~own.str.contains(_LOOPBACK)), _names(facts)
+    upstream = pl.col("p_upstream")
+    loopback, address, socket = (upstream.str.contains(form) for form in (_LOOPBACK, _ADDRESS, _SOCKET))
+    named = ~loopback & ~address & ~socket
+    elsewhere = (established & ~loopback).fill_null(value=False).any().over("p_clock")
+    by_name = (established & named).fill_null(value=False).any().over("p_clock")
+    other_name = by_name | (pl.lit(bool(names)) & (pl.col("p_kind") != "haproxy"))
+    host = upstream.str.replace(r":\d+$", "")
+    same_path = pl.when(pl.col("p_path").is_in(paths)).then(pl.lit(value=True))
+    return (
+        pl.when(upstream.is_null())
+        .then(same_path)
+        .when(upstream.is_in([*own, *own.str.replace(r":\d+$", "")]) | (named & host.is_in(names)))
+        .then(pl.lit(value=True))
+        .when(loopback)
+        .then(pl.when(elsewhere | pl.col("p_kind").is_in(_contained(facts))).then(pl.lit(value=False)))
+        .when(address | socket)
+        .then(pl.lit(value=False) if len(addresses) else pl.lit(None, pl.Boolean))
+        .when(other_name)
+        .then(pl.lit(value=False))
+        .otherwise(same_path)
+    )
+
+
+def own_loopback(to_gateway: pl.Expr, own_port: pl.Expr) -> pl.Expr:
+    """Whether the proxy dialled a loopback that is not the gateway's, at the gateway's port; null where it is not known whose it is."""
+    dialled = pl.col("p_upstream").str.contains(_LOOPBACK).fill_null(value=False) & own_port.fill_null(value=False)
+    return pl.when(dialled).then(~to_gateway).otherwise(pl.lit(value=False))
+
+
+def _own(tunnels: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl.Series:
+    """host:port of the gateways: where tunnels go, where the gateways are reached, where they listen."""
+    reached = (
+        events.get_column("endpoint").str.extract(r"->\[?([^\]]+?\]?:\d+)$", 1)
+        if "endpoint" in events.columns
+        else None
+    )
+    out = {
+        *tunnels.get_column("p_upstream").drop_nulls(),
+        *(reached.drop_nulls().unique() if reached is not None else ()),
+    }
+    gateways = facts.filter((pl.col("key") == "role") & (pl.col("value") == "gateway")).get_column("subject").unique()
+    at = facts.filter(
+        pl.col("subject").is_in(gateways.implode()) & pl.col("key").str.contains(r"^network\..*\.address$")
+    )
+    ports = {*facts.filter(pl.col("key") == "gateway.port").get_column("value"), *(u.rpartition(":")[2] for u in out)}
+    out |= {f"{a}:{p}" for a in at.get_column("value") for p in ports or {DEFAULT_PORT}}
+    return pl.Series(sorted(out), dtype=pl.String)
+
+
+def _names(facts: pl.DataFrame) -> list[str]:
+    """Names under which a container network knows the gateways."""
+    gateways = facts.filter((pl.col("key") == "role") & (pl.col("value") == "gateway")).get_column("subject").unique()
+    said = facts.filter(pl.col("subject").is_in(gateways.implode()) & pl.col("key").is_in(["name", "compose.service"]))
+    return sorted({str(name) for name in said.get_column("value").drop_nulls()})
+
+
+def _contained(facts: pl.DataFrame) -> list[str]:
+    """Programs that run as proxies in containers with a network of their own, and nowhere else as far as documents tell."""
+    images = facts.filter(pl.col("key") == "image").select("subject", "value").rows()
+    shared = facts.filter(
+        (pl.col("key") == "network_mode") & pl.col("value").str.contains(r"^(?:service|container):|^host$")
+    )
+    beside: set[str] = {str(subject) for subject in shared.get_column("subject")}
+
+    def programs(of: Iterable[tuple[str, str]]) -> set[str]:
+        return {kind for _, image in of if (kind := proxy_kind(image))}
+
+    return sorted(programs(i for i in images if i[0] not in beside) - programs(i for i in images if i[0] in beside))
