@@ -61,14 +61,27 @@ def assign(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _gateways(events: pl.DataFrame) -> pl.Expr:
-    """`gateway`, or `gateway:NAME` where there are several: services of one log, or what `scope.instances` told apart."""
-    names = pl.col("part").cast(pl.String).replace("", None)
-    if "instance" in events.columns:
-        names = pl.coalesce(pl.col("instance").replace("", None), names)
-    lines = events.filter(pl.col("source_kind") == "gateway")
-    if lines.select(names.drop_nulls().n_unique()).item() < 2:
+    """`gateway`, or `gateway:NAME` where there are several: services of one log, or what `scope.instances` told apart.
+
+    Gateways that write into one file run on one host, and have its clock.
+    """
+    part = pl.col("part").cast(pl.String).replace("", None)
+    names = pl.coalesce(pl.col("instance").replace("", None), part) if "instance" in events.columns else part
+    lines = events.filter(pl.col("source_kind") == "gateway").select(
+        "log_file_path", part.alias("part"), names.alias("name")
+    )
+    clock: dict[str, str] = {name: name for name in lines.get_column("name").drop_nulls().unique().sort()}
+    files = (
+        lines.filter(pl.col("part").is_null())
+        .group_by("log_file_path")
+        .agg(pl.col("name").drop_nulls().unique().sort())
+    )
+    for shared in files.sort("log_file_path").get_column("name"):
+        one = {clock[name] for name in shared}
+        clock |= {name: min(one) for name, now in clock.items() if now in one}
+    if len(set(clock.values())) < 2:
         return pl.lit("gateway")
-    return pl.coalesce(pl.concat_str(pl.lit("gateway:"), names), pl.lit("gateway"))
+    return pl.coalesce(pl.concat_str(pl.lit("gateway:"), names.replace_strict(clock, default=None)), pl.lit("gateway"))
 
 
 def by_folder(events: pl.DataFrame, clock: str) -> tuple[list[str], pl.Expr]:

@@ -269,7 +269,7 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     by_id = dict(known.rows())
     by_host = {c[:12]: i for c, i in by_id.items()}
     if len(set(by_host.values())) <= 1:
-        by_host |= _by_turns(events, by_host)
+        by_host |= _by_turns(events.filter(~_aside(events)), by_host)
     if len(set(by_host.values())) <= 1:
         return events.with_columns(pl.when(~_aside(events)).then(pl.lit("")).alias("instance"))
     addresses = own.filter(

@@ -35,7 +35,10 @@ def name_episodes(episodes: pl.DataFrame, causes: Sequence[Cause]) -> pl.DataFra
         *(pl.when(_holds(rule.when)).then(index) for index, rule in enumerate(strongest)), pl.lit(len(said))
     )
     told = pl.Series("said", [*said, nothing], dtype=words).gather(episodes.select(which).to_series())
-    return _with_failed_starts(episodes.hstack(told.struct.unnest()))
+    named = _with_failed_starts(episodes.hstack(told.struct.unnest()))
+    # what comes next has the same cause: then it does not matter which of them it was
+    alike = (pl.col("cause") == pl.col("cause").shift(-1)).over("kind", "instance").fill_null(value=False)
+    return named.with_columns(pl.when(~alike).then("surely").alias("surely"))
 
 
 def _with_failed_starts(named: pl.DataFrame) -> pl.DataFrame:

@@ -17,6 +17,19 @@ _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|asse
 _PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
 
 
+_REFUSED: Final = (
+    401,
+    403,
+    407,
+    408,
+    499,
+    500,
+    502,
+    503,
+    504,
+)  # what an upgrade is answered with at a path that none was ever opened at
+
+
 def _kind() -> pl.Expr:
     """Which program wrote a line, as nginx or haproxy."""
     return pl.col("parser").cast(pl.String).str.extract(r"^([a-z]+)", 1)
@@ -38,11 +51,8 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
     ).str.contains(_PROBE)
     # a proxy that serves other sites too is asked at their paths; where nothing was upgraded, any may be the gateway's
     known = pl.col("url_path").is_in(paths)
-    guess = (
-        (status >= 400)
-        & (pl.col("http_request_method").fill_null("GET") == "GET")
-        & (known | (~plain & ~(status == 101).any().over("log_file_path")))
-    )
+    maybe = ~(status == 101).any().over("log_file_path") | status.is_in(_REFUSED)
+    guess = (status >= 400) & (pl.col("http_request_method").fill_null("GET") == "GET") & (known | (~plain & maybe))
     says = pl.col("http_upgrade").is_not_null().any().over("log_file_path")
     wanted = tunnel | unanswered | ((upgrade == "websocket") & (status >= 200)) | (~says & guess)
     # a start stamp without a duration leaves the end open, and so does one of which nobody knows what it marks; a
@@ -98,6 +108,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             (unanswered | (status == 499)).fill_null(value=False).alias("p_left"),
             pl.col("log_file_path").alias("p_file"),
             pl.col("log_line").alias("p_line"),
+            (~tunnel & ~says & ~known & bool(paths)).alias("p_guessed"),
         )
         .sort("p_t", "p_file", "p_line", nulls_last=True)
         .with_row_index("p_row")
