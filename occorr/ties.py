@@ -9,11 +9,13 @@ import polars as pl
 
 from occorr import alignment, anchors, program
 from occorr.anchors import vote
-from occorr.offsets import ASSUMED_ERROR, Estimate, aligned, linear
+from occorr.offsets import ASSUMED_ERROR, REACH, Estimate, aligned, linear
 from occorr.pairs import FINELY, THIN, thin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -103,6 +105,11 @@ def _lives(events: pl.DataFrame, clock: str) -> Estimate | None:
     )
     lows, highs = windows.get_column("low").to_numpy(), windows.get_column("high").to_numpy()
     start, end, support = vote(lows, highs)
+    # a gateway that was often stopped fits several places; one host's clocks seldom differ by seconds
+    elsewhere = max(_depth(lows, highs, *span) for span in ((-REACH, start - 1), (end + 1, REACH)))
+    usual = _depth(lows, highs, -NEARBY, NEARBY)
+    if elsewhere >= support or ((start > NEARBY or end < -NEARBY) and usual > MARGIN * support):
+        return None
     error = max((end - start) // 2, FLOOR)
     count = windows.get_column("line").n_unique()
     if support < ENOUGH - 1 or (error > NEARBY and start <= 0 <= end):
@@ -115,6 +122,12 @@ def _lives(events: pl.DataFrame, clock: str) -> Estimate | None:
         "life of the process against the engine's events",
         "aligned",
     )
+
+
+def _depth(lows: NDArray[np.int64], highs: NDArray[np.int64], begin: int, end: int) -> int:
+    """How many windows share a place of a stretch, at most."""
+    there = (lows <= end) & (highs >= begin)
+    return vote(lows[there].clip(begin, end), highs[there].clip(begin, end))[2] if there.any() else 0
 
 
 def _lines(two: pl.DataFrame) -> Estimate:

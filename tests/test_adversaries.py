@@ -296,3 +296,23 @@ def test_that_a_proxy_is_not_trusted_holds_for_the_process_that_says_so(tmp_path
     told = told.filter(pl.col("http_status_proxy") == 403)
     assert told.get_column("verdict").to_list() == ["decisive", "decisive", "circumstantial"]
     assert told.get_column("cause").to_list()[:2] == ["auth.untrusted_proxy"] * 2
+
+
+def test_a_gateway_that_was_stopped_again_and_again_does_not_say_where_its_clock_stands(tmp_path):
+    """Its one stop is the first of four that the engine tells; its starts come tens of seconds after the container's."""
+    name = "claw-gateway-1"
+    stops = [("10:01:10.000", "11.470", "12.300"), ("10:01:19.560", "19.735", "20.680"), ("10:01:27.740", "27.937", "28.850"), ("10:01:35.930", "36.087", "37.040")]  # fmt: skip
+    told = [("09:59:59.770", "start", name, {})]
+    for kill, die, start in stops:
+        told += [(kill, "kill", name, {"signal": "15"}), (f"10:01:{die}", "die", name, {"exitCode": "0"}), (f"10:01:{start}", "start", name, {})]  # fmt: skip
+    lines = [
+        *started("10:00:26.387"),
+        *ready("10:00:40.000"),
+        f"{stamp('10:01:10.155')} [gateway] signal SIGTERM received",
+        f"{stamp('10:01:10.881')} [shutdown] completed cleanly in 650ms",
+        *started("10:01:56.578"),
+        *ready("10:02:10.000"),
+    ]
+    clocks = run(tmp_path, gateway_log=lines, docker_events_jsonl=engine(*told)).clocks
+    row = clocks.filter(pl.col("clock_id") == "gateway").row(0, named=True)
+    assert abs(row["offset_ns"]) <= row["error_ns"]
