@@ -175,7 +175,8 @@ def _connections(events: pl.DataFrame) -> pl.DataFrame:
         .forward_fill()
         .over("log_file_path", "part", order_by="seq")
     )
-    compact = lines & pl.col("conn_short").is_null() & (pl.col("source_kind") == "gateway")
+    hidden = pl.col("body").str.contains(" conn=", literal=True).fill_null(value=False)  # blacked out, and not left out
+    compact = lines & pl.col("conn_short").is_null() & (pl.col("source_kind") == "gateway") & ~hidden
     events = events.with_columns(pl.when(compact).then(last).otherwise("conn_short").alias("conn_short"))
     whole = (
         events.filter(pl.col("conn_id").is_not_null())

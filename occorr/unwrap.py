@@ -22,6 +22,8 @@ _BEGINS: Final = (
 )
 # CSI and OSC sequences and single-character escapes (ECMA-48).
 _ANSI: Final = r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+_LOST_HEAD: Final = r"^\[\d{1,3}(?:;\d{1,3})*m"
+_LOST: Final = r"(?: ?\[\d{1,3}(?:;\d{1,3})*m)+ ?"
 _STAMP: Final = ("observed_timestamp", "observed_clock_id", "observed_zone_inline", "observed_resolution_ns")
 _BYTES: Final = r"^\[\d{1,3}(?:,\s?\d{1,3})*\]$"
 
@@ -31,6 +33,10 @@ def bare(lines: pl.DataFrame) -> pl.DataFrame:
     text = pl.col("raw").str.strip_chars_end("\r\n")
     if lines.get_column("raw").str.contains("\x1b", literal=True).any():
         text = text.str.replace_all(_ANSI, "")
+    # where a paste lost the escape character or made it a blank, the rest of each sequence stands there
+    lost = pl.col("raw").str.contains(_LOST_HEAD)
+    if lines.select(lost.any()).item():
+        text = pl.when(lost).then(text.str.replace_all(_LOST, " ").str.strip_chars(" ")).otherwise(text)
     return lines.with_columns(text.alias("text"))
 
 
