@@ -8,12 +8,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
 from occorr import rules
 from occorr.facts import proxies
+from occorr.zones import NO_DATE
 
 if TYPE_CHECKING:
     from occorr.schema import Tables
@@ -219,9 +221,8 @@ def _names(tables: Tables, closes: pl.DataFrame) -> dict[str, str]:
     }
     ports = facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()
     out["port"] = str(ports[0]) if ports and str(ports[0]).isdigit() else "18789"
-    out["since"] = (
-        closes.select(pl.col("timestamp").min().dt.strftime("%Y-%m-%dT%H:%M:%SZ")).item() if closes.height else None
-    )
+    first = closes.get_column("timestamp").min()  # the year of stamps without a date is none to ask an engine for
+    out["since"] = f"{first:%Y-%m-%dT%H:%M:%SZ}" if isinstance(first, datetime) and first.year > NO_DATE.year else None
     peer = _untrusted(tables)
     out["peer"] = peer
     out["subnet"] = _subnet(tables.facts, peer)

@@ -13,6 +13,7 @@ from occorr.clock_faults import sentence
 from occorr.fitted import MOST_OF_A_GUESS
 from occorr.terminal.base import clean, clock, console, label, percent, place, whole
 from occorr.visible import NOT_REDACTED
+from occorr.zones import NO_DATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,7 +86,10 @@ def show(result: Analysis, *, brief: bool = False) -> None:
 def _reach(result: Analysis) -> str:
     """From when to when the logs reach, as a half-sentence; empty where no line has a time."""
     first, last = result.timeline.select(pl.col("timestamp").min(), pl.col("timestamp").max().alias("last")).row(0)
-    return "" if first is None else f"; they reach from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
+    if first is None:
+        return ""
+    form = "%H:%M:%S" if first.year == NO_DATE.year else "%Y-%m-%d %H:%M:%S"  # the year of stamps without a date
+    return f"; they reach from {first:{form}} to {last:{form}} UTC"
 
 
 def _weight(row: dict[str, Any]) -> float:
