@@ -7,6 +7,7 @@ from typing import Final
 import polars as pl
 
 from occorr.closes.assignment import assign
+from occorr.scope import GATEWAY
 from occorr.tunnels import was_tunnel
 
 MS: Final = 1_000_000
@@ -51,6 +52,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
     ).str.contains(_PROBE)
     # a proxy that serves other sites too is asked at their paths; where nothing was upgraded, any may be the gateway's
     known = pl.col("url_path").is_in(paths)
+    ours = pl.col("user_agent_original").str.contains(GATEWAY).fill_null(value=False)
     maybe = ~(status == 101).any().over("log_file_path") | status.is_in(_REFUSED)
     guess = (status >= 400) & (pl.col("http_request_method").fill_null("GET") == "GET") & (known | (~plain & maybe))
     says = pl.col("http_upgrade").is_not_null().any().over("log_file_path")
@@ -108,7 +110,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             (unanswered | (status == 499)).fill_null(value=False).alias("p_left"),
             pl.col("log_file_path").alias("p_file"),
             pl.col("log_line").alias("p_line"),
-            (~tunnel & ~says & ~known & bool(paths)).alias("p_guessed"),
+            (~tunnel & ~says & ~known & ~ours & bool(paths)).alias("p_guessed"),
         )
         .sort("p_t", "p_file", "p_line", nulls_last=True)
         .with_row_index("p_row")
