@@ -168,6 +168,14 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
         .rows()
     )
     told = "gateway" in known_roles.values()
+    several = bool(
+        timeline.select(
+            pl.col("attributes")
+            .list.eval((pl.element().struct.field("key") == "instance") & (pl.element().struct.field("value") != ""))
+            .list.any()
+            .any()
+        ).item()
+    )
     for row in rows.iter_rows(named=True):
         project = row["compose_project"] or project_of
         service = (
@@ -177,7 +185,8 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
             _hear_proxy(all_lives, project, row)
             continue
         if row["container_action"] is None:
-            _hear(all_lives, known, project, row)
+            if _instance(row) or not several:  # of several gateways, nothing says whose such a line is
+                _hear(all_lives, known, project, row)
             continue
         # A network's event names the container by its id alone.
         life = (
@@ -284,12 +293,16 @@ def _hear_proxy(all_lives: dict[tuple[str, str], _Life], project: str, row: dict
         life.turn("down", at)
 
 
+def _instance(row: dict[str, Any]) -> str:
+    """Of several gateways the one whose line it is, as far as anything tells it."""
+    return next((a["value"] for a in row["attributes"] or () if a["key"] == "instance"), "") or ""
+
+
 def _hear(
     all_lives: dict[tuple[str, str], _Life], known: set[tuple[str, str]], project: str, row: dict[str, Any]
 ) -> None:
     """One line of a gateway about itself; it belongs to its project's only gateway, or to the service it names."""
-    # Of several gateways the analysis knows whose line it is, where anything tells it.
-    instance = next((a["value"] for a in row["attributes"] or () if a["key"] == "instance"), "") or ""
+    instance = _instance(row)
     project, service = (
         instance.split("/", 1)
         if "/" in instance
@@ -297,7 +310,7 @@ def _hear(
     )
     own = [life for (of, _), life in all_lives.items() if of == project and life.lane.gateway]
     named = [life for life in own if life.lane.name == service]
-    if not own:
+    if not own or (instance and not named):
         name = service or next((s for p, s in sorted(known) if p == project), "gateway")
         life = all_lives[(project, name)] = _Life(Lane(project, name, gateway=True))
     elif len(own) == 1 or named:

@@ -247,22 +247,25 @@ def _outages(table: pl.DataFrame, lanes: list[lives.Lane]) -> dict[str, tuple[in
     restarts = table.filter((pl.col("family") == "restart") & pl.col("start").is_not_null())
     in_order = list(restarts.sort("start", "incident_id").iter_rows(named=True))
     found: dict[str, tuple[int, frozenset[str]]] = {}
-    for lane in lanes:
-        for since, until in lane.not_ready() if lane.gateway else ():
+    gateways = [lane for lane in lanes if lane.gateway]
+    several = {lane.name for lane in gateways} if len(gateways) > 1 else set()
+    for lane in gateways:
+        for since, until in lane.not_ready():
             if until is None:
                 continue
-            here = [row["incident_id"] for row in in_order if _stands_at(row, lane.project, since, until)]
+            here = [row["incident_id"] for row in in_order if _stands_at(row, lane, several, since, until)]
             if here:
                 length, others = found.get(here[0], (0, frozenset()))
                 found[here[0]] = (length + until - since, others | frozenset(here[1:]))
     return found
 
 
-def _stands_at(incident: Mapping[str, Any], project: str, since: int, until: int) -> bool:
-    """Whether a restart belongs to an outage of the project's gateway: they overlap, but for 2 s.
+def _stands_at(incident: Mapping[str, Any], lane: lives.Lane, several: set[str], since: int, until: int) -> bool:
+    """Whether a restart belongs to an outage of a gateway, of several the one that it touched: they overlap, but for 2 s.
 
     A process that dies stops answering before the engine says so, and stamps lie apart.
     """
     projects, end = incident["projects"] or (), incident["end"] or incident["start"]
     near = since - 2 * SECOND <= end and until >= incident["start"] - 2 * SECOND
-    return near and (not projects or project in projects)
+    touched = several & set(incident["services"] or ())
+    return near and (not projects or lane.project in projects) and (not touched or lane.name in touched)
