@@ -241,8 +241,10 @@ def _inside(facts: pl.DataFrame, gateway: str | None) -> pl.Expr:
     )
     if gateway is None:
         return pl.lit(None, pl.Boolean)
+    known = facts.filter(pl.col("key") == "compose.service").get_column("value")
+    said = pl.concat([known, facts.get_column("subject").str.replace(r"^service:", "")]).unique().implode()
     return (
-        pl.when(pl.col("c_service").is_null())
+        pl.when(pl.col("c_service").is_null() | ~pl.col("c_service").is_in(said))
         .then(None)
         .otherwise((pl.col("c_service") != gateway) & ~pl.col("c_service").is_in(shared))
     )

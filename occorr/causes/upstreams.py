@@ -32,7 +32,8 @@ def own_port(facts: pl.DataFrame) -> pl.Expr:
 def to_gateway(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl.Expr:
     """Whether the proxy asked the gateway; null where that cannot be told.
 
-    An address is another one's only where the gateway's addresses are known, a name only where its names are (what
+    An address is another one's only at a port that is not the gateway's, or where the proxy reaches the gateway elsewhere
+    (it may be published at several, and has a new one after a start), a name only where its names are (what
     HAProxy calls a server is no host's name: only its own tunnels tell), and a loopback only where the proxy is known to
     have one of its own: a proxy on the host reaches the gateway there, by a published port.
     """
@@ -56,7 +57,11 @@ def to_gateway(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) ->
         .then(pl.lit(value=True))
         .when(loopback)
         .then(pl.when(elsewhere | pl.col("p_kind").is_in(_contained(facts))).then(pl.lit(value=False)))
-        .when((address | socket) & bool(len(addresses)) | socket & pl.lit(bool(len(own))) | named & other_name)
+        .when(
+            address & bool(len(addresses)) & (elsewhere | ~own_port(facts))
+            | socket & bool(len(own))
+            | named & other_name
+        )
         .then(pl.lit(value=False))
         .otherwise(same_path)
     )
@@ -96,8 +101,17 @@ def _names(facts: pl.DataFrame) -> list[str]:
 
 
 def _contained(facts: pl.DataFrame) -> list[str]:
-    """Programs that run as proxies in containers with a network of their own, and nowhere else as far as documents tell."""
-    images = facts.filter(pl.col("key") == "image").select("subject", "value").rows()
+    """Programs that run as proxies in containers beside the gateway, with a loopback of their own, and nowhere else as far as documents tell.
+
+    Beside it is a service of its Compose file, or a container on one of its networks.
+    """
+    networks = facts.filter(pl.col("key").str.contains(r"^network\..*\.address$")).select("subject", "key")
+    gateways = facts.filter((pl.col("key") == "role") & (pl.col("value") == "gateway")).get_column("subject").unique()
+    own = networks.filter(pl.col("subject").is_in(gateways.implode())).get_column("key").unique()
+    near = networks.filter(pl.col("key").is_in(own.implode())).get_column("subject").unique()
+    of_compose = pl.col("subject").str.starts_with("service:")
+    told = facts.filter((pl.col("key") == "image") & (of_compose | pl.col("subject").is_in(near.implode())))
+    images = told.select("subject", "value").rows()
     shared = facts.filter(
         (pl.col("key") == "network_mode") & pl.col("value").str.contains(r"^(?:service|container):|^host$")
     )

@@ -56,7 +56,9 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
     maybe = ~(status == 101).any().over("log_file_path") | status.is_in(_REFUSED)
     guess = (status >= 400) & (pl.col("http_request_method").fill_null("GET") == "GET") & (known | (~plain & maybe))
     says = pl.col("http_upgrade").is_not_null().any().over("log_file_path")
-    wanted = tunnel | unanswered | ((upgrade == "websocket") & (status >= 200)) | (~says & guess)
+    # a browser that connects beforehand and then asks for nothing
+    empty = (status == 408) & pl.col("proxy_termination").str.starts_with("cR").fill_null(value=False)
+    wanted = ~empty & (tunnel | unanswered | ((upgrade == "websocket") & (status >= 200)) | (~says & guess))
     # a start stamp without a duration leaves the end open, and so does one of which nobody knows what it marks; a
     # refusal is over when it is answered, at the latest when the proxy gives up
     bare = (starts & lasted.is_null()) | (pl.col("time_semantics") == "unknown")

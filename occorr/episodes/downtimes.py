@@ -124,7 +124,7 @@ def downtimes(
             (0 if before is None else bisect_right(when, before)),
             bisect_left(when, 1 << 62 if after is None else after),
         )
-        gap = Gap(rows[begin:end])
+        gap = Gap(rows[begin:end]).without_outlived(spoken.last(before, None if after is None else after - 1))
         up = None
         if after is not None:
             at = bisect_left(listening, after)
@@ -140,6 +140,10 @@ def downtimes(
                 row["cut_low"], max((b for b in boots if before - BACK_UP <= b <= before), default=before)
             )
         out.append(row | {"unchecked": unchecked})
+    told = max(when)
+    for row in out:
+        if row["up"] is None:  # what came after all that is known of it is anybody's
+            row["surely"] = max(row["cut_high"], told + BACK_UP)
     talks = log.filter(names.cast(pl.String).str.starts_with("websocket.")).select(t.sort()).to_series().to_list()
     if alone and not spoken.by_turns:
         _left(out, talks)
@@ -263,6 +267,7 @@ def _downtime(
         created=len([x for x in times("container.create") if x <= high + REPLACED]),
         destroyed=len([x for x in times("container.destroy", "container.rename") if x <= high + REMOVED]),
         unhealthy=gap.unhealthy(onset),
+        sick=gap.sick(onset),
         sigterm=len(gap.signals("gateway.signal", "TERM", "INT"))
         + len([r for r in rows if r["event_name"] == "gateway.stop" and "SIGTERM" in str(r["stop_reason"])]),
         sigusr=len(user_lines),

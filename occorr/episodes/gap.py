@@ -11,6 +11,8 @@ MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 # the engine's `die` comes up to 0.25 s after the process's end, and a launcher outlives its child
 DIE_LAG: Final = 700 * MS
+HUNG: Final = 15 * SECOND  # from the trigger of a crash or OOM kill to the death: up to 11 s measured
+_FATE: Final = ("gateway.crash", "process.error", "gateway.conflict", "container.oom")
 SHORT: Final = 400 * MS
 BEFORE: Final = 120 * SECOND  # how long before a stop an unhealthy report or a command still belongs to it
 _STORY: Final = (
@@ -35,6 +37,13 @@ class Gap:
     """What is told of the time between two processes, in order of time."""
 
     rows: list[dict[str, Any]]
+
+    def without_outlived(self, last: int | None) -> Gap:
+        """Without errors and kills of children that the process outlived: it died later, or wrote until `last`."""
+        end = min(self.dies, default=last)
+        if end is None:
+            return self
+        return Gap([r for r in self.rows if r["event_name"] not in _FATE or r["t"] >= end - HUNG])
 
     def times(self, *names: str) -> list[int]:
         """When events of these names were, ns."""
@@ -95,6 +104,11 @@ class Gap:
             low, high = last or before or 0, after or 0
         # two clocks that are not known well enough to say which came first; `error` says so, too
         return min(low, high), max(low, high), not graceful
+
+    def sick(self, onset: int) -> bool:
+        """Whether the engine's last word on the container's health, before the stop began, was that it was unhealthy."""
+        told = [r["health_status"] for r in self.rows if r["health_status"] and r["t"] <= onset]
+        return bool(told) and told[-1] == "unhealthy"
 
     def unhealthy(self, onset: int) -> int:
         """How often the engine called the container unhealthy before the stop began, and did not call it healthy again."""

@@ -8,6 +8,7 @@ import polars as pl
 
 SECOND: Final = 1_000_000_000
 BACK_UP: Final = 90 * SECOND  # without a gateway's log: how long a start may take until it listens
+FILTERED: Final = ("container.kill", "container.die", "container.restart", "container.oom")
 LATER: Final = 30 * SECOND  # the engine tells of a death this soon after the gateway writes of a signal
 FAR: Final = 1 << 62
 CITED: Final = 10  # events that tell the story of an episode, at most
@@ -35,6 +36,7 @@ SHAPE: Final[dict[str, Any]] = {
     "created": pl.Int64,
     "destroyed": pl.Int64,
     "unhealthy": pl.Int64,
+    "sick": pl.Boolean,
     "sigterm": pl.Int64,
     "sigusr": pl.Int64,
     "in_process": pl.Int64,
@@ -72,7 +74,8 @@ def coverage(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[int, int] | Non
     """
     moment = pl.col("timestamp").cast(pl.Int64)
     placed = events.filter(pl.col("timestamp").is_not_null())
-    docker = placed.filter(pl.col("source_kind") == "docker").select(moment).to_series()
+    engine = placed.filter(pl.col("source_kind") == "docker")
+    docker = engine.select(moment).to_series()
     told = facts.filter(
         (pl.col("subject") == "engine") & pl.col("key").is_in(["events.covered_from", "events.covered_to"])
     ).select("key", pl.col("value").str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False).cast(pl.Int64))
@@ -81,7 +84,9 @@ def coverage(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[int, int] | Non
         for end in ("from", "to")
     )
     first, last = [*low, *docker.sort().head(1)], [*high, *docker.sort().tail(1)]
-    if not (first and last):
+    # whoever asked for kills and deaths alone did not see what else there was
+    filtered = engine.height > 0 and engine.get_column("event_name").is_in(FILTERED).all() and not low
+    if not (first and last) or filtered:
         return None
     stop = (pl.col("event_name") == "gateway.signal") & pl.col("signal").str.contains(r"(?i)^(?:SIG)?(?:TERM|INT)$")
     later = placed.filter(stop & (moment > max(last) + LATER)).height > 0
