@@ -113,6 +113,14 @@ def features(
         ("lost_together", lost, BREATH),
     ):
         rows = rows.join(_company(which, reach, name), on="close_id", how="left", maintain_order="left")
+    # by who the gateway saw: the clients of one proxy have its address
+    gone = rows.filter((pl.col("code_gateway") == 1001) & pl.col("g_t").is_not_null())
+    peers = [
+        _company(own.select("close_id", pl.col("g_t").alias("t")), BREATH, "gone_together")
+        for own in gone.partition_by("g_remote")
+    ]
+    peers.append(_company(gone.clear().select("close_id", pl.col("g_t").alias("t")), BREATH, "gone_together"))
+    rows = rows.join(pl.concat(peers), on="close_id", how="left", maintain_order="left")
     rows = rows.join(_outlived(rows), on="close_id", how="left", maintain_order="left")
     unanswered = t.filter(
         pl.col("p_errno").is_in([110, 113])

@@ -44,7 +44,17 @@ def weigh(
         )
     )
     frame = (
-        wide.select("close_id", "group_id", "p_clock_status", "p_status", "p_guessed", "g_seen", "c_seen", "inferred")
+        wide.select(
+            "close_id",
+            "group_id",
+            "p_clock_status",
+            "p_status",
+            "p_guessed",
+            "p_to_gateway",
+            "g_seen",
+            "c_seen",
+            "inferred",
+        )
         .join(best, on="close_id", how="left", maintain_order="left")
         .join(rivals, on="close_id", how="left", maintain_order="left")
     )
@@ -63,8 +73,9 @@ def weigh(
     )
     unplaced = unplaced & ~(pl.col("p_status").is_in([502, 503]) & pl.lit(_only_one(episodes))).fill_null(value=False)
     unplaced = unplaced & ~pl.col("close_id").is_in(settled(wide, episodes, events))
-    # Nothing says that a request at a path of its own was an upgrade: other sites' pages are refused there too.
-    page = pl.col("p_guessed").fill_null(value=False) & pl.col("p_status").is_in([401, 403, 407])
+    # Nothing says that a request was an upgrade: pages are refused so too, and other sites' upstreams are.
+    pages = pl.col("p_status").is_in([401, 403, 407, 426, 505]) | ~pl.col("p_to_gateway")
+    page = pl.col("p_guessed").fill_null(value=False) & pages.fill_null(value=False)
     # Of closes in some order, each may be the other. What the gateway says of its own connection stays true in any order.
     mixed = (
         pl.col("group_id").is_not_null()

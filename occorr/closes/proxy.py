@@ -112,7 +112,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             (unanswered | (status == 499)).fill_null(value=False).alias("p_left"),
             pl.col("log_file_path").alias("p_file"),
             pl.col("log_line").alias("p_line"),
-            (~tunnel & ~says & ~known & ~ours & bool(paths)).alias("p_guessed"),
+            (~tunnel & ~says & ~ours).alias("p_guessed"),
         )
         .sort("p_t", "p_file", "p_line", nulls_last=True)
         .with_row_index("p_row")
