@@ -306,3 +306,139 @@ def test_a_parse_error_may_be_the_gateways_own_disk(tmp_path, text, cause):
     row = closes(tmp_path, gateway__log=log).row(0, named=True)
     assert row["cause"] == cause
     assert any("disk" in wish for wish in row["missing"]) == (cause == "unknown.unknown")
+
+
+LATER = [line.replace("T10:02", "T11:02") for line in AGAIN]
+STOPPED = [f"{stamp('11:01:59.500')} [gateway] signal SIGTERM received", gone(1, "11:01:59.637", 1012, "service restart")]  # fmt: skip
+DIED = [told("11:02:00.137", "die", exitCode="137"), told("11:02:05.000", "start")]
+
+
+def test_events_of_kills_and_deaths_alone_do_not_say_what_was_not_asked_for(tmp_path):
+    """An OOM kill, collected with a filter: its own event, the next start and all health reports are missing."""
+    log = [*MORNING, web(1, "10:00:11.113", CLIENT), *busy("10:30:00.713", "11:01:59.950"), *LATER]
+    early = [told("08:02:00.137", "kill", signal="15"), told("08:02:01.137", "die", exitCode="0")]
+    assert decisive(closes(tmp_path, gateway__log=twice(log), events__jsonl=[*early, DIED[0]])) == {}
+
+
+def test_a_death_by_137_that_nobody_asked_for_may_be_the_hosts_memory(tmp_path):
+    log = [*MORNING, web(1, "10:00:11.113", CLIENT), *busy("10:30:00.713", "11:01:59.950"), *LATER]
+    assert decisive(closes(tmp_path, gateway__log=twice(log), events__jsonl=[BOOT, *DIED])) == {}
+
+
+def test_the_engine_forgets_the_name_of_a_stopped_container(tmp_path):
+    events = [BOOT, told("10:02:00.000", "kill", signal="9"), told("10:02:00.137", "die", exitCode="137"), told("10:02:05.000", "start")]  # fmt: skip
+    failed = [f'2026/11/21 {at} [error] 7#7: *{n} gateway could not be resolved (3: Host not found), client: {CLIENT}, server: gw.example.org, request: "GET /ws HTTP/1.1", host: "gw.example.org"' for n, at in ((11, "10:02:02"), (12, "10:02:03"))]  # fmt: skip
+    lines = [access("10:02:00", 101), access("10:02:02", 502), access("10:02:03", 502)]
+    log = [*MORNING, *opened(1, "10:00:10.113", "172.18.0.3"), *AGAIN]
+    rows = closes(tmp_path, gateway__log=twice(log), events__jsonl=events, access__log=lines, error__log=failed)
+    assert set(rows.get_column("cause").cast(pl.String)) == {"restart.killed"}
+
+
+@pytest.mark.parametrize(
+    ("remote", "ends"),
+    [
+        ("127.0.0.1", [f"10:0{n}:58.20{n}" for n in range(1, 5)]),  # tailscale serve drops what is idle for 58 s
+        ("172.18.0.3", [f"10:06:00.20{n}" for n in range(1, 5)]),  # a reload of a proxy whose log is not there
+    ],
+)
+def test_a_1001_may_come_from_something_in_front_that_logs_nothing(tmp_path, remote, ends):
+    lines = [
+        line
+        for n, end in enumerate(ends, 1)
+        for line in ((f"10:0{n}:00.113" if remote == "127.0.0.1" else f"10:00:1{n}.113", n), (end, n))
+    ]
+    log = [gone(n, at, 1001) if at in ends else web(n, at, remote) for at, n in sorted(lines)]
+    rows = closes(tmp_path, gateway__log=twice([*MORNING, *log, *busy("10:09:30.241")]))
+    assert rows.height == 4
+    assert decisive(rows) == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "stamped"),
+    [
+        ("[openclaw] Non-fatal uncaught exception (continuing): Error: write EPIPE", True),
+        ("fatal: not a git repository (or any of the parent directories): .git", False),
+        ("TypeError: fetch failed", False),
+    ],
+)
+def test_an_error_that_the_gateway_outlived_by_an_hour_did_not_end_it(tmp_path, line, stamped):
+    said = twice([f"{stamp('10:10:00.100')} {line}"]) if stamped else [f"2026-11-21T10:10:00.101000000Z {line}"]
+    after = [*busy(*(f"10:{m:02d}:30.713" for m in range(11, 60)), "11:01:59.900"), *LATER]
+    log = [*twice([*MORNING, web(1, "10:03:11.113", CLIENT)]), *said, *twice(after)]
+    rows = closes(tmp_path, gateway__log=log, events__jsonl=[BOOT, told("11:01:59.990", "kill", signal="9"), *DIED])
+    assert decisive(rows) == {"restart.killed": 1}
+
+
+def test_a_childs_oom_kill_in_the_morning_is_not_the_restart_an_hour_later(tmp_path):
+    events = [BOOT, told("10:05:00.000", "oom"), told("11:01:59.400", "kill", signal="15"), told("11:02:00.137", "die", exitCode="0"), told("11:02:00.237", "stop"), told("11:02:05.000", "start"), told("11:02:05.010", "restart")]  # fmt: skip
+    log = [*MORNING, web(1, "10:00:11.113", CLIENT), *busy(*(f"10:{m:02d}:30.713" for m in range(5, 60))), *STOPPED, *LATER]  # fmt: skip
+    assert decisive(closes(tmp_path, gateway__log=twice(log), events__jsonl=events)) == {"restart.manual": 1}
+
+
+def test_a_stop_after_which_nothing_was_collected_does_not_explain_the_evening(tmp_path):
+    """The proxy's log is of the whole day: tunnels at noon and at three, refusals at six."""
+    log = [*MORNING, web(1, "10:00:11.113"), f"{stamp('10:01:59.500')} [gateway] signal SIGTERM received", gone(1, "10:01:59.637", 1012, "service restart")]  # fmt: skip
+    events = [BOOT, told("10:01:59.400", "kill", signal="15"), told("10:02:00.137", "die", exitCode="0"), told("10:02:00.237", "stop")]  # fmt: skip
+    lines = [caddy(1, "10:01:59.600", 108.5), caddy(2, "12:00:00.100", 300.0), caddy(3, "15:00:00.100", 300.0), *(caddy(n, f"17:59:5{n}.100", 0.004, 502) for n in (1, 3, 5))]  # fmt: skip
+    rows = closes(tmp_path, gateway__log=twice(log), events__jsonl=events, caddy__log=lines)
+    evening = rows.filter(pl.col("http_status_proxy") == 502)
+    assert evening.height == 3
+    assert decisive(evening) == {}
+
+
+@pytest.mark.parametrize("upstream", ["192.168.1.10:18789", "172.17.0.1:18789", "172.18.0.7:18789"])
+def test_an_address_that_the_gateways_lines_do_not_show_may_be_its_own(tmp_path, upstream):
+    """Its published port, the host's, or the one that it got with its last start."""
+    log = [*MORNING, *opened(1, "10:00:10.113"), *AGAIN]
+    events = [BOOT, told("10:02:00.000", "kill", signal="9"), told("10:02:00.137", "die", exitCode="137"), told("10:02:05.000", "start")]  # fmt: skip
+    lines = [access("10:02:00", 101), *(access(at, 502) for at in ("10:02:03", "10:02:04", "10:02:07"))]
+    errors = [error(at, n, upstream) for at, n in (("10:02:03", 11), ("10:02:04", 12), ("10:02:07", 13))]
+    rows = closes(tmp_path, gateway__log=twice(log), events__jsonl=events, access__log=lines, error__log=errors)
+    assert set(rows.get_column("cause").cast(pl.String)) == {"restart.killed"}
+
+
+def test_a_page_at_the_path_of_the_tunnels_is_no_attempt_for_certain(tmp_path):
+    def page(at, status, agent="Mozilla/5.0"):
+        return access(at, status).replace("openclaw-cli/2026.9.6", agent)
+
+    lines = [page("10:00:09", 401), access("10:02:30", 101), page("10:05:00", 426, "Zabbix"), access("10:06:00", 401)]
+    rows = closes(tmp_path, gateway__log=twice([*MORNING, *busy("10:09:30.241")]), access__log=lines)
+    sure = rows.filter(pl.col("verdict") == "decisive")
+    assert not sure.height or set(sure.get_column("http_status_proxy")) <= {401}
+    assert sure.filter(pl.col("timestamp").dt.hour() == 10, pl.col("timestamp").dt.minute() < 6).is_empty()
+
+
+def test_a_browsers_empty_preconnect_is_no_attempt(tmp_path):
+    line = f'{CLIENT}:41830 [21/Nov/2026:10:06:00.099] web web/<NOSRV> -1/-1/-1/-1/10001 408 212 - - cR-- 1/1/0/0/0 0/0 {{}} "<BADREQ>"'
+    tunnel = f'{CLIENT}:41831 [21/Nov/2026:10:00:10.099] web gw/gateway 0/0/1/2/60000 101 708 - - ---- 1/1/0/0/0 0/0 {{websocket}} "GET / HTTP/1.1"'
+    rows = closes(tmp_path, gateway__log=twice([*MORNING, *busy("10:09:30.241")]), haproxy__log=[tunnel, line])
+    assert rows.get_column("http_status_proxy").to_list() == [101]
+
+
+@pytest.mark.parametrize("what", ["cut off", "paused"])
+def test_a_tunnel_that_was_silent_since_the_gateway_was_away_was_not_idle(tmp_path, what):
+    log = [*MORNING, *opened(1, "10:00:10.113", "172.18.0.3"), *busy("10:04:30.241", "10:13:30.241")]
+    network = [json.dumps({"Type": "network", "Action": action, "Actor": {"ID": "cc" * 32, "Attributes": {"container": GATEWAY, "name": "demo_default", "type": "bridge"}}, "scope": "local", "time": ns(at) // 10**9, "timeNano": ns(at)}) for at, action in (("10:05:00.000", "disconnect"), ("10:08:00.000", "connect"))]  # fmt: skip
+    events = [BOOT, *(network if what == "cut off" else [told("10:05:00.000", "pause"), told("10:12:00.000", "unpause")])]  # fmt: skip
+    failed = f'2026/11/21 10:06:00 [error] 7#7: *11 upstream timed out (110: Connection timed out) while proxying upgraded connection, client: {CLIENT}, server: gw, request: "GET /ws HTTP/1.1", upstream: "http://172.18.0.2:18789/ws", host: "gw.example.org"'
+    rows = closes(tmp_path, gateway__log=twice(log), events__jsonl=events, access__log=[access("10:06:00", 101)], error__log=[failed])  # fmt: skip
+    assert "timeout.proxy_idle" not in decisive(rows)
+
+
+def test_a_container_that_died_before_it_was_replaced_was_not_deployed(tmp_path):
+    """`docker run --rm` under a supervisor: killed from the host, removed, made anew."""
+
+    def new(at, action):
+        row = json.loads(event(ns(at), action))
+        row["Actor"]["ID"] = OTHER
+        return json.dumps(row)
+
+    log = [*MORNING, web(1, "10:00:11.113", CLIENT), *busy("11:01:59.950")]
+    events = [BOOT, told("11:02:00.137", "die", exitCode="137"), told("11:02:00.237", "destroy"), new("11:02:05.000", "create"), new("11:02:05.100", "start")]  # fmt: skip
+    assert decisive(closes(tmp_path, gateway__log=twice(log), events__jsonl=events)) == {}
+
+
+def test_a_gateway_that_was_unhealthy_for_minutes_was_not_restarted_by_hand_for_certain(tmp_path):
+    log = [*MORNING, web(1, "10:00:11.113", CLIENT), *busy("10:57:30.713"), *STOPPED, *LATER]
+    events = [BOOT, told("10:57:29.000", "health_status: unhealthy"), told("11:01:59.400", "kill", signal="15"), told("11:02:00.137", "die", exitCode="0"), told("11:02:05.000", "start")]  # fmt: skip
+    assert decisive(closes(tmp_path, gateway__log=twice(log), events__jsonl=events)) == {}
