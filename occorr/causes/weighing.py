@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SECOND: Final = 1_000_000_000
 _ITS_WORDS: Final = ("ambiguous", "code_gateway", "established")  # features of its line that are not called g_…
+OF_ANY_PAGE: Final = ("auth.proxy_denied", "protocol.upgrade_missing")  # what a request for a page may get too
+OF_ANY_UPSTREAM: Final = ("unreachable.refused", "timeout.upstream")  # … and what another site's may
 VERDICT: Final = {3: "decisive", 2: "supported", 1: "circumstantial", 0: "unknown"}
 
 
@@ -73,9 +75,9 @@ def weigh(
     )
     unplaced = unplaced & ~(pl.col("p_status").is_in([502, 503]) & pl.lit(_only_one(episodes))).fill_null(value=False)
     unplaced = unplaced & ~pl.col("close_id").is_in(settled(wide, episodes, events))
-    # Nothing says that a request was an upgrade: pages are refused so too, and other sites' upstreams are.
-    pages = pl.col("p_status").is_in([401, 403, 407, 426, 505]) | ~pl.col("p_to_gateway")
-    page = pl.col("p_guessed").fill_null(value=False) & pages.fill_null(value=False)
+    # Nothing says that a request was an upgrade: pages are refused so too, and other sites' upstreams cannot be reached.
+    elsewhere = pl.col("cause").is_in(OF_ANY_UPSTREAM) & ~pl.col("p_to_gateway")
+    page = pl.col("p_guessed").fill_null(value=False) & (pl.col("cause").is_in(OF_ANY_PAGE) | elsewhere)
     # Of closes in some order, each may be the other. What the gateway says of its own connection stays true in any order.
     mixed = (
         pl.col("group_id").is_not_null()
