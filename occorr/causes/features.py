@@ -106,21 +106,17 @@ def features(
     ).fill_null(value=False)
     lasted_alike = rows.filter(cut).select("close_id", pl.col("p_duration").alias("t"))
     lost = rows.filter(pl.col("code_gateway") == 1006).select("close_id", pl.col("g_t").alias("t")).drop_nulls()
+    # by whom the gateway saw: the clients of one proxy have its address
+    left = rows.filter((pl.col("code_gateway") == 1001) & pl.col("g_t").is_not_null())
+    peers = left.select("close_id", pl.col("g_t").alias("t"), pl.col("g_remote").alias("by"))
     for name, which, reach in (
         ("same_moment", ends, AT_ONCE),
         ("same_breath", ends, BREATH),
         ("same_length", lasted_alike, ALIKE),
         ("lost_together", lost, BREATH),
+        ("gone_together", peers, BREATH),
     ):
         rows = rows.join(_company(which, reach, name), on="close_id", how="left", maintain_order="left")
-    # by who the gateway saw: the clients of one proxy have its address
-    gone = rows.filter((pl.col("code_gateway") == 1001) & pl.col("g_t").is_not_null())
-    peers = [
-        _company(own.select("close_id", pl.col("g_t").alias("t")), BREATH, "gone_together")
-        for own in gone.partition_by("g_remote")
-    ]
-    peers.append(_company(gone.clear().select("close_id", pl.col("g_t").alias("t")), BREATH, "gone_together"))
-    rows = rows.join(pl.concat(peers), on="close_id", how="left", maintain_order="left")
     rows = rows.join(_outlived(rows), on="close_id", how="left", maintain_order="left")
     unanswered = t.filter(
         pl.col("p_errno").is_in([110, 113])
@@ -259,11 +255,16 @@ def _inside(facts: pl.DataFrame, gateway: str | None) -> pl.Expr:
 
 
 def _company(frame: pl.DataFrame, reach: int, name: str) -> pl.DataFrame:
-    """How many rows, itself included, have a `t` within `reach` of each row's: close_id, and the count under `name`."""
-    frame = frame.sort("t")
-    values = frame.get_column("t").to_numpy()
-    count = np.searchsorted(values, values + reach, side="right") - np.searchsorted(values, values - reach, side="left")
-    return frame.select("close_id", pl.Series(name, count, dtype=pl.Int64))
+    """How many rows, itself included, have a `t` within `reach` of each row's, and its `by` if there is one: close_id, and the count under `name`."""
+
+    def counted(own: pl.DataFrame) -> pl.DataFrame:
+        own = own.sort("t")
+        at = own.get_column("t").to_numpy()
+        count = np.searchsorted(at, at + reach, side="right") - np.searchsorted(at, at - reach, side="left")
+        return own.select("close_id", pl.Series(name, count, dtype=pl.Int64))
+
+    groups = frame.partition_by("by") if "by" in frame.columns else [frame]
+    return pl.concat([counted(own) for own in groups or [frame]])
 
 
 def _outlived(rows: pl.DataFrame) -> pl.DataFrame:

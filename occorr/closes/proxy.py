@@ -18,17 +18,8 @@ _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|asse
 _PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
 
 
-_REFUSED: Final = (
-    401,
-    403,
-    407,
-    408,
-    499,
-    500,
-    502,
-    503,
-    504,
-)  # what an upgrade is answered with at a path that none was ever opened at
+# what an upgrade is answered with at a path at which none was ever opened
+_REFUSED: Final = (401, 403, 407, 408, 499, 500, 502, 503, 504)
 
 
 def _kind() -> pl.Expr:
