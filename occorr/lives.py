@@ -156,26 +156,14 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
             "time_resolution_ns",
         )
     )
-    role_of = (
-        pl.col("attributes")
-        .list.eval(pl.element().filter(pl.element().struct.field("key") == "role").struct.field("value"))
-        .list.first()
-    )
     known_roles = dict(
-        timeline.select("container_id", role=role_of)
+        timeline.select("container_id", role=_attribute("role"))
         .drop_nulls()
         .unique("container_id", keep="first", maintain_order=True)
         .rows()
     )
     told = "gateway" in known_roles.values()
-    several = bool(
-        timeline.select(
-            pl.col("attributes")
-            .list.eval((pl.element().struct.field("key") == "instance") & (pl.element().struct.field("value") != ""))
-            .list.any()
-            .any()
-        ).item()
-    )
+    several = timeline.select((_attribute("instance") != "").any()).to_series().any()
     for row in rows.iter_rows(named=True):
         project = row["compose_project"] or project_of
         service = (
@@ -291,6 +279,12 @@ def _hear_proxy(all_lives: dict[tuple[str, str], _Life], project: str, row: dict
         life.turn("up", at)
     elif life.state == "up":
         life.turn("down", at)
+
+
+def _attribute(key: str) -> pl.Expr:
+    """What the events say of a thing that has no column of its own."""
+    said = pl.element().filter(pl.element().struct.field("key") == key).struct.field("value")
+    return pl.col("attributes").list.eval(said).list.first()
 
 
 def _instance(row: dict[str, Any]) -> str:

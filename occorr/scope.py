@@ -267,21 +267,21 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     )
     known = pl.concat([docker, stated]).drop_nulls().unique("container_id", keep="first", maintain_order=True)
     by_id = dict(known.rows())
+    aside = _aside(events)
     by_host = {c[:12]: i for c, i in by_id.items()}
     if len(set(by_host.values())) <= 1:
-        by_host |= _by_turns(events.filter(~_aside(events)), by_host)
+        by_host |= _by_turns(events.filter(~aside), by_host)
     if len(set(by_host.values())) <= 1:
-        return events.with_columns(pl.when(~_aside(events)).then(pl.lit("")).alias("instance"))
+        return events.with_columns(pl.when(~aside).then(pl.lit("")).alias("instance"))
     addresses = own.filter(
         pl.col("key").str.contains(r"^network\..*\.address$") & pl.col("container_id").is_in(list(by_id))
     )
     # networks of several hosts may give out the same addresses: such a one tells nothing
-    reached = addresses.with_columns(pl.col("container_id").replace_strict(by_id).alias("instance"))
-    alone = reached.group_by("value").agg(pl.col("instance").unique()).filter(pl.col("instance").list.len() == 1)
-    local = pl.coalesce("local_address", pl.col("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1))
-    by_address = _own_addresses(events, local, by_host) | dict(
-        alone.select("value", pl.col("instance").list.first()).rows()
+    documented = addresses.select(
+        pl.col("value").alias("address"), pl.col("container_id").replace_strict(by_id).alias("of")
     )
+    local = pl.coalesce("local_address", pl.col("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1))
+    by_address = _own_addresses(events, local, by_host) | _ones_alone(documented)
     services = [i.rpartition("/")[2] for i in set(by_id.values())]
     by_service = {
         s: i for i in by_id.values() if services.count(s := i.rpartition("/")[2]) == 1
@@ -320,7 +320,7 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     beside = pl.col("log_file_path").replace_strict(_beside(events, documents), default=None, return_dtype=pl.String)
     missing = pl.col("instance").is_null() & pl.col("source_kind").is_in(["gateway", "proxy", "cli"])
     whose = pl.when(missing).then(beside).otherwise("instance")
-    return events.with_columns(pl.when(~_aside(events)).then(whose).alias("instance"))
+    return events.with_columns(pl.when(~aside).then(whose).alias("instance"))
 
 
 def _by_turns(events: pl.DataFrame, known: dict[str, str]) -> dict[str, str]:
@@ -349,8 +349,12 @@ def _own_addresses(events: pl.DataFrame, local: pl.Expr, by_host: dict[str, str]
         local.alias("address"),
         pl.col("host_name").replace_strict(by_host, default=None, return_dtype=pl.String).alias("of"),
     )
-    own = own.filter(~pl.col("address").str.contains(r"^127\.|^::1$")).drop_nulls()
-    alone = own.group_by("address").agg(pl.col("of").unique()).filter(pl.col("of").list.len() == 1)
+    return _ones_alone(own.filter(~pl.col("address").str.contains(r"^127\.|^::1$")).drop_nulls())
+
+
+def _ones_alone(found: pl.DataFrame) -> dict[str, str]:
+    """Of addresses and whose they are (`of`): address → instance, without those that several have."""
+    alone = found.group_by("address").agg(pl.col("of").unique()).filter(pl.col("of").list.len() == 1)
     return dict(alone.select("address", pl.col("of").list.first()).sort("address").rows())
 
 

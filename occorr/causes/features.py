@@ -9,6 +9,7 @@ import polars as pl
 
 from occorr.causes import upstreams
 from occorr.episodes import coverage
+from occorr.episodes.gap import HUNG
 from occorr.facts import proxies
 
 MS: Final = 1_000_000
@@ -18,7 +19,6 @@ AT_ONCE: Final = 10 * MS  # ends that lie nearer together were cut by one hand
 BREATH: Final = 40 * MS  # … and a busy gateway's lines of them lie within this (33 ms measured)
 ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
 SILENT: Final = 6 * 3600 * SECOND  # a gateway that is quieter than this has lost a day's log, or says nothing of closes
-HUNG: Final = 15 * SECOND  # from the trigger of a crash or OOM kill to the death: up to 11 s measured
 LIMITS: Final = (60.0, 75.0, 300.0, 3600.0)  # idle limits that proxies and balancers come with, s
 CITED: Final = {
     "gateway": "g_event",
