@@ -15,6 +15,7 @@ from occorr import (
     closes,
     customs,
     definitions,
+    documents,
     episodes,
     facts,
     ingest,
@@ -115,7 +116,7 @@ def analyze(
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
     inputs = bundle.checked(list(read.blobs(given)))
-    library = customs.extended(library, facts.texts(inputs))
+    library = customs.extended(library, documents.texts(inputs))
     redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
     result = attribute(
         [take(blob, library, redactor, all_lines=all_lines) for blob in inputs],
@@ -152,7 +153,7 @@ def take(
     known: Sequence[plans.Plan] | None = None,
 ) -> Taken:
     """Reads one input as what it is, a document or a log; `known` tells how a log is read that was looked at before."""
-    document = facts.document(blob, redactor) if known is None else None
+    document = documents.document(blob, redactor) if known is None else None
     if document is None:
         events, source = ingest.ingest(blob, library, redactor, all_lines=all_lines, known=known)
         return Taken(blob.path, events, (), source)

@@ -161,6 +161,22 @@ def _between(one: program.Segment, two: program.Segment, windows: pl.DataFrame, 
     return (begin, end) if begin <= end else (one.last, two.first)
 
 
+def _stands(found: Estimate, pairs: pl.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """When the clock was read for each pair, in the estimate's time, and between which offsets it stood if the pair is one, ns."""
+    p, g, read, width = (pairs.get_column(c).to_numpy() for c in ("p", "g", "at", "width"))
+    return (read - found.base).astype(np.float64), p - g - LATE, p - g + width + SLOW
+
+
+def explained(found: Estimate, pairs: pl.DataFrame) -> pl.Series:
+    """Whether a segment of the estimate holds each pair, whether or not they are those that it was made of."""
+    at, low, high = _stands(found, pairs)
+    held = np.zeros(len(at), np.bool_)
+    for line in found.segments:
+        error = line.error(at) + found.extra
+        held |= (low <= line.at(at) + error) & (high >= line.at(at) - error)
+    return pl.Series(held)
+
+
 def _doubted(found: Estimate, pairs: pl.DataFrame, windows: pl.DataFrame) -> Estimate:
     """The estimate of a clock that ran evenly, but for what lies beyond its anchors where a connection there tells another place.
 
@@ -168,12 +184,9 @@ def _doubted(found: Estimate, pairs: pl.DataFrame, windows: pl.DataFrame) -> Est
     """
     if len(found.segments) != 1:
         return found
-    (line,) = found.segments
-    p, g, width = (pairs.get_column(c).to_numpy() for c in ("p", "g", "width"))
-    at = (pairs.get_column("at").to_numpy() - found.base).astype(np.float64)
-    low, high = p - g - LATE, p - g + width + SLOW
-    error = line.error(at) + found.extra
-    held = (low <= line.at(at) + error) & (high >= line.at(at) - error)
+    (line,), held = found.segments, explained(found, pairs).to_numpy()
+    at, low, high = _stands(found, pairs)
+    width = pairs.get_column("width").to_numpy()
     (ours, its_ours), (theirs, its_theirs) = ((side, side[held]) for side in _sides(pairs))
     rest = ~np.isin(ours, its_ours) & ~np.isin(theirs, its_theirs)
     rest &= pairs.get_column("same").to_numpy() | (pairs.get_column("alike").to_numpy() & _unrivalled(pairs, rest))

@@ -49,8 +49,8 @@ class Segment:
         errors: half-width of the bound at the knots, ns; between them it is no greater than the line through them.
         anchors: how many anchors hold it.
         violated: share of its anchors that contradict it.
-        status: aligned or unalignable.
-        reason: why it is unalignable, or empty.
+        status: aligned, unalignable, or assumed beyond what the anchors can tell.
+        reason: why it is not aligned, or only widely; or empty.
     """
 
     start: float

@@ -10,11 +10,10 @@ from typing import Final
 
 import polars as pl
 
+from occorr.facts import PROXY_IMAGE
+
 SECOND: Final = 1_000_000_000
 GATEWAY: Final = r"(?i)openclaw|clawdbot|moltbot"
-_PROXY: Final = (
-    r"(?i)(?:^|[/_-])(?:nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)"
-)
 BOOT: Final = 20 * SECOND  # container start → the gateway's first line, at most
 _OWNER: Final = {
     "_id": "container_id",
@@ -79,7 +78,7 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     names = names.filter(~pl.col("container_name").fill_null("").str.contains(ONE_OFF))
     image = pl.col("image").fill_null("")
     names = names.with_columns(
-        pl.coalesce("role", pl.when(image.str.contains(_PROXY)).then(pl.lit("proxy"))).alias("role")
+        pl.coalesce("role", pl.when(image.str.contains(PROXY_IMAGE)).then(pl.lit("proxy"))).alias("role")
     )
     # a recreated container is another id of the same service, or of the same name
     family = pl.coalesce(pl.concat_str("compose_project", pl.lit("/"), "compose_service"), "container_name")

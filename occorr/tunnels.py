@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
 
 from occorr.offsets import ASSUMED_ERROR, REACH, Estimate, aligned
-from occorr.pairs import settle, thin
+from occorr.pairs import COARSE, THIN, explained, settle, thin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from occorr import program
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -19,6 +22,8 @@ ENOUGH: Final = 3  # refusals that agree with no offset at all
 ALIKE: Final = 50 * MS  # a connection that both sides say lasted as long to this is one, if no timer ended several
 ABOUT: Final = 300 * MS  # … and may be one where they differ by no more
 BRIEF: Final = 500 * MS  # shorter connections all lasted alike
+UNLIKELY: Final = 0.05  # chance below which connections are not missing from the gateway's log by chance
+UNHEARD: Final = "connections of this time are not in the gateway's log: the clock may have been set"
 
 
 def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Estimate:
@@ -31,14 +36,69 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     if access.is_empty() or not gateways:
         return none
     theirs, extra = _closed(events, access, gateways)
-    windows = _refusals(events, access, found)
-    return (
-        settle(
-            _candidates(_tunnels(access), theirs), windows, "the same connections and refusals at the gateway", extra
-        )
-        or _plausible(windows)
-        or none
+    ours, windows = _tunnels(access), _refusals(events, access, found)
+    pairs = _candidates(ours, theirs)
+    settled = settle(pairs, windows, "the same connections and refusals at the gateway", extra)
+    if settled is not None and settled.segments and max(ours.height, theirs.height) <= THIN:
+        return _heard(settled, _candidates(ours, theirs, shortest=0), ours, _running(events, gateways))
+    return settled or _plausible(windows) or none
+
+
+def _running(events: pl.DataFrame, gateways: Mapping[str, Estimate]) -> pl.DataFrame:
+    """When a gateway ran and wrote its log, but for the edges of that time, reference ns: `low`, `high`."""
+    lines = events.filter(pl.col("clock_id").is_in(list(gateways)) & pl.col("timestamp_raw").is_not_null())
+    moment, _ = aligned(gateways, lines.get_column("clock_id"), lines.get_column("timestamp_raw"))
+    began = lines.get_column("event_name").is_in(["gateway.start", "gateway.listening"])
+    lives = pl.DataFrame({"t": moment, "began": began}).sort("t").with_columns(pl.col("began").cum_sum().alias("life"))
+    return lives.group_by("life", maintain_order=True).agg(
+        (pl.col("t").min() + COARSE).alias("low"), (pl.col("t").max() - COARSE).alias("high")
     )
+
+
+def _heard(found: Estimate, pairs: pl.DataFrame, ours: pl.DataFrame, running: pl.DataFrame) -> Estimate:
+    """The estimate, but for what lies beyond its anchors where none of the connections is in the gateway's log.
+
+    A gateway that logged nearly all connections of a kind goes on to do so: by the rule of succession it is unlikely that
+    several ends, at moments in which it ran, are missing from its log, and likelier that they stand elsewhere in it.
+    """
+    told = pairs.filter(explained(found, pairs)).get_column("ours").unique()
+    ends = (
+        ours.with_columns(
+            (pl.col("p") - found.offset).alias("ended"),
+            (pl.col("p") - pl.col("before") - found.offset).alias("t"),
+            pl.col("ours").is_in(told.implode()).alias("told"),
+            pl.col("agent").str.contains("Mozilla/", literal=True).fill_null(value=False).alias("browser"),
+        )
+        .join_where(running, pl.col("ended") >= pl.col("low"), pl.col("ended") <= pl.col("high"))
+        .sort("t")
+    )
+    span = ends.filter("told").select(pl.col("t").min().alias("first"), pl.col("t").max().alias("last")).row(0)
+    if span[0] is None:
+        return found
+    within = ends.filter(pl.col("t").is_between(*span))
+    pieces = list(found.segments)
+    first, last = float(span[0] - found.base - found.error), float(span[1] - found.base + found.error)
+    if _unlikely(within, ends.filter(pl.col("t") < span[0])) and first < pieces[0].end:
+        pieces = [_lost(pieces[0], -np.inf, first), replace(pieces[0], start=first), *pieces[1:]]
+    if _unlikely(within, ends.filter(pl.col("t") > span[1])) and last > pieces[-1].start:
+        pieces = [*pieces[:-1], replace(pieces[-1], end=last), _lost(pieces[-1], last, np.inf)]
+    return replace(found, segments=tuple(pieces))
+
+
+def _unlikely(within: pl.DataFrame, beyond: pl.DataFrame) -> bool:
+    """Whether it is unlikely that of some kind none of the connections beyond was told, seen how many within were."""
+    for browser in (False, True):
+        seen, lost = (part.filter(pl.col("browser") == browser) for part in (within, beyond))
+        moments = int((lost.get_column("t").diff().fill_null(2 * COARSE) > COARSE).sum())
+        missing, misses = int((~seen.get_column("told")).sum()), np.arange(moments)
+        if np.prod((missing + 1 + misses) / (seen.height + 2 + misses)) < UNLIKELY:
+            return True
+    return False
+
+
+def _lost(line: program.Segment, begin: float, end: float) -> program.Segment:
+    """The segment of a time in which nothing tells where the clock stood."""
+    return replace(line, start=begin, end=end, anchors=0, violated=0.0, status="assumed", reason=UNHEARD)
 
 
 def was_tunnel() -> pl.Expr:
@@ -88,8 +148,11 @@ def _closed(events: pl.DataFrame, access: pl.DataFrame, gateways: Mapping[str, E
     return proxied, int(np.median(bound)) if len(bound) else 0
 
 
-def _candidates(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
-    """Connections of both sides that may be one, as `settle` takes them: by the client's address, by how long they lasted, else all."""
+def _candidates(ours: pl.DataFrame, theirs: pl.DataFrame, shortest: int = BRIEF) -> pl.DataFrame:
+    """Connections of both sides that may be one, as `settle` takes them: by the client's address, by how long they lasted, else all.
+
+    Those that lasted no longer than `shortest` ns are told apart by their address alone.
+    """
     apart = (pl.col("duration_ns") - pl.col("lasted")).abs()
     browser = pl.col("agent").str.contains("Mozilla/", literal=True)
     same_agent = (pl.col("agent") == pl.col("gateway_agent")).fill_null(value=True)
@@ -104,7 +167,7 @@ def _candidates(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
     loose = (
         thin(lasting)
         .join(thin(nameless.filter(pl.col("lasted").is_not_null())), how="cross")
-        .filter((apart <= ABOUT) & (pl.col("lasted") > BRIEF) & same_kind)
+        .filter((apart <= ABOUT) & (pl.col("lasted") > shortest) & same_kind)
     )
     blind = thin(open_).join(thin(nameless), how="cross").filter(same_kind)
     alike = (apart <= ALIKE).fill_null(value=False)

@@ -442,3 +442,25 @@ def test_a_gateway_that_was_unhealthy_for_minutes_was_not_restarted_by_hand_for_
     log = [*MORNING, web(1, "10:00:11.113", CLIENT), *busy("10:57:30.713"), *STOPPED, *LATER]
     events = [BOOT, told("10:57:29.000", "health_status: unhealthy"), told("11:01:59.400", "kill", signal="15"), told("11:02:00.137", "die", exitCode="0"), told("11:02:05.000", "start")]  # fmt: skip
     assert decisive(closes(tmp_path, gateway__log=twice(log), events__jsonl=events)) == {}
+
+
+@pytest.mark.parametrize(("set_by", "told", "sure"), [(30, 8, 6), (0, 8, 8), (30, 6, 8)])
+def test_brief_connections_that_the_gateways_log_lacks_tell_that_the_proxys_clock_was_set(tmp_path, set_by, told, sure):
+    """Eight through nginx, a minute apart, the last two after its clock was set; `told` of them are in the gateway's log, which may end before."""
+    lasted = [0.61, 0.83, 0.72, 0.94, 0.66, 0.78, 0.88, 0.69]
+    seconds = [5, 27, 12, 3, 19, 25, 8, 21]
+    own, lines = [], []
+    for n, (long, second) in enumerate(zip(lasted, seconds, strict=True), start=1):
+        at = f"10:{n:02d}:{second:02d}.{100 + 37 * n}"
+        begun = f"10:{n:02d}:{second - 1:02d}.{100 + 37 * n + 1000 - round(1000 * long)}"
+        if n <= told:
+            own += [*opened(n, begun, "172.18.0.3"), closed(n, at, round(1000 * long), "172.18.0.3")]
+        shown = f"10:{n:02d}:{second + (set_by if n > 6 else 0):02d}.{100 + 37 * n}"
+        lines.append(nginx(shown, n, long, 101, "172.18.0.2:18789"))
+    end = busy("10:20:00.000") if told == 8 else []
+    write(tmp_path / "in", gateway__log=twice([*MORNING, *own, *end]), access__log=lines)
+    result = occorr.analyze([tmp_path / "in"])
+    proxy = result.timeline.filter(pl.col("source_kind") == "proxy").sort("log_line")
+    assert proxy.get_column("clock_status").to_list() == ["aligned"] * sure + ["assumed"] * (8 - sure)
+    why = result.clocks.filter(pl.col("clock_id") == "nginx").get_column("method").to_list()
+    assert ["may have been set" in w for w in why] == [False, *[True] * (sure < 8)]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 import occorr
-from occorr import facts, read, redact
+from occorr import documents, read, redact
 
 ID = "7c9f78e3687bec45158a65b69c15661c5e594754279051ae6ef44ab93ff8db7b"
 JOURNAL = f"""Nov 21 05:43:40 claw dockerd[700]: time="2026-11-21T05:43:40.123456789Z" level=info msg="Daemon has completed initialization"
@@ -79,7 +79,7 @@ db9c5287f738   nginx:1.22           "/docker-entrypoint.…"   2 hours ago   Exi
 
 
 def test_docker_ps_is_a_document():
-    document = facts.document(read.Blob("ps.txt", PS.encode()), redact.Redactor(b"k"))
+    document = documents.document(read.Blob("ps.txt", PS.encode()), redact.Redactor(b"k"))
     kind, found = document.kind, document.facts
     told = {(f.subject, f.key): f.value for f in found}
     assert kind == "docker ps"

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import occorr
-from occorr import facts, read, redact
+from occorr import documents, read, redact
 from occorr.configs import envoy
 
 LOGS = sorted(Path(__file__).parent.parent.glob("sample_logs/*/*.log"))
@@ -106,7 +106,7 @@ def test_traefiks_own_toml_is_read_among_other_files(tmp_path):
     ],
 )
 def test_timeouts(text, kind, want):
-    document = facts.document(read.Blob("x", text.encode()), redact.Redactor(b"k"))
+    document = documents.document(read.Blob("x", text.encode()), redact.Redactor(b"k"))
     title, found = document.kind, document.facts
     assert {f.subject for f in found} == {f"proxy:{kind}"}
     assert [(f.key, f.value, f.line) for f in found if f.key.startswith("timeout.")] == want
@@ -115,7 +115,7 @@ def test_timeouts(text, kind, want):
 
 @pytest.mark.parametrize("path", LOGS, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_no_log_is_a_configuration(path):
-    assert facts._proxy_config(path.read_text(errors="replace")) is None
+    assert documents._proxy_config(path.read_text(errors="replace")) is None
 
 
 @pytest.mark.parametrize(

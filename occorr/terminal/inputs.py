@@ -23,16 +23,16 @@ TOLD: Final = 20  # lines of an input that `formats test` speaks of
 def dry_run(inputs: Sequence[str], parsers: Path | None) -> None:
     """File → envelopes → format → zone → margin over the runner-up, without reading on."""
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
-    from occorr import customs, facts  # noqa: PLC0415
+    from occorr import customs, documents  # noqa: PLC0415
 
     blobs = list(read.blobs(inputs))
-    library = customs.extended(library, facts.texts(blobs))
+    library = customs.extended(library, documents.texts(blobs))
     out = console()
     for blob in blobs:
         out.print(Text(clean(blob.path), "bold"))
         if not len(blob.data) and blob.lines is None:
             out.print(Text(f"  {blob.status}" + (f": {clean(blob.message)}" if blob.message else "")))
-        elif document := facts.document(blob, redact.Redactor(b"")):
+        elif document := documents.document(blob, redact.Redactor(b"")):
             out.print(Text(f"  {document.kind}" + (f": {clean(document.trouble)}" if document.trouble else "")))
         else:
             for plan in plans.plans(blob, library):
@@ -103,18 +103,18 @@ def format_test(inputs: Sequence[str], parsers: Path | None) -> None:
     Log formats that a proxy's configuration among the inputs declares are known too.
     """
     library = definitions.builtin() if parsers is None else definitions.load(resources.folder("parsers"), parsers)
-    from occorr import customs, facts  # noqa: PLC0415
+    from occorr import customs, documents  # noqa: PLC0415
 
     out = console()
     redactor = redact.Redactor(" ".join(inputs).encode())
     blobs = list(read.blobs(inputs))
-    library = customs.extended(library, facts.texts(blobs))
+    library = customs.extended(library, documents.texts(blobs))
     for blob in blobs:
         if len(blobs) > 1:
             out.print(Text(clean(blob.path), "bold"))
         if not len(blob.data) and blob.lines is None:
             out.print(f"{clean(blob.path)}: {blob.status}: {blob.message}")
-        elif document := facts.document(blob, redactor):
+        elif document := documents.document(blob, redactor):
             out.print(f"a document: {document.kind}" + (f", {clean(document.trouble)}" if document.trouble else ""))
         else:
             _lines_told(out, blob, library, redactor)
