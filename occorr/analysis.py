@@ -19,6 +19,7 @@ from occorr import (
     episodes,
     facts,
     ingest,
+    instances,
     link,
     lookalikes,
     place,
@@ -197,7 +198,7 @@ def attribute(
     table = _doubled(table, doubled)
     events = link.link(years(together))
     events = scope.roles(scope.owned(events, fact_table), fact_table)
-    events = scope.instances(events, fact_table)
+    events = instances.instances(events, fact_table)
     events, clock_table = align(events, fact_table, tz=tz, overrides=offsets, given=clocks)
     events = place.place(events, clock_table)
     rows = closes.closes(events, fact_table)

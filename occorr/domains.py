@@ -61,7 +61,7 @@ def assign(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _gateways(events: pl.DataFrame) -> pl.Expr:
-    """`gateway`, or `gateway:NAME` where there are several: services of one log, or what `scope.instances` told apart.
+    """`gateway`, or `gateway:NAME` where there are several: services of one log, or what `instances.instances` told apart.
 
     Gateways that write into one file run on one host, and have its clock.
     """

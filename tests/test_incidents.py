@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from occorr import advice, incidents, rules, schema, scope
+from occorr import advice, incidents, instances, rules, schema, scope
 from occorr.causes import name_episodes
 from occorr.causes.evidence import STRENGTH
 from occorr.episodes import episodes
@@ -256,7 +256,7 @@ def test_lines_of_a_one_off_container_are_not_the_gateways():
             (88, "gateway.signal", {"log_file_path": "run.log", "signal": "SIGTERM"}),
         ),
     )
-    whose = scope.instances(scope.roles(rows.drop("instance"), NOTHING), NOTHING)
+    whose = instances.instances(scope.roles(rows.drop("instance"), NOTHING), NOTHING)
     ours = pl.col("source_kind") == "gateway"
     assert whose.filter(ours & pl.col("instance").is_null()).get_column("log_file_path").unique().to_list() == [
         "run.log"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from occorr import scope
+from occorr import instances
 from occorr.episodes.downtimes import READ, downtimes
 from occorr.episodes.interruptions import interruptions
 from occorr.episodes.proxies import proxies
@@ -29,7 +29,7 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     covered = coverage(events, facts)
     events = events if "instance" in events.columns else events.with_columns(pl.lit("").alias("instance"))
     found = [*proxies(events, covered), *interruptions(events)]
-    beside = scope.one_offs(events).select("a", "b").rows()
+    beside = instances.one_offs(events).select("a", "b").rows()
     gateways = events.select(READ).drop_nulls("instance").partition_by("instance", as_dict=True)
     kernel = events.filter(pl.col("event_name").is_in(["kernel.oom", "kernel.oom_cgroup"]))
     gone = {

@@ -10,6 +10,7 @@ import tempfile
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -40,6 +41,9 @@ def main(words: list[str] | None = None) -> int:
         "--only", action="append", default=[], choices=sorted(plans.STORIES), help="only this story (repeatable)"
     )
     parser.add_argument(
+        "--gateway", metavar="VERSION", help="all incidents with this version of openclaw instead of the two usual ones"
+    )
+    parser.add_argument(
         "--jobs", type=int, default=1, help="engines at once; a gateway starts slowly on a busy machine"
     )
     given = parser.parse_args(words)
@@ -49,6 +53,8 @@ def main(words: list[str] | None = None) -> int:
     wanted = [
         p for seed in range(given.seed, given.seed + given.seeds) for p in plans.plans(given.size, seed, given.only)
     ]
+    if given.gateway:  # how much memory it needs is not known
+        wanted = [replace(p, setting=replace(p.setting, version=given.gateway, memory="3g")) for p in wanted]
     (given.out / "bundles").mkdir(parents=True, exist_ok=True)
     programs = install.fetch(tuple(sorted({p.setting.version for p in wanted})))
     hosts: SimpleQueue[engine.Engine] = SimpleQueue()

@@ -1,0 +1,200 @@
+"""Several gateways told apart: whose each line is, by containers, addresses, host names, boots and folders."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Final
+
+import polars as pl
+
+from occorr.scope import AFTER_START, GATEWAY, ONE_OFF, started
+
+SECOND: Final = 1_000_000_000
+
+
+def one_offs(events: pl.DataFrame) -> pl.DataFrame:
+    """Containers that `docker compose run` made of the gateway's image: container_id, and `a` to `b`, ns, when they ran.
+
+    They stand beside the gateway and may hold its port or its state; `b` is far away where nothing tells their end.
+    """
+    own = events.filter(
+        pl.col("container_name").fill_null("").str.contains(ONE_OFF)
+        & pl.col("container_image_name").fill_null("").str.contains(GATEWAY)
+    )
+    t = pl.col("timestamp_raw").cast(pl.Int64)
+    ends = pl.col("event_name").is_in(["container.die", "container.destroy"])
+    runs = own.group_by("container_id").agg(
+        t.filter(pl.col("event_name") == "container.start").min().alias("a"),
+        t.filter(ends).min().fill_null(1 << 62).alias("b"),
+    )
+    return runs.drop_nulls("a").sort("a", "container_id")
+
+
+def _aside(events: pl.DataFrame) -> pl.Expr:
+    """Whether a line is a one-off container's: it names it, or its file begins and ends with it."""
+    runs = one_offs(events)
+    ids = runs.get_column("container_id").to_list()
+    if not ids:
+        return pl.lit(value=False)
+    t = pl.coalesce("observed_timestamp", "timestamp_raw").cast(pl.Int64)
+    lines = events.filter(pl.col("source_kind") == "gateway").select(
+        "log_file_path", "part", "event_name", t.alias("t")
+    )
+    boots = events.filter(
+        (pl.col("event_name") == "container.start")
+        & ((pl.col("role") == "gateway") | pl.col("container_id").is_in(ids))
+    ).select("container_id", t.alias("boot"))
+    begun = (
+        lines.filter(pl.col("event_name") == "gateway.start")
+        .drop_nulls("t")
+        .sort("t")
+        .join_asof(boots.sort("boot"), left_on="t", right_on="boot", strategy="backward", check_sortedness=False)
+    )
+    spans = lines.group_by("log_file_path", "part").agg(
+        pl.col("t").min().alias("first"), pl.col("t").max().alias("last")
+    )
+    files = (
+        begun.group_by("log_file_path", "part")
+        .agg(pl.col("container_id").unique())
+        .filter(pl.col("container_id").list.len() == 1)
+        .with_columns(pl.col("container_id").list.first())
+        .join(runs, on="container_id")
+        .join(spans, on=["log_file_path", "part"])
+        .filter((pl.col("first") >= pl.col("a") + AFTER_START) & (pl.col("last") <= pl.col("b") + SECOND))
+    )
+    file = pl.concat_str("log_file_path", "part", separator="\n", ignore_nulls=True)
+    named = pl.col("container_id").is_in(ids) | pl.col("host_name").is_in([i[:12] for i in ids])
+    return (pl.col("source_kind") == "gateway") & (
+        named.fill_null(value=False) | file.is_in(files.select(file).to_series().to_list())
+    )
+
+
+def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """Tells several gateways apart: adds `instance`.
+
+    `instance` is `project/service` (or the container's name) of the gateway that an event belongs to; an empty string
+    where there is only one gateway; null where several are there and nothing says which one it is, and for lines of a
+    container that `docker compose run` put beside it. A proxy's lines and a client's belong to the gateway that they
+    name by its address, else to the one whose logs lie beside theirs.
+    """
+    family = pl.coalesce(pl.concat_str("compose_project", pl.lit("/"), "compose_service"), "container_name")
+    docker = (
+        events.filter(pl.col("role") == "gateway")
+        .group_by("container_id")
+        .agg(family.drop_nulls().first().alias("instance"))
+    )
+    own = facts.filter(pl.col("subject").str.starts_with("container:")).with_columns(
+        pl.col("subject").str.slice(10).alias("container_id")
+    )
+    wide = own.group_by("container_id").agg(
+        pl.col("value").filter(pl.col("key") == "compose.project").first().alias("p"),
+        pl.col("value").filter(pl.col("key") == "compose.service").first().alias("s"),
+        pl.col("value").filter(pl.col("key") == "name").first().alias("n"),
+        (pl.col("value").filter(pl.col("key") == "role") == "gateway").any().alias("g"),
+    )
+    stated = wide.filter("g").select(
+        "container_id", pl.coalesce(pl.concat_str("p", pl.lit("/"), "s"), "n").alias("instance")
+    )
+    known = pl.concat([docker, stated]).drop_nulls().unique("container_id", keep="first", maintain_order=True)
+    by_id = dict(known.rows())
+    aside = _aside(events)
+    by_host = {c[:12]: i for c, i in by_id.items()}
+    if len(set(by_host.values())) <= 1:
+        by_host |= _by_turns(events.filter(~aside), by_host)
+    if len(set(by_host.values())) <= 1:
+        return events.with_columns(pl.when(~aside).then(pl.lit("")).alias("instance"))
+    addresses = own.filter(
+        pl.col("key").str.contains(r"^network\..*\.address$") & pl.col("container_id").is_in(list(by_id))
+    )
+    # networks of several hosts may give out the same addresses: such a one tells nothing
+    documented = addresses.select(
+        pl.col("value").alias("address"), pl.col("container_id").replace_strict(by_id).alias("of")
+    )
+    local = pl.coalesce("local_address", pl.col("endpoint").str.extract(r"->\[?([^\]]+?)\]?:\d+$", 1))
+    by_address = _own_addresses(events, local, by_host) | _ones_alone(documented)
+    services = [i.rpartition("/")[2] for i in set(by_id.values())]
+    by_service = {
+        s: i for i in by_id.values() if services.count(s := i.rpartition("/")[2]) == 1
+    }  # both projects may call theirs `gateway`
+    told = pl.coalesce(
+        pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String),
+        pl.col("host_name").replace_strict(by_host, default=None, return_dtype=pl.String),
+        local.replace_strict(by_address, default=None, return_dtype=pl.String),
+        pl.coalesce("compose_service", "part").replace_strict(by_service, default=None, return_dtype=pl.String),
+    )
+    files = (
+        events.filter(pl.col("source_kind") == "gateway")
+        .with_columns(told.alias("_t"))
+        .group_by("log_file_path", "part")
+        .agg(pl.col("_t").drop_nulls().mode().sort().first().alias("_file"))
+    )
+    upstream = pl.col("upstream_address").str.extract(r"^\[?([^\]]+?)\]?:\d+$", 1)
+    named = (
+        pl.when(pl.col("source_kind") == "docker")
+        .then(pl.col("container_id").replace_strict(by_id, default=None, return_dtype=pl.String))
+        .when(pl.col("source_kind") == "gateway")
+        .then(pl.coalesce(told, "_file"))  # gateways on one state write one log: a line that says its own is theirs
+        .when(pl.col("source_kind") == "proxy")
+        .then(upstream.replace_strict(by_address, default=None, return_dtype=pl.String))
+    )
+    boots = started(events, list(by_id)).with_columns(pl.col("container_id").replace_strict(by_id).alias("_boot"))
+    files = files.join(
+        boots.select("log_file_path", "part", "_boot"), on=["log_file_path", "part"], how="left", nulls_equal=True
+    )
+    files = files.select("log_file_path", "part", pl.coalesce("_file", "_boot").alias("_file"))
+    events = events.join(files, on=["log_file_path", "part"], how="left", maintain_order="left")
+    events = events.with_columns(named.alias("instance")).drop("_file")
+    documents = own.filter(pl.col("container_id").is_in(list(by_id))).select(
+        pl.col("log_file_path").cast(pl.String), pl.col("container_id").replace_strict(by_id).alias("instance")
+    )
+    beside = pl.col("log_file_path").replace_strict(_beside(events, documents), default=None, return_dtype=pl.String)
+    missing = pl.col("instance").is_null() & pl.col("source_kind").is_in(["gateway", "proxy", "cli"])
+    whose = pl.when(missing).then(beside).otherwise("instance")
+    return events.with_columns(pl.when(~aside).then(whose).alias("instance"))
+
+
+def _by_turns(events: pl.DataFrame, known: dict[str, str]) -> dict[str, str]:
+    """Host names of gateways that no document names and that write by turns with others: two gateways on one log or state.
+
+    One that takes another's place, as a new container does, writes only after it. A host that started no gateway wrote
+    something else, as the CLI does.
+    """
+    lines = events.filter((pl.col("source_kind") == "gateway") & pl.col("host_name").is_not_null()).select(
+        "event_name",
+        "host_name",
+        pl.col("host_name").replace(known).alias("name"),
+        pl.coalesce("observed_timestamp", "timestamp_raw").alias("t"),
+    )
+    ran = lines.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"])).get_column("host_name")
+    lines = lines.filter(pl.col("host_name").is_in(ran.unique().implode())).drop_nulls("t").sort("t")
+    turns = lines.filter((pl.col("name") != pl.col("name").shift(1)).fill_null(value=True)).get_column("name")
+    if turns.len() == turns.n_unique():
+        return {}
+    return dict(lines.select("host_name", "name").unique().sort("host_name").rows())
+
+
+def _own_addresses(events: pl.DataFrame, local: pl.Expr, by_host: dict[str, str]) -> dict[str, str]:
+    """Addresses at which gateways were reached, as their own lines tell: address → instance, where one alone has it."""
+    own = events.filter(pl.col("source_kind") == "gateway").select(
+        local.alias("address"),
+        pl.col("host_name").replace_strict(by_host, default=None, return_dtype=pl.String).alias("of"),
+    )
+    return _ones_alone(own.filter(~pl.col("address").str.contains(r"^127\.|^::1$")).drop_nulls())
+
+
+def _ones_alone(found: pl.DataFrame) -> dict[str, str]:
+    """Of addresses and whose they are (`of`): address → instance, without those that several have."""
+    alone = found.group_by("address").agg(pl.col("of").unique()).filter(pl.col("of").list.len() == 1)
+    return dict(alone.select("address", pl.col("of").list.first()).sort("address").rows())
+
+
+def _beside(events: pl.DataFrame, documents: pl.DataFrame) -> dict[str, str]:
+    """The one gateway of which a file's folder tells, by lines or documents, or, if it tells of none, the nearest folder above: path → instance."""
+    told: dict[PurePath, set[str]] = {}
+    said = events.drop_nulls("instance").select(pl.col("log_file_path").cast(pl.String), "instance")
+    for path, instance in pl.concat([said, documents]).unique().rows():
+        for folder in PurePath(path).parents:
+            told.setdefault(folder, set()).add(instance)
+    paths = events.get_column("log_file_path").unique().to_list()
+    nearest = {p: next((told[f] for f in PurePath(p).parents if f in told), set()) for p in paths}
+    return {p: next(iter(names)) for p, names in nearest.items() if len(names) == 1}
