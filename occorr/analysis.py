@@ -200,7 +200,7 @@ def attribute(
     events = scope.roles(scope.owned(events, fact_table), fact_table)
     events = instances.instances(events, fact_table)
     events, clock_table = align(events, fact_table, tz=tz, overrides=offsets, given=clocks)
-    events = place.place(events, clock_table)
+    events = instances.survived(place.place(events, clock_table))
     rows = closes.closes(events, fact_table)
     lives = episodes.episodes(events, fact_table)
     judged = causes.judge(rows, lives, events, fact_table, rules.builtin(), scope.placement(events, fact_table))

@@ -10,6 +10,12 @@ import polars as pl
 from occorr.scope import AFTER_START, GATEWAY, ONE_OFF, started
 
 SECOND: Final = 1_000_000_000
+SLACK: Final = 300_000_000  # the engine tells a death so much later than it was, at most, as both stamp it
+DEAF: Final = 1_500_000_000  # a process that begins talks to nobody for so long
+SOON: Final = 120 * SECOND  # … and listens after so long
+SEVERAL: Final = 3  # lines that a log without a start shows
+_BEGINS: Final = ("gateway.start", "gateway.listening")
+_TALK: Final = r"^(?:websocket|rpc|pairing|auth|handshake|frame|protocol)\."  # to clients
 
 
 def one_offs(events: pl.DataFrame) -> pl.DataFrame:
@@ -198,3 +204,100 @@ def _beside(events: pl.DataFrame, documents: pl.DataFrame) -> dict[str, str]:
     paths = events.get_column("log_file_path").unique().to_list()
     nearest = {p: next((told[f] for f in PurePath(p).parents if f in told), set()) for p in paths}
     return {p: next(iter(names)) for p, names in nearest.items() if len(names) == 1}
+
+
+def survived(events: pl.DataFrame) -> pl.DataFrame:
+    """Withdraws the role of a gateway from containers whose death its log goes on through: another process wrote that log.
+
+    Of containers that share an image, a service or a name the events may show those of another host, project or replica.
+    Where some logs go on through a death and others show it, the former are of a gateway that nothing names.
+
+    Args:
+        events: placed events with `role` and `instance`.
+    """
+    t = pl.col("timestamp").cast(pl.Int64)
+    own = events.filter((pl.col("role") == "gateway") & pl.col("container_id").is_not_null())
+    deaths = own.filter(pl.col("event_name") == "container.die").select("container_id", "instance", t.alias("die"))
+    log = events.filter((pl.col("source_kind") == "gateway") & t.is_not_null())
+    if "zone_assumed" in log.columns:
+        log = log.filter(~pl.col("zone_assumed").fill_null(value=False))
+    if deaths.is_empty() or log.is_empty():
+        return events
+    boots = own.filter(pl.col("event_name") == "container.start").select("instance", t.alias("boot")).sort("boot")
+    written = log.select(
+        "log_file_path",
+        "part",
+        "instance",
+        "event_name",
+        # where the line itself says it: a short form leaves it out, and then the line before tells whose it is
+        pl.when(pl.col("body").str.contains(pl.col("conn_short").str.slice(0, 8), literal=True))
+        .then("conn_short")
+        .alias("conn_short"),
+        t.alias("t"),
+        (t - pl.col("duration_ns").fill_null(0)).alias("since"),
+        pl.col("clock_error_ns").fill_null(0).alias("doubt"),
+    ).sort("t")
+    found = [
+        {"log_file_path": path, "part": part, "container_id": container, "on": on}
+        for (path, part, instance), lines in sorted(
+            written.partition_by("log_file_path", "part", "instance", as_dict=True).items(), key=str
+        )
+        for container, die in deaths.filter(pl.col("instance").eq_missing(instance))
+        .select("container_id", "die")
+        .rows()
+        for on in [_goes_on(lines, die, boots.filter(pl.col("instance").eq_missing(instance) & (pl.col("boot") > die)))]
+        if on is not None
+    ]
+    told = pl.DataFrame(
+        found, schema={"log_file_path": pl.String, "part": pl.String, "container_id": pl.String, "on": pl.Boolean}
+    )
+    lost = told.filter("on")
+    if lost.is_empty():
+        return events
+    shown = told.filter(~pl.col("on")).get_column("container_id").unique()
+    hosts = log.get_column("host_name").drop_nulls().unique()
+    kept = own.filter(
+        pl.col("container_id").is_in(shown.implode()) | pl.col("container_id").str.slice(0, 12).is_in(hosts.implode())
+    )
+    family = own.filter(pl.col("container_id").is_in(lost.get_column("container_id").implode())).get_column("instance")
+    others = own.filter(pl.col("instance").is_in(family.implode(), nulls_equal=True)).join(
+        kept, on="container_id", how="anti"
+    )
+    ids = others.get_column("container_id").unique()
+    strange = lost.filter(pl.col("container_id").is_in(kept.get_column("container_id").implode())).select(
+        "log_file_path", "part", strange=True
+    )
+    events = events.join(
+        strange.unique(), on=["log_file_path", "part"], how="left", nulls_equal=True, maintain_order="left"
+    )
+    return events.with_columns(
+        pl.when(
+            pl.col("container_id").is_in(ids.implode()).fill_null(value=False) & (pl.col("source_kind") == "docker")
+        )
+        .then(None)
+        .otherwise("role")
+        .alias("role"),
+        pl.when(pl.col("strange").is_null()).then("instance").alias("instance"),
+    ).drop("strange")
+
+
+def _goes_on(lines: pl.DataFrame, die: int, boots: pl.DataFrame) -> bool | None:
+    """Whether a log goes on through a container's death, or shows it; null where it tells neither.
+
+    No process writes between its end and the next start, and none talks to clients in its first second or knows a
+    connection that was open before.
+    """
+    t, doubt = pl.col("t"), pl.col("doubt")
+    begins = lines.filter(pl.col("event_name").is_in(_BEGINS))
+    after = lines.filter(t > die + SLACK + doubt)
+    talk = after.filter(pl.col("event_name").cast(pl.String).str.contains(_TALK))
+    began = begins.join(after, on="t", how="semi").get_column("t").to_list()
+    until = min([*began, die + SOON])
+    deaf = min([until, *(b + DEAF for b in boots.get_column("boot").to_list())])
+    known = lines.filter((t < die - doubt) & pl.col("conn_short").is_not_null()).get_column("conn_short")
+    crossing = pl.col("conn_short").is_in(known.unique().implode()) | (pl.col("since") < die - doubt - SECOND)
+    through = (t < deaf) | crossing | pl.lit(begins.height > 0) & (t < until).sum().ge(SEVERAL) & (t < until)
+    if talk.select(through.any()).item():
+        return True
+    silent = lines.filter(t.is_between(die - SOON, die)).height > 0 and after.filter(t < die + SOON).is_empty()
+    return False if silent or until < die + SOON else None

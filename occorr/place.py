@@ -37,9 +37,7 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
     recorded = pl.col("recorded_start").is_not_null() & pl.col("timestamp_raw").is_null()
     slack = pl.col("zone_slack_ns").fill_null(0) if "zone_slack_ns" in events.columns else pl.lit(0, pl.Int64)
     trust = (
-        pl.when(pl.col("zone_assumed") & (pl.col("clock_status") == "reference"))
-        .then(pl.lit("assumed"))
-        .otherwise("clock_status")
+        pl.when(pl.col("zone_assumed")).then(pl.lit("assumed")).otherwise("clock_status")
         if "zone_assumed" in events.columns
         else pl.col("clock_status")
     )

@@ -21,6 +21,8 @@ _OWNER: Final = {
     "_service": "compose_service",
 }
 ONE_OFF: Final = r"[-_]run[-_][0-9a-f]{8,}$"  # what `docker compose run` calls its containers
+# what the gateway starts for its agents, its client, and what is called after a proxy and is none
+_NEITHER: Final = r"(?i)openclaw-(?:sandbox|sbx)|(?:^|[-_])cli(?:$|[-_]\d)|exporter|whoami"
 AFTER_START: Final = -5 * 1_000_000
 
 
@@ -75,6 +77,8 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     names = names.join(stated, on="container_id", how="left")
     # `docker compose run` of the gateway's service is a container beside it, not it
     names = names.filter(~pl.col("container_name").fill_null("").str.contains(ONE_OFF))
+    what = ("image", "container_name", "compose_service")
+    names = names.filter(~pl.any_horizontal(pl.col(c).fill_null("").str.contains(_NEITHER) for c in what))
     image = pl.col("image").fill_null("")
     names = names.with_columns(
         pl.coalesce("role", pl.when(image.str.contains(PROXY_IMAGE)).then(pl.lit("proxy"))).alias("role")
@@ -153,6 +157,22 @@ def _by_starts(names: pl.DataFrame, events: pl.DataFrame, alike: list[str]) -> p
     found = started(events, names.filter(maybe).get_column("container_id").to_list()).get_column("container_id")
     ours = pl.col("container_id").is_in(found.unique().implode())
     return names.with_columns(pl.when(ours).then(pl.lit("gateway")).otherwise("role").alias("role"))
+
+
+def begun(events: pl.DataFrame) -> pl.DataFrame:
+    """When containers began that are the gateway's or have its image: container_id, t in ns.
+
+    Those that stand beside a gateway, as the CLI's, do not count.
+    """
+    what = ("container_image_name", "container_name", "compose_service")
+    beside = pl.any_horizontal(pl.col(c).fill_null("").str.contains(_NEITHER) for c in what)
+    alike = pl.col("container_image_name").fill_null("").str.contains(GATEWAY)
+    one_off = pl.col("container_name").fill_null("").str.contains(ONE_OFF)
+    starts = events.filter(
+        (pl.col("event_name") == "container.start")
+        & ((pl.col("role") == "gateway") | (alike & ~beside & ~one_off)).fill_null(value=False)
+    )
+    return starts.select("container_id", pl.col("timestamp").cast(pl.Int64).alias("t")).drop_nulls()
 
 
 def started(events: pl.DataFrame, ids: list[str]) -> pl.DataFrame:

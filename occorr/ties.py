@@ -104,6 +104,10 @@ def _lives(events: pl.DataFrame, clock: str) -> Estimate | None:
         pl.col("low").min(), pl.col("high").max()
     )
     lows, highs = windows.get_column("low").to_numpy(), windows.get_column("high").to_numpy()
+    near = (lows <= REACH) & (highs >= -REACH)  # further off than zones are, it is another day
+    if not near.any():
+        return None
+    lows, highs = lows[near], highs[near]
     start, end, support = vote(lows, highs)
     # a gateway that was often stopped fits several places; one host's clocks seldom differ by seconds
     elsewhere = max(_depth(lows, highs, *span) for span in ((-REACH, start - 1), (end + 1, REACH)))
@@ -187,8 +191,13 @@ def client(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
     spoken = pl.all_horizontal(pl.col(said).is_not_null())
     printed = (
         events.filter((pl.col("source_kind") == "cli") & (pl.col("clock_id") == clock) & spoken)
-        .select(*said, pl.coalesce(pl.col("timestamp_raw").cast(pl.Int64), pl.col("recorded_end") * MS).alias("c"))
-        .drop_nulls()
+        .select(
+            *said,
+            pl.coalesce(pl.col("timestamp_raw").cast(pl.Int64), pl.col("recorded_end") * MS).alias("c"),
+            # what a recorder's end comes later by, the end of a container may be part of
+            pl.when(pl.col("timestamp_raw").is_null()).then(pl.col("recorded_start") * MS).alias("begun"),
+        )
+        .drop_nulls([*said, "c"])
     )
     closed = events.filter(
         pl.col("clock_id").is_in(list(gateways))
@@ -202,10 +211,11 @@ def client(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
     pairs = thin(printed).join(thin(closed.select(*said, pl.Series("g", moment))), on=said)
     if pairs.height < ENOUGH:
         return None
-    diff = (pairs.get_column("c") - pairs.get_column("g")).to_numpy()
-    start, end, support = vote(diff - PRINTED, diff + STARTED)
-    far = (diff + STARTED < start) | (diff - PRINTED > end)
-    rival = vote((diff - PRINTED)[far], (diff + STARTED)[far])[2] if far.any() else 0
+    low = pairs.select(pl.coalesce("begun", pl.col("c") - PRINTED) - pl.col("g")).to_series().to_numpy()
+    high = (pairs.get_column("c") - pairs.get_column("g")).to_numpy() + STARTED
+    start, end, support = vote(low, high)
+    far = (high < start) | (low > end)
+    rival = vote(low[far], high[far])[2] if far.any() else 0
     if (
         support < ENOUGH
         or rival > MARGIN * support

@@ -67,7 +67,13 @@ def _heard(found: Estimate, pairs: pl.DataFrame, ours: pl.DataFrame, running: pl
             (pl.col("p") - found.offset).alias("ended"),
             (pl.col("p") - pl.col("before") - found.offset).alias("t"),
             pl.col("ours").is_in(told.implode()).alias("told"),
-            pl.col("agent").str.contains("Mozilla/", literal=True).fill_null(value=False).alias("browser"),
+            pl.concat_str(
+                pl.col("agent").str.contains("Mozilla/", literal=True),
+                "path",
+                "upstream",
+                separator=" ",
+                ignore_nulls=True,
+            ).alias("kind"),
         )
         .join_where(running, pl.col("ended") >= pl.col("low"), pl.col("ended") <= pl.col("high"))
         .sort("t")
@@ -87,8 +93,8 @@ def _heard(found: Estimate, pairs: pl.DataFrame, ours: pl.DataFrame, running: pl
 
 def _unlikely(within: pl.DataFrame, beyond: pl.DataFrame) -> bool:
     """Whether it is unlikely that of some kind none of the connections beyond was told, seen how many within were."""
-    for browser in (False, True):
-        seen, lost = (part.filter(pl.col("browser") == browser) for part in (within, beyond))
+    for (kind,), lost in beyond.partition_by("kind", as_dict=True).items():
+        seen = within.filter(pl.col("kind") == kind)
         moments = int((lost.get_column("t").diff().fill_null(2 * COARSE) > COARSE).sum())
         missing, misses = int((~seen.get_column("told")).sum()), np.arange(moments)
         if np.prod((missing + 1 + misses) / (seen.height + 2 + misses)) < UNLIKELY:
@@ -121,6 +127,8 @@ def _tunnels(access: pl.DataFrame) -> pl.DataFrame:
         "client_address",
         pl.col("user_agent_original").replace(["-", ""], None).alias("agent"),
         "duration_ns",
+        pl.col("url_path").alias("path"),
+        pl.col("upstream_address").alias("upstream"),
         end.alias("p"),
         (end - base).alias("before"),
         pl.col("time_resolution_ns").fill_null(SECOND).alias("width"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SECOND: Final = 1_000_000_000
 NO_YEAR: Final = datetime(2000, 12, 31, tzinfo=UTC)  # a leap year, so that every date exists
 NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_OFFSET: Final = r"\d\d:\d\d:\d\d(?:[.,]\d+)? ?([+-])(\d\d):?(\d\d)\b"  # behind a time of day
 QUARTER: Final = 900 * SECOND
 HALF_YEAR: Final = 182 * 86_400 * SECOND
 RECORDERS: Final = (
@@ -146,7 +147,8 @@ def to_utc(
     for clock in naive.drop_nulls().unique().sort().to_list():
         role = "gateway" if clock.startswith("gateway") else "proxy"
         zone, origin = _container_zone(facts, role, clock) if clock not in RECORDERS else ("", "")
-        shift = None if tz else _sibling_shift(events, clock)
+        shift = None if tz else _written_shift(events, clock)
+        shift = _sibling_shift(events, clock) if shift is None and not tz else shift
         why = "the access log of the same proxy"
         if shift is None and not tz and not zone:
             shift, why = _second_shift(events, clock, around), "a second stamp of its lines"
@@ -301,6 +303,18 @@ def _container_zone(facts: pl.DataFrame, role: str, clock: str) -> tuple[str, st
     return "", ""
 
 
+def _written_shift(events: pl.DataFrame, clock: str) -> int | None:
+    """Zone of an error log without one, in ns, where the access log of the same proxy writes one and the same with each stamp."""
+    access = events.filter(
+        (pl.col("clock_id") == clock) & (pl.col("event_name") == "http.access") & pl.col("zone_inline")
+    )
+    told = access.get_column("log_record_original").str.extract_groups(_OFFSET).struct.unnest().unique()
+    if told.height != 1 or None in told.row(0):
+        return None
+    sign, hours, minutes = told.row(0)
+    return (3600 * int(hours) + 60 * int(minutes)) * (-SECOND if sign == "-" else SECOND)
+
+
 def _sibling_shift(events: pl.DataFrame, clock: str) -> int | None:
     """Zone of an error log without one, in ns, found against the access log of the same proxy by client and second."""
     own = events.filter(pl.col("clock_id") == clock)
@@ -317,7 +331,7 @@ def _sibling_shift(events: pl.DataFrame, clock: str) -> int | None:
         own.filter(
             (pl.col("event_name") == "http.access")
             & pl.col("zone_inline")
-            & (pl.col("http_response_status_code") >= 400)
+            & ((pl.col("http_response_status_code") >= 400) | (pl.col("http_response_status_code") == 101))
         )
         .select("client_address", pl.col("timestamp_raw").cast(pl.Int64).alias("a"))
         .head(THIN * 3)

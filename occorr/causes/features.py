@@ -15,6 +15,9 @@ from occorr.facts import proxies
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 NEAR: Final = 30 * SECOND
+LOOSE: Final = 600 * SECOND  # what a clock that nothing ties is off by, at most, in rules that ask what was not near
+# addresses that a proxy on the same host or network may have, too
+_NOBODYS: Final = r"^(?:::ffff:)?(?:127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)|^::1$|^f[cde]"
 AT_ONCE: Final = 10 * MS  # ends that lie nearer together were cut by one hand
 BREATH: Final = 40 * MS  # … and a busy gateway's lines of them lie within this (33 ms measured)
 ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
@@ -49,6 +52,14 @@ def features(
         pl.lit(None, pl.String).alias(c) for c in (*CITED.values(), "p_error", "p_upstream") if c not in closes.columns
     )
     t = pl.col("timestamp").cast(pl.Int64)
+    low, high = pl.col("time_earliest").cast(pl.Int64), pl.col("time_latest").cast(pl.Int64)
+    # whatever is asked of the time around a close holds for all of the time in which it may have been; a clock that
+    # nothing ties may stand further off than it is taken to
+    unsure = (
+        (pl.col("p_clock_status") == "assumed") & ~pl.col("g_event").is_not_null() & ~pl.col("c_event").is_not_null()
+    )
+    loose = pl.when(unsure.fill_null(value=False)).then(LOOSE).otherwise(0)
+    span = (pl.coalesce(low, t) - loose, pl.coalesce(high, t) + loose)
     gateway_times = (
         events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null())
         .select(pl.col("timestamp").cast(pl.Int64).alias("line"))
@@ -78,8 +89,9 @@ def features(
     upstream_known = (pl.col("p_upstream").is_not_null() | pl.col("p_upstream_status").is_not_null()).fill_null(
         value=False
     )
-    says_upstream = pl.col("p_says_upstream").any().over("p_file") | pl.col("p_kind").is_in(
-        ["haproxy", "traefik", "envoy", "caddy"]
+    # a format may be changed in the middle of a log, and fields of a structured one may be left out
+    says_upstream = pl.col("p_says_upstream").any().over("p_file", "p_form") | pl.col("p_kind").is_in(
+        ["haproxy", "envoy", "caddy"]
     )
     to_gateway, own_port = upstreams.to_gateway(rows, events, facts), upstreams.own_port(facts)
     near = rows.select("close_id", t.alias("t")).filter(pl.col("t").is_not_null()).sort("t")
@@ -157,30 +169,41 @@ def features(
         (pl.col("c_port").is_in(ports) if ports is not None else pl.lit(None, pl.Boolean)).alias("c_published"),
         pl.col("c_port").cast(pl.String).is_in(upstreams.own_ports(facts)).alias("c_own_port"),
         _inside(facts, place[0]).alias("c_inside"),
+        (pl.col("c_host").str.contains(r"[.:]") & ~pl.col("c_host").str.contains(_NOBODYS))
+        .fill_null(value=False)
+        .alias("c_far"),
         (
             (t - pl.col("_before") < NEAR)
             & (pl.col("_after") - t < NEAR)
             & ~_between(pl.col("_before"), pl.col("_after"), episodes)
+            & (high - low < NEAR)
         )
         .fill_null(value=False)
         .alias("gateway_alive"),
         pl.lit(gateway_times.height > 0).alias("gateway_log"),
         _gap(gateway_times).alias("log_gap"),
         _stopping(gone).alias("stopping"),
-        (t.is_between(*covered) if covered is not None else pl.lit(value=False))
+        (low.is_between(*covered) & high.is_between(*covered) if covered is not None else pl.lit(value=False))
         .fill_null(value=False)
         .alias("docker_covers"),
         pl.lit(kinds[0] if len(set(kinds)) == 1 else None, pl.String).alias("proxy_known"),
         pl.col("untrusted_event").is_not_null().alias("untrusted_line"),
-        _any_near(gone, t).alias("downtime_near"),
-        _any_near(gone.filter("abrupt"), t, HUNG).alias("death_soon"),
+        _any_near(gone, span).alias("downtime_near"),
+        _any_near(gone.filter("abrupt"), span, HUNG).alias("death_soon"),
         (pl.coalesce("p_resolution", pl.lit(MS)) < SECOND).alias("fine"),
-        _any_near(proxied, t).alias("proxy_event_near"),
+        _any_near(proxied, span).alias("proxy_event_near"),
         # its own log tells of no reload and no stop since before the connection was opened
         (pl.lit(proxied.is_empty() and starts.len() == 1) & (pl.col("opened").cast(pl.Int64) > pl.lit(starts.min())))
         .fill_null(value=False)
         .alias("proxy_stayed"),
-        _any_near(broken, t).alias("interruption_near"),
+        _any_near(broken, span).alias("interruption_near"),
+        _trusted(rows, events, to_gateway).alias("p_trusted"),
+        pl.col("g_remote").str.contains(_NOBODYS).not_().fill_null(value=False).alias("g_public"),
+        # behind another proxy all clients have that one's address
+        (~pl.col("p_client").str.contains(_NOBODYS) | (pl.col("p_client").n_unique().over("p_clock") > 1))
+        .fill_null(value=False)
+        .alias("p_edge"),
+        _rotated(events, t).alias("rotated_near"),
         t.is_between(unanswered.min() - NEAR, unanswered.max() + NEAR).fill_null(value=False).alias("unanswered_near"),
         ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
     )
@@ -193,6 +216,11 @@ def _distrusted(rows: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
     """
     told = events.filter(pl.col("timestamp").is_not_null()).select(
         "event_id", "event_name", pl.col("timestamp").cast(pl.Int64).alias("t")
+    )
+    # older gateways warn of headers and answer all the same
+    refuses = events.get_column("body").str.contains("unattributable", literal=True).fill_null(value=False)
+    told = told.join(events.filter(refuses).select("event_id"), on="event_id", how="semi").vstack(
+        told.filter(pl.col("event_name") != "proxy.untrusted")
     )
     lines = told.filter(pl.col("event_name") == "proxy.untrusted").sort("t")
     if lines.is_empty():
@@ -210,6 +238,23 @@ def _distrusted(rows: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
     loose = rows.select((pl.col("p_clock_status") == "assumed").fill_null(value=False)).to_series()
     which = which.zip_with(which.is_not_null() | ~loose, pl.Series([0] * rows.height, dtype=which.dtype))
     return lines.get_column("event_id").gather(which.cast(pl.UInt32))
+
+
+def _trusted(rows: pl.DataFrame, events: pl.DataFrame, to_gateway: pl.Expr) -> pl.Series:
+    """Whether a gateway's process let connections through a proxy, in the life in which each close was: then it trusts it."""
+    began = events.filter(pl.col("event_name") == "gateway.start").get_column("timestamp").drop_nulls()
+    starts = np.sort(began.cast(pl.Int64).to_numpy())
+    life = np.searchsorted(starts, rows.get_column("timestamp").cast(pl.Int64).fill_null(0).to_numpy(), side="right")
+    let = (pl.col("p_status") == 101) & to_gateway.fill_null(value=False)
+    told = rows.with_columns(pl.Series("_life", life)).select(let.fill_null(value=False).any().over("p_clock", "_life"))
+    return told.to_series()
+
+
+def _rotated(events: pl.DataFrame, t: pl.Expr) -> pl.Expr:
+    """Whether the gateway's credentials were changed just before, which makes clients end politely."""
+    told = events.filter(pl.col("event_name") == "auth.rotated").get_column("timestamp").drop_nulls().cast(pl.Int64)
+    tests = [t.is_between(x - SECOND, x + 5 * SECOND) for x in told.unique().sort()]
+    return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
 
 
 def _failed() -> pl.Expr:
@@ -235,14 +280,10 @@ def _inside(facts: pl.DataFrame, gateway: str | None) -> pl.Expr:
 
     A container that shares another one's network (`network_mode: service:…`) has that one's loopback.
     """
-    shared = (
-        facts.filter(
-            (pl.col("key") == "network_mode") & pl.col("value").str.contains(r"^(?:service|container):|^host$")
-        )
-        .get_column("subject")
-        .str.replace(r"^\w+:", "")
-        .to_list()
-    )
+    mode = (pl.col("key") == "network_mode") & pl.col("value").str.contains(r"^(?:service|container):|^host$")
+    subjects = facts.filter(mode).get_column("subject").unique()
+    services = facts.filter(pl.col("subject").is_in(subjects.implode()) & (pl.col("key") == "compose.service"))
+    shared = [*subjects.str.replace(r"^\w+:", ""), *services.get_column("value")]
     if gateway is None:
         return pl.lit(None, pl.Boolean)
     known = facts.filter(pl.col("key") == "compose.service").get_column("value")
@@ -299,10 +340,10 @@ def _stopping(downtimes: pl.DataFrame) -> pl.Expr:
     return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
 
 
-def _any_near(episodes: pl.DataFrame, t: pl.Expr, before: int = 2 * SECOND) -> pl.Expr:
-    """Whether a moment lies in or within a few seconds of one of the episodes."""
+def _any_near(episodes: pl.DataFrame, span: tuple[pl.Expr, pl.Expr], before: int = 2 * SECOND) -> pl.Expr:
+    """Whether a time reaches into one of the episodes, or to within a few seconds of it."""
     tests = [
-        t.is_between(low - before, (up if up is not None else 1 << 62) + 2 * SECOND)
+        (span[1] >= low - before) & (span[0] <= (up if up is not None else 1 << 62) + 2 * SECOND)
         for low, up in episodes.select("cut_low", "up").rows()
         if low is not None
     ]

@@ -80,8 +80,11 @@ def _own(tunnels: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl
         if "endpoint" in events.columns
         else None
     )
+    # where the gateway's log shows some of a proxy's tunnels, those of which it shows none went elsewhere
+    joined = pl.col("g_event").is_not_null()
+    own = tunnels.filter(joined.any().over("p_clock", "p_upstream") | ~joined.any().over("p_clock"))
     out = {
-        *tunnels.get_column("p_upstream").drop_nulls(),
+        *own.get_column("p_upstream").drop_nulls(),
         *(reached.drop_nulls().unique() if reached is not None else ()),
     }
     gateways = facts.filter((pl.col("key") == "role") & (pl.col("value") == "gateway")).get_column("subject").unique()

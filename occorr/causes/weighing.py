@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 SECOND: Final = 1_000_000_000
 _ITS_WORDS: Final = ("ambiguous", "code_gateway", "established")  # features of its line that are not called g_…
 OF_ANY_PAGE: Final = ("auth.proxy_denied", "protocol.upgrade_missing")  # what a request for a page may get too
-OF_ANY_UPSTREAM: Final = ("unreachable.refused", "timeout.upstream")  # … and what another site's may
+OF_ANY_UPSTREAM: Final = (  # … and what another site's may
+    "unreachable.refused",
+    "unreachable.socket",
+    "unreachable.dns",
+    "unreachable.loopback",
+    "timeout.upstream",
+    "auth.untrusted_proxy",
+)
 VERDICT: Final = {3: "decisive", 2: "supported", 1: "circumstantial", 0: "unknown"}
 
 
@@ -54,7 +61,9 @@ def weigh(
             "p_guessed",
             "p_to_gateway",
             "g_seen",
+            "p_seen",
             "c_seen",
+            "c_far",
             "inferred",
         )
         .join(best, on="close_id", how="left", maintain_order="left")
@@ -75,8 +84,10 @@ def weigh(
     )
     unplaced = unplaced & ~(pl.col("p_status").is_in([502, 503]) & pl.lit(_only_one(episodes))).fill_null(value=False)
     unplaced = unplaced & ~pl.col("close_id").is_in(settled(wide, episodes, events))
+    # a command that reaches the gateway by a public name runs on some other machine, whose clock nobody knows
+    far = pl.col("best_episode").is_not_null() & pl.col("c_far") & ~pl.col("g_seen") & ~pl.col("p_seen")
     # Nothing says that a request was an upgrade: pages are refused so too, and other sites' upstreams cannot be reached.
-    elsewhere = pl.col("cause").is_in(OF_ANY_UPSTREAM) & ~pl.col("p_to_gateway")
+    elsewhere = pl.col("cause").is_in(OF_ANY_UPSTREAM) & ~pl.col("p_to_gateway").fill_null(value=False)
     page = pl.col("p_guessed").fill_null(value=False) & (pl.col("cause").is_in(OF_ANY_PAGE) | elsewhere)
     # Of closes in some order, each may be the other. What the gateway says of its own connection stays true in any order.
     mixed = (
@@ -85,7 +96,7 @@ def weigh(
         & ~pl.col("best_rule").is_in(_of_the_gateway(causes))
     )
     rank = (
-        pl.when((disputed | unplaced | mixed | page).fill_null(value=False) & (pl.col("best_rank") == 3))
+        pl.when((disputed | unplaced | far | mixed | page).fill_null(value=False) & (pl.col("best_rank") == 3))
         .then(2)
         .otherwise(pl.col("best_rank").fill_null(0))
         .cast(pl.Int32)

@@ -212,6 +212,7 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
         "g_established",
         "g_instance",
         "p_instance",
+        pl.coalesce("g_opened", "p_opened").alias("_opened"),
     ).join_where(
         timed.select(
             "c_row",
@@ -228,6 +229,7 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
             "c_timeout_ms",
             "c_port",
             "c_instance",
+            "c_start",
         ),
         pl.col("_t") >= pl.col("c_low") - SECOND,
         pl.col("_t") <= pl.col("c_high") + THAW,
@@ -237,6 +239,9 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
         (pl.col("_t") <= pl.col("c_high") + SECOND)
         | ((pl.col("c_error") == "timeout") & (pl.col("code_gateway") == 1006))
     )
+    # a command opens its connection after it began
+    older = pl.col("c_start").is_not_null() & (pl.col("_opened") < pl.col("c_low") - SLACK)
+    pairs = pairs.filter(~older.fill_null(value=False))
     loopback = pl.col("c_host").is_in(["127.0.0.1", "localhost", "::1", "0.0.0.0"])
     here = pl.col("_from").is_in([*bridges, "127.0.0.1", "::1"])
     place = pl.when(loopback & bool(bridges)).then(here).otherwise(pl.lit(value=True)).fill_null(value=True)

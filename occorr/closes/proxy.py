@@ -98,6 +98,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("connection_serial").alias("p_serial"),
             pl.col("clock_error_ns").alias("p_clock_error"),
             _kind().alias("p_kind"),
+            pl.col("parser").cast(pl.String).alias("p_form"),
             tunnel.alias("p_established"),
             (bare & ~tunnel).alias("p_open"),
             (unanswered | (status == 499)).fill_null(value=False).alias("p_left"),
@@ -109,7 +110,10 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
         .with_row_index("p_row")
     )
     errors = (
-        events.filter(pl.col("event_name") == "proxy.error")
+        events.filter(
+            (pl.col("event_name") == "proxy.error")
+            & (_kind().ne_missing("nginx") | pl.col("client_address").is_not_null())
+        )
         .select(
             pl.col("event_id").alias("e_event"),
             t.alias("e_t"),
@@ -186,6 +190,7 @@ def _errors_alone(events: pl.DataFrame, access: pl.DataFrame) -> pl.DataFrame:
             pl.col("connection_serial").alias("p_serial"),
             _kind().alias("p_kind"),
             (pl.col("proxy_phase") == "tunnel").alias("p_established"),
+            (pl.col("proxy_phase") != "tunnel").alias("p_guessed"),
             pl.col("log_file_path").alias("p_file"),
             pl.col("log_line").alias("p_line"),
         )

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from occorr import instances
-from occorr.episodes.downtimes import READ, downtimes
+from occorr import instances, scope
+from occorr.episodes.downtimes import READ, REPLACED, downtimes
 from occorr.episodes.interruptions import interruptions
 from occorr.episodes.proxies import proxies
 from occorr.episodes.table import SECOND, SHAPE, coverage
@@ -32,6 +32,7 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     beside = instances.one_offs(events).select("a", "b").rows()
     gateways = events.select(READ).drop_nulls("instance").partition_by("instance", as_dict=True)
     kernel = events.filter(pl.col("event_name").is_in(["kernel.oom", "kernel.oom_cgroup"]))
+    begun = scope.begun(events)
     gone = {
         name: downtimes(own, facts, covered, kernel, alone=len(gateways) == 1)
         for (name,), own in sorted(gateways.items())
@@ -39,6 +40,7 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     for name, rows in gone.items():
         for row in rows:
             row["instance"] = name
+            row["elsewhere"] = _elsewhere(row, begun)
             row["beside"] = sum(low <= row["cut_high"] and until >= row["cut_low"] for low, until in beside)
             row["rivals"] = sum(
                 _ran(gateways[other,], gone[other], gateways[name,], row["clash"]) for other in gone if other != name
@@ -46,6 +48,15 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         found += rows
     table = pl.DataFrame(found, schema=SHAPE, orient="row") if found else pl.DataFrame(schema=SHAPE)
     return table.sort("cut_low", "kind").with_columns(pl.format("e{}", pl.int_range(pl.len())).alias("episode"))
+
+
+def _elsewhere(row: dict[str, Any], begun: pl.DataFrame) -> bool:
+    """Whether another container of the gateway's image began near the end of one, which did not begin again."""
+    if row["container_id"] is None:
+        return False
+    near = begun.filter(pl.col("t").is_between(row["cut_low"] - REPLACED, row["cut_high"] + REPLACED))
+    own = pl.col("container_id") == row["container_id"]
+    return near.filter(~own).height > 0 and near.filter(own & (pl.col("t") > row["cut_low"])).is_empty()
 
 
 def _ran(other: pl.DataFrame, gone: list[dict[str, Any]], own: pl.DataFrame, moment: int | None) -> bool:

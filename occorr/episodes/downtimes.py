@@ -140,6 +140,14 @@ def downtimes(
                 row["cut_low"], max((b for b in boots if before - BACK_UP <= b <= before), default=before)
             )
         out.append(row | {"unchecked": unchecked})
+    # who had run for long before the logs begin, or failed like those after it, is told by these
+    if (
+        len(out) > 1
+        and not out[0]["begun"]
+        and not out[1]["listened"]
+        and out[1]["cut_low"] - out[0]["cut_high"] < LIVED
+    ):
+        out[0]["listened"] = False
     told = max(when)
     for row in out:
         if row["up"] is None:  # what came after all that is known of it is anybody's
@@ -292,6 +300,7 @@ def _downtime(
         listened=before is None
         or low - before >= LIVED
         or any(r["event_name"] in ("gateway.listening", "gateway.ready") and r["t"] <= high for r in rows),
+        begun=before is not None,
         container_id=ids[-1] if ids else None,
         silent_s=(high - last_line) / SECOND if last_line is not None else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +14,9 @@ SECOND: Final = 1_000_000_000
 DIE_LAG: Final = 700 * MS
 HUNG: Final = 15 * SECOND  # from the trigger of a crash or OOM kill to the death: up to 11 s measured
 _FATE: Final = ("gateway.crash", "process.error", "gateway.conflict", "container.oom")
+_CHILDS: Final = re.compile(r"(?i)fatal: out of memory|spawn ENOMEM")  # a host without memory fails what it starts
 SHORT: Final = 400 * MS
+DRAIN: Final = 300 * SECOND  # a process that is to restart itself waits no longer for what is under way
 BEFORE: Final = 120 * SECOND  # how long before a stop an unhealthy report or a command still belongs to it
 _STORY: Final = (
     "container.health_status",
@@ -39,11 +42,19 @@ class Gap:
     rows: list[dict[str, Any]]
 
     def without_outlived(self, last: int | None) -> Gap:
-        """Without errors and kills of children that the process outlived: it died later, or wrote until `last`."""
+        """Without errors, kills of children and requests to restart that the process outlived: it died later, or wrote until `last`."""
         end = min(self.dies, default=last)
         if end is None:
             return self
-        return Gap([r for r in self.rows if r["event_name"] not in _FATE or r["t"] >= end - HUNG])
+        asked = [r for r in self.rows if r["event_name"] == "gateway.signal" and "USR" in str(r["signal"]).upper()]
+        ignored = [r["event_id"] for r in asked if r["t"] < end - DRAIN]
+        return Gap(
+            [
+                r
+                for r in self.rows
+                if (r["event_name"] not in _FATE or r["t"] >= end - HUNG) and r["event_id"] not in ignored
+            ]
+        )
 
     def times(self, *names: str) -> list[int]:
         """When events of these names were, ns."""
@@ -71,7 +82,11 @@ class Gap:
     @property
     def fatal(self) -> list[int]:
         """When the process said why it could not go on."""
-        return self.times("gateway.crash", "process.error")
+        return [
+            r["t"]
+            for r in self.rows
+            if r["event_name"] in ("gateway.crash", "process.error") and not _CHILDS.search(str(r["body"]))
+        ]
 
     @property
     def cleaned(self) -> list[int]:

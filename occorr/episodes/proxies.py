@@ -7,6 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from occorr.episodes.table import record
+from occorr.facts import proxy_kind
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -53,6 +54,7 @@ def proxies(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[
     again = pl.col("signal").is_in(RELOADS)
     reloads = names.is_in(["container.exec_create", "proxy.reload"]) | ((names == "container.kill") & again)
     deaths = names.is_in(["container.die", "container.stop", "proxy.stop"]) | ((names == "container.kill") & ~again)
+    stranger = _strangers(engine, events)
     out = []
     for acts, gap in ((reloads, RELOAD_GAP), (deaths, DEATH_GAP)):
         chosen = life.filter(acts)
@@ -61,8 +63,17 @@ def proxies(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[
         apart = (pl.col("t").diff().fill_null(0) > gap).cum_sum().over("proxy")
         chosen = chosen.with_columns(apart.alias("_c"))
         for (proxy, _), group in chosen.partition_by("proxy", "_c", maintain_order=True, as_dict=True).items():
-            out.append(_proxy_episode(group, life.filter(pl.col("proxy") == proxy), covered))
+            row = _proxy_episode(group, life.filter(pl.col("proxy") == proxy), covered)
+            out.append(row | {"narrow": row["narrow"] and row["container_id"] not in stranger})
     return out
+
+
+def _strangers(engine: pl.DataFrame, events: pl.DataFrame) -> list[str]:
+    """Proxies' containers that run another program than those of which there are access logs: they may serve others."""
+    access = events.filter(pl.col("event_name") == "http.access").get_column("parser").cast(pl.String)
+    logged = access.str.extract(r"^([a-z]+)", 1).unique().drop_nulls().to_list()
+    images = engine.select("container_id", pl.col("container_image_name").cast(pl.String)).drop_nulls().unique().rows()
+    return sorted({ident for ident, image in images if logged and proxy_kind(image) not in ("", *logged)})
 
 
 def _beside(events: pl.DataFrame) -> pl.Expr:

@@ -56,6 +56,8 @@ SHAPE: Final[dict[str, Any]] = {
     "shown": pl.Boolean,
     "silent_s": pl.Float64,
     "listened": pl.Boolean,
+    "begun": pl.Boolean,  # its first line or its container's start is known
+    "elsewhere": pl.Boolean,  # another container of the gateway's image began near, and this one not again
     "beside": pl.Int64,
     "events": pl.List(pl.String),
     "narrow": pl.Boolean,
@@ -84,8 +86,13 @@ def coverage(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[int, int] | Non
         for end in ("from", "to")
     )
     first, last = [*low, *docker.sort().head(1)], [*high, *docker.sort().tail(1)]
-    # whoever asked for kills and deaths alone did not see what else there was
-    filtered = engine.height > 0 and engine.get_column("event_name").is_in(FILTERED).all() and not low
+    # whoever asked for kills and deaths alone did not see what else there was, nor who lacks a health check's commands
+    names = engine.get_column("event_name").cast(pl.String)
+    checked = facts.filter((pl.col("key") == "healthcheck.test") & ~pl.col("value").str.contains("NONE"))
+    ids = checked.get_column("subject").str.strip_prefix("container:")
+    runs = engine.filter(pl.col("container_id").is_in(ids.implode())).height > 0
+    unwatched = runs and not names.str.contains(r"\.(?:exec_|health_status)").any()
+    filtered = engine.height > 0 and (names.is_in(FILTERED).all() or unwatched) and not low
     if not (first and last) or filtered:
         return None
     stop = (pl.col("event_name") == "gateway.signal") & pl.col("signal").str.contains(r"(?i)^(?:SIG)?(?:TERM|INT)$")
