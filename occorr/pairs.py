@@ -43,6 +43,9 @@ NEAR: Final = 20 * MS  # what drift moves a place by in the usual span
 WIDEST: Final = 30 * SECOND  # a place known no better than this settles nothing
 SURELY: Final = 0.9  # share of the refusals that must lie in downtimes where nothing else tells the offset
 THIN: Final = 300  # lines of a side that are paired with the other's
+MANY: Final = 40  # lines of which it can be told whether their lags are alike from one to the next
+SWINGS: Final = 5.0  # … by so many times what chance makes of it
+NEIGHBOURS: Final = 5  # … of which one lags little
 MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is ambiguous
 
 
@@ -305,7 +308,25 @@ def _ends(pairs: pl.DataFrame, place: tuple[int, int], method: str, extra: int) 
     segments = alignment.align(given)
     if len(segments) != 1 or segments[0].status != "aligned":
         return None
-    return linear(segments, base, extra + systematic, method)
+    (line,) = segments
+    line = replace(line, errors=line.errors + _wander(line.at(at[likely].astype(np.float64)) - diff[likely]))
+    return linear([line], base, extra + systematic, method)
+
+
+def _wander(late: NDArray[np.float64]) -> float:
+    """By how much a clock ran off its line for a while, ns, from how late each of its lines looks in order of time.
+
+    Lags of neighbours have little to do with each other. Where they have, the clock swung, and the least of several
+    neighbours tells how far.
+    """
+    late = late[late < SLOW]
+    if len(late) < MANY:
+        return 0.0
+    off = late - late.mean()
+    alike = float((off[1:] * off[:-1]).sum() / max((off * off).sum(), 1.0))
+    if alike <= SWINGS / np.sqrt(len(late)):
+        return 0.0
+    return max(float(np.lib.stride_tricks.sliding_window_view(late, NEIGHBOURS).min(axis=1).max()), 0.0)
 
 
 def _unrivalled(pairs: pl.DataFrame, likely: NDArray[np.bool_]) -> NDArray[np.bool_]:

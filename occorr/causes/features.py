@@ -53,13 +53,11 @@ def features(
     )
     t = pl.col("timestamp").cast(pl.Int64)
     low, high = pl.col("time_earliest").cast(pl.Int64), pl.col("time_latest").cast(pl.Int64)
-    # whatever is asked of the time around a close holds for all of the time in which it may have been; a clock that
-    # nothing ties may stand further off than it is taken to
-    unsure = (
-        (pl.col("p_clock_status") == "assumed") & ~pl.col("g_event").is_not_null() & ~pl.col("c_event").is_not_null()
-    )
-    loose = pl.when(unsure.fill_null(value=False)).then(LOOSE).otherwise(0)
-    span = (pl.coalesce(low, t) - loose, pl.coalesce(high, t) + loose)
+    # whatever is asked of the time around a close holds for all of the time in which it may have been
+    span = (pl.coalesce(low, t), pl.coalesce(high, t))
+    # … and a clock that nothing ties may stand further off than it is taken to
+    loose = (pl.col("p_clock_status") == "assumed") & pl.col("g_event").is_null() & pl.col("c_event").is_null()
+    far = (span[0] - LOOSE, span[1] + LOOSE)
     gateway_times = (
         events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null())
         .select(pl.col("timestamp").cast(pl.Int64).alias("line"))
@@ -197,6 +195,7 @@ def features(
         .fill_null(value=False)
         .alias("proxy_stayed"),
         _any_near(broken, span).alias("interruption_near"),
+        (loose & _any_near(episodes, far)).fill_null(value=False).alias("p_maybe_near"),
         _trusted(rows, events, to_gateway).alias("p_trusted"),
         pl.col("g_remote").str.contains(_NOBODYS).not_().fill_null(value=False).alias("g_public"),
         # behind another proxy all clients have that one's address

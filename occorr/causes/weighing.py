@@ -60,8 +60,10 @@ def weigh(
             "p_status",
             "p_guessed",
             "p_to_gateway",
+            "p_own_port",
             "g_seen",
             "p_seen",
+            "p_maybe_near",
             "c_seen",
             "c_far",
             "inferred",
@@ -84,10 +86,12 @@ def weigh(
     )
     unplaced = unplaced & ~(pl.col("p_status").is_in([502, 503]) & pl.lit(_only_one(episodes))).fill_null(value=False)
     unplaced = unplaced & ~pl.col("close_id").is_in(settled(wide, episodes, events))
+    # nothing that was not near can be told by a clock that nobody knows
+    unplaced = unplaced | (pl.col("p_maybe_near") & pl.col("best_rule").is_in(_of_the_time(causes)))
     # a command that reaches the gateway by a public name runs on some other machine, whose clock nobody knows
     far = pl.col("best_episode").is_not_null() & pl.col("c_far") & ~pl.col("g_seen") & ~pl.col("p_seen")
     # Nothing says that a request was an upgrade: pages are refused so too, and other sites' upstreams cannot be reached.
-    elsewhere = pl.col("cause").is_in(OF_ANY_UPSTREAM) & ~pl.col("p_to_gateway").fill_null(value=False)
+    elsewhere = pl.col("cause").is_in(OF_ANY_UPSTREAM) & ~pl.coalesce("p_to_gateway", "p_own_port", pl.lit(value=False))
     page = pl.col("p_guessed").fill_null(value=False) & (pl.col("cause").is_in(OF_ANY_PAGE) | elsewhere)
     # Of closes in some order, each may be the other. What the gateway says of its own connection stays true in any order.
     mixed = (
@@ -142,6 +146,16 @@ def _of_the_gateway(causes: Sequence[Cause]) -> list[str]:
         if rule.when
         and rule.relation is None
         and all(name.startswith("g_") or name in _ITS_WORDS for name in pl.sql_expr(rule.when).meta.root_names())
+    ]
+
+
+def _of_the_time(causes: Sequence[Cause]) -> list[str]:
+    """Rules that ask what was not near in time."""
+    return [
+        rule.id
+        for cause in causes
+        for rule in cause.rules
+        if rule.when and any(name.endswith("_near") for name in pl.sql_expr(rule.when).meta.root_names())
     ]
 
 
