@@ -127,7 +127,7 @@ def _together(
             continue
         lines = proxies.filter(pl.col("clock_id").is_in(own))
         folder = pl.col("log_file_path").str.replace(r"[^/]*$", "")
-        sure = lines.select(pl.struct("part", "host_name", folder).n_unique()).item() > 1
+        sure = lines.select(pl.struct("part", "host_name", folder).n_unique()).item() > 1 or _numbered(lines)
         tied = [found[i] for i in own if found[i].status == "aligned"]
         if sure or len(tied) == len(own):
             continue
@@ -143,6 +143,18 @@ def _together(
             if i in origins:
                 origins[kind] = origins.pop(i)
     return events
+
+
+def _numbered(lines: pl.DataFrame) -> bool:
+    """Whether logs are told apart by a number that is neither a date nor that of a rotation, as those of several hosts are."""
+    stem = (
+        lines.get_column("log_file_path")
+        .unique()
+        .str.extract(r"([^/]*)$", 1)
+        .str.replace_all(r"\d{4}-?\d{2}-?\d{2}|\.\d+(?:\.gz)?$|\.gz$", "")
+        .unique()
+    )
+    return stem.str.replace_all(r"\d+", "").n_unique() < stem.len()
 
 
 def _table(found: Mapping[str, Estimate], origins: Mapping[str, tuple[str, str]], events: pl.DataFrame) -> pl.DataFrame:

@@ -26,6 +26,8 @@ LEAST_LAG: Final = 1_000_000  # the least of several such lags, ns, is below thi
 STRETCH: Final = 2 * SECOND  # a busy process or engine may delay all lines for as long as a second
 # a message's second form has a stamp of its own, on a busy machine up to 26 ms after the engine's of the first
 TWIN_LAG: Final = 30 * MS
+BLOCK: Final = 5 * SECOND  # lines further apart than this are not written at once
+MOSTLY: Final = 0.5
 SEVERAL: Final = 5  # lines of which one does not stall
 BUSIER: Final = 2.5  # median lag of so many lines over that of all
 PROMPT: Final = 30 * MS  # what nine in ten lines lag less than
@@ -63,7 +65,20 @@ def two_stamps(events: pl.DataFrame, clock: str) -> Estimate | None:
         .drop_nulls()
         .to_numpy()
     )
-    return _lines(two) if len(diff) >= ENOUGH else None
+    return _lines(two) if len(diff) >= ENOUGH and not _in_blocks(two) else None
+
+
+def _in_blocks(two: pl.DataFrame) -> bool:
+    """Whether lines of several seconds were read in one moment, as of a program between that writes when its buffer is full.
+
+    How long a line waited there, nothing tells.
+    """
+    rows = two.select(
+        pl.col("observed_timestamp").cast(pl.Int64).alias("r"), pl.col("timestamp_raw").cast(pl.Int64).alias("c")
+    )
+    moment = (pl.col("r").diff().fill_null(0) > TWIN_LAG).cum_sum()
+    spread = (pl.col("c").max() - pl.col("c").min()).over(moment)
+    return bool(rows.sort("r").select((spread > BLOCK).mean()).item() > MOSTLY)
 
 
 def _lives(events: pl.DataFrame, clock: str) -> Estimate | None:
