@@ -29,6 +29,7 @@ KERNEL: Final = 3 * SECOND  # a kernel's stamps are of whole seconds, and drift 
 LEASE: Final = 600 * SECOND  # a state is free again so long after an owner that did not let go of it, at the latest
 _LIFE: Final = (
     "gateway.signal",
+    "gateway.ignored",
     "gateway.stop",
     "gateway.restart",
     "gateway.drained",
@@ -54,6 +55,7 @@ _ENGINE: Final = (
     "container.health_status",
     "container.exec_create",
 )
+_STARTING: Final = ("gateway.start", "gateway.listening", "gateway.ready")
 READ: Final = (
     "timestamp",
     "clock_error_ns",
@@ -108,6 +110,8 @@ def downtimes(
         .with_columns(t.alias("t"))
         .sort("t", "log_line")
     )
+    talks = log.filter(names.cast(pl.String).str.starts_with("websocket.")).select(t.sort()).to_series().to_list()
+    life = _without_failed(life, talks)
     if life.is_empty():
         return []
     spoken = Spoken.of(log)
@@ -152,7 +156,6 @@ def downtimes(
     for row in out:
         if row["up"] is None:  # what came after all that is known of it is anybody's
             row["surely"] = max(row["cut_high"], told + BACK_UP)
-    talks = log.filter(names.cast(pl.String).str.starts_with("websocket.")).select(t.sort()).to_series().to_list()
     if alone and not spoken.by_turns:
         _left(out, talks)
     for row, later in zip(out, out[1:], strict=False):
@@ -168,6 +171,30 @@ def downtimes(
         row["ready"] = ready[at] if at < len(ready) and ready[at] < ends else None  # no later process's word
         row["told_ready"] = row["ready"] is not None
     return out
+
+
+def _without_failed(life: pl.DataFrame, talks: list[int]) -> pl.DataFrame:
+    """Without the starts of another process that failed beside this one, which went on to talk to its clients or was stopped later."""
+    told = life.filter(pl.col("event_name").is_in([*_STARTING, "gateway.conflict", "gateway.signal"])).select(
+        "event_id", "event_name", "t"
+    )
+    rows = told.rows()
+    others = []
+    for at, (ident, name, begun) in enumerate(rows):
+        if name != "gateway.start":
+            continue
+        after = [r for r in rows[at + 1 :] if r[1] != "gateway.start" or r[2] > begun + TWINS]
+        failed = [r for r in after[:1] if r[1] == "gateway.conflict"]
+        rest = [r for r in after if r[1] != "gateway.conflict"][:1]
+        if not failed:
+            continue
+        until = rest[0][2] if rest else 1 << 62
+        lived = bool(rest and rest[0][1] == "gateway.signal") or bisect_left(talks, until) > bisect_right(
+            talks, failed[0][2]
+        )
+        if lived:
+            others += [ident, *(r[0] for r in after if r[1] == "gateway.conflict" and r[2] < until)]
+    return life.filter(~pl.col("event_id").is_in(others))
 
 
 def _left(rows: list[dict[str, Any]], talks: list[int]) -> None:

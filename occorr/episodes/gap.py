@@ -47,7 +47,10 @@ class Gap:
         if end is None:
             return self
         asked = [r for r in self.rows if r["event_name"] == "gateway.signal" and "USR" in str(r["signal"]).upper()]
-        ignored = [r["event_id"] for r in asked if r["t"] < end - DRAIN]
+        refused = self.times("gateway.ignored")
+        ignored = [
+            r["event_id"] for r in asked if r["t"] < end - DRAIN or any(r["t"] <= x <= r["t"] + SECOND for x in refused)
+        ]
         return Gap(
             [
                 r

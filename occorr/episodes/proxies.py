@@ -70,6 +70,8 @@ def proxies(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[
 
 def _strangers(engine: pl.DataFrame, events: pl.DataFrame) -> list[str]:
     """Proxies' containers that run another program than those of which there are access logs: they may serve others."""
+    if not {"parser", "container_image_name"} <= set(events.columns):
+        return []
     access = events.filter(pl.col("event_name") == "http.access").get_column("parser").cast(pl.String)
     logged = access.str.extract(r"^([a-z]+)", 1).unique().drop_nulls().to_list()
     images = engine.select("container_id", pl.col("container_image_name").cast(pl.String)).drop_nulls().unique().rows()
