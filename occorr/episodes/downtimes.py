@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Final
 
@@ -110,11 +110,49 @@ def downtimes(
         .with_columns(t.alias("t"))
         .sort("t", "log_line")
     )
-    talks = log.filter(names.cast(pl.String).str.starts_with("websocket.")).select(t.sort()).to_series().to_list()
-    life = _without_failed(life, talks)
     if life.is_empty():
         return []
     spoken = Spoken.of(log)
+    talks = log.filter(names.cast(pl.String).str.starts_with("websocket.")).select(t.sort()).to_series().to_list()
+    own, failed = _without_failed(life, talks)
+    out = _gaps(own, spoken, facts, covered, kernel)
+    if failed:  # another process that could not start beside it turned away its own clients only
+        beside = _gaps(life, spoken, facts, covered, kernel)
+        out = sorted([*out, *(row for row in beside if row["clash"] in failed)], key=itemgetter("cut_low"))
+    # who had run for long before the logs begin, or failed like those after it, is told by these
+    if (
+        len(out) > 1
+        and not out[0]["begun"]
+        and not out[1]["listened"]
+        and out[1]["cut_low"] - out[0]["cut_high"] < LIVED
+    ):
+        out[0]["listened"] = False
+    told = int(life.get_column("t").to_numpy().max())
+    for row in out:
+        if row["up"] is None:  # what came after all that is known of it is anybody's
+            row["surely"] = max(row["cut_high"], told + BACK_UP)
+    if alone and not spoken.by_turns:
+        _left(out, talks)
+    for row, later in zip(out, out[1:], strict=False):
+        # a process that died before it listened never ended the downtime: the next one's cause takes over
+        if row["up"] is None or row["up"] > later["cut_low"]:
+            row["up"] = later["cut_low"]
+        # the engine does not tell when the container of a start that failed began; its first line comes later
+        if not later["listened"] and not later["covered"] and row["up"] == later["cut_low"]:
+            row["surely"] = max(row["cut_high"], row["up"] - scope.BOOT)
+    ready = life.filter(names == "gateway.ready").get_column("t").to_list()
+    for row, ends in zip(out, [*(later["cut_low"] for later in out[1:]), 1 << 62], strict=False):
+        at = bisect_left(ready, row["up"]) if row["up"] is not None else len(ready)
+        row["ready"] = ready[at] if at < len(ready) and ready[at] < ends else None  # no later process's word
+        row["told_ready"] = row["ready"] is not None
+    return out
+
+
+def _gaps(
+    life: pl.DataFrame, spoken: Spoken, facts: pl.DataFrame, covered: tuple[int, int] | None, kernel: pl.DataFrame
+) -> list[dict[str, Any]]:
+    """What happened between each two processes, as far as something ended there."""
+    names = pl.col("event_name")
     begins = [spoken.first(x) for x in _begins(life)]
     boots = life.filter(names == "container.start").get_column("t").to_list()
     listening = life.filter(names == "gateway.listening").get_column("t").to_list()
@@ -144,57 +182,36 @@ def downtimes(
                 row["cut_low"], max((b for b in boots if before - BACK_UP <= b <= before), default=before)
             )
         out.append(row | {"unchecked": unchecked})
-    # who had run for long before the logs begin, or failed like those after it, is told by these
-    if (
-        len(out) > 1
-        and not out[0]["begun"]
-        and not out[1]["listened"]
-        and out[1]["cut_low"] - out[0]["cut_high"] < LIVED
-    ):
-        out[0]["listened"] = False
-    told = max(when)
-    for row in out:
-        if row["up"] is None:  # what came after all that is known of it is anybody's
-            row["surely"] = max(row["cut_high"], told + BACK_UP)
-    if alone and not spoken.by_turns:
-        _left(out, talks)
-    for row, later in zip(out, out[1:], strict=False):
-        # a process that died before it listened never ended the downtime: the next one's cause takes over
-        if row["up"] is None or row["up"] > later["cut_low"]:
-            row["up"] = later["cut_low"]
-        # the engine does not tell when the container of a start that failed began; its first line comes later
-        if not later["listened"] and not later["covered"] and row["up"] == later["cut_low"]:
-            row["surely"] = max(row["cut_high"], row["up"] - scope.BOOT)
-    ready = life.filter(names == "gateway.ready").get_column("t").to_list()
-    for row, ends in zip(out, [*(later["cut_low"] for later in out[1:]), 1 << 62], strict=False):
-        at = bisect_left(ready, row["up"]) if row["up"] is not None else len(ready)
-        row["ready"] = ready[at] if at < len(ready) and ready[at] < ends else None  # no later process's word
-        row["told_ready"] = row["ready"] is not None
     return out
 
 
-def _without_failed(life: pl.DataFrame, talks: list[int]) -> pl.DataFrame:
-    """Without the starts of another process that failed beside this one, which went on to talk to its clients or was stopped later."""
+def _without_failed(life: pl.DataFrame, talks: list[int]) -> tuple[pl.DataFrame, list[int]]:
+    """Without the starts of other processes that failed beside this one, which went on to talk to its clients or was stopped later.
+
+    Returns:
+        the rest, and when the others failed, ns.
+    """
     told = life.filter(pl.col("event_name").is_in([*_STARTING, "gateway.conflict", "gateway.signal"])).select(
         "event_id", "event_name", "t"
     )
-    rows = told.rows()
-    others = []
-    for at, (ident, name, begun) in enumerate(rows):
-        if name != "gateway.start":
+    rows, when = told.rows(), told.get_column("t").to_list()
+    others, moments = [], []
+    for at, (ident, what, begun) in enumerate(rows):
+        later = (r for r in islice(rows, at + 1, None) if r[1] != "gateway.start" or r[2] > begun + TWINS)
+        first = next(later, None) if what == "gateway.start" else None
+        if first is None or first[1] != "gateway.conflict":
             continue
-        after = [r for r in rows[at + 1 :] if r[1] != "gateway.start" or r[2] > begun + TWINS]
-        failed = [r for r in after[:1] if r[1] == "gateway.conflict"]
-        rest = [r for r in after if r[1] != "gateway.conflict"][:1]
-        if not failed:
-            continue
-        until = rest[0][2] if rest else 1 << 62
-        lived = bool(rest and rest[0][1] == "gateway.signal") or bisect_left(talks, until) > bisect_right(
-            talks, failed[0][2]
+        clash = first[2]
+        told_twice = rows[at + 1 : bisect_right(when, clash + TWINS)]
+        same = [r[0] for r in told_twice if r[1] == "gateway.conflict"]
+        # whoever listens next is another one again
+        _, name, until = next(
+            (r for r in later if r[1] not in ("gateway.conflict", "gateway.start")), ("", "", 1 << 62)
         )
-        if lived:
-            others += [ident, *(r[0] for r in after if r[1] == "gateway.conflict" and r[2] < until)]
-    return life.filter(~pl.col("event_id").is_in(others))
+        if name == "gateway.signal" or bisect_left(talks, until) > bisect_right(talks, clash):
+            others += [ident, *same]
+            moments.append(clash)
+    return life.filter(~pl.col("event_id").is_in(others)), moments
 
 
 def _left(rows: list[dict[str, Any]], talks: list[int]) -> None:
