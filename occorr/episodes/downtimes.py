@@ -11,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from occorr import scope
-from occorr.episodes.gap import Gap
+from occorr.episodes.gap import HUNG, Gap
 from occorr.episodes.spoken import Spoken
 from occorr.episodes.table import BACK_UP, record
 
@@ -195,6 +195,7 @@ def _without_failed(life: pl.DataFrame, talks: list[int]) -> tuple[pl.DataFrame,
         "event_id", "event_name", "t"
     )
     rows, when = told.rows(), told.get_column("t").to_list()
+    dies = life.filter(pl.col("event_name") == "container.die").get_column("t").to_list()
     others, moments = [], []
     for at, (ident, what, begun) in enumerate(rows):
         later = (r for r in islice(rows, at + 1, None) if r[1] != "gateway.start" or r[2] > begun + TWINS)
@@ -202,6 +203,8 @@ def _without_failed(life: pl.DataFrame, talks: list[int]) -> tuple[pl.DataFrame,
         if first is None or first[1] != "gateway.conflict":
             continue
         clash = first[2]
+        if bisect_left(dies, begun) < bisect_right(dies, clash + HUNG):  # its container ended with it: no other process
+            continue
         told_twice = rows[at + 1 : bisect_right(when, clash + TWINS)]
         same = [r[0] for r in told_twice if r[1] == "gateway.conflict"]
         # whoever listens next is another one again
