@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import polars as pl
 
 from occorr.scope import AFTER_START, GATEWAY, ONE_OFF, started
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SECOND: Final = 1_000_000_000
 SLACK: Final = 300_000_000  # the engine tells a death so much later than it was, at most, as both stamp it
@@ -237,17 +242,17 @@ def survived(events: pl.DataFrame) -> pl.DataFrame:
         (t - pl.col("duration_ns").fill_null(0)).alias("since"),
         pl.col("clock_error_ns").fill_null(0).alias("doubt"),
     ).sort("t")
-    found = [
-        {"log_file_path": path, "part": part, "container_id": container, "on": on}
-        for (path, part, instance), lines in sorted(
-            written.partition_by("log_file_path", "part", "instance", as_dict=True).items(), key=str
-        )
-        for container, die in deaths.filter(pl.col("instance").eq_missing(instance))
-        .select("container_id", "die")
-        .rows()
-        for on in [_goes_on(lines, die, boots.filter(pl.col("instance").eq_missing(instance) & (pl.col("boot") > die)))]
-        if on is not None
-    ]
+    found = []
+    for (path, part, instance), lines in sorted(
+        written.partition_by("log_file_path", "part", "instance", as_dict=True).items(), key=str
+    ):
+        log_of_one = _Written.of(lines)
+        here = pl.col("instance").eq_missing(pl.lit(instance, pl.String))
+        begun = boots.filter(here).get_column("boot").to_numpy()
+        for container, die in deaths.filter(here).select("container_id", "die").rows():
+            on = log_of_one.goes_on(die, begun)
+            if on is not None:
+                found.append({"log_file_path": path, "part": part, "container_id": container, "on": on})
     told = pl.DataFrame(
         found, schema={"log_file_path": pl.String, "part": pl.String, "container_id": pl.String, "on": pl.Boolean}
     )
@@ -281,23 +286,63 @@ def survived(events: pl.DataFrame) -> pl.DataFrame:
     ).drop("strange")
 
 
-def _goes_on(lines: pl.DataFrame, die: int, boots: pl.DataFrame) -> bool | None:
-    """Whether a log goes on through a container's death, or shows it; null where it tells neither.
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """When one log was written, ns, sorted: all lines, starts of a process, lines of talk to clients; and when its connections were known.
 
-    No process writes between its end and the next start, and none talks to clients in its first second or knows a
-    connection that was open before.
+    `opened` and `heard` are the first line of each connection and the last of its talk, `doubt` what its clock is off by at most.
     """
-    t, doubt = pl.col("t"), pl.col("doubt")
-    begins = lines.filter(pl.col("event_name").is_in(_BEGINS))
-    after = lines.filter(t > die + SLACK + doubt)
-    talk = after.filter(pl.col("event_name").cast(pl.String).str.contains(_TALK))
-    began = begins.join(after, on="t", how="semi").get_column("t").to_list()
-    until = min([*began, die + SOON])
-    deaf = min([until, *(b + DEAF for b in boots.get_column("boot").to_list())])
-    known = lines.filter((t < die - doubt) & pl.col("conn_short").is_not_null()).get_column("conn_short")
-    crossing = pl.col("conn_short").is_in(known.unique().implode()) | (pl.col("since") < die - doubt - SECOND)
-    through = (t < deaf) | crossing | pl.lit(begins.height > 0) & (t < until).sum().ge(SEVERAL) & (t < until)
-    if talk.select(through.any()).item():
-        return True
-    silent = lines.filter(t.is_between(die - SOON, die)).height > 0 and after.filter(t < die + SOON).is_empty()
-    return False if silent or until < die + SOON else None
+
+    lines: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    talk: NDArray[np.int64]
+    opened: NDArray[np.int64]
+    heard: NDArray[np.int64]
+    doubt: int
+
+    @classmethod
+    def of(cls, lines: pl.DataFrame) -> _Written:
+        """What the lines of a log tell, sorted by time."""
+        t = pl.col("t")
+        talks = pl.col("event_name").cast(pl.String).str.contains(_TALK)
+        known = (
+            lines.filter(pl.col("conn_short").is_not_null())
+            .group_by("conn_short")
+            .agg(
+                pl.min_horizontal(t.min(), pl.col("since").min()).alias("opened"), t.filter(talks).max().alias("heard")
+            )
+            .drop_nulls("heard")
+            .sort("heard")
+        )
+        return cls(
+            lines.get_column("t").to_numpy(),
+            lines.filter(pl.col("event_name").is_in(_BEGINS)).get_column("t").to_numpy(),
+            lines.filter(talks).get_column("t").to_numpy(),
+            known.get_column("opened").to_numpy(),
+            known.get_column("heard").to_numpy(),
+            int(lines.get_column("doubt").to_numpy().max()),
+        )
+
+    def goes_on(self, die: int, boots: NDArray[np.int64]) -> bool | None:
+        """Whether the log goes on through a container's death, or shows it; null where it tells neither, or began later.
+
+        No process writes between its end and the next start, and none talks to clients in its first second or knows a
+        connection that was open before.
+        """
+        before, after = die - self.doubt, die + SLACK + self.doubt
+        if self.lines[0] >= before:
+            return None
+
+        def between(times: NDArray[np.int64], low: int, high: int) -> int:
+            return int(np.searchsorted(times, high) - np.searchsorted(times, low, side="right"))
+
+        later = self.begins[self.begins > after]
+        until = min(int(later[0]), die + SOON) if len(later) else die + SOON
+        deaf = min([until, *(int(b) + DEAF for b in boots[boots > die][:1])])
+        crossing = bool(((self.opened < before - SECOND) & (self.heard > after)).any())
+        # a log that shows its starts would show one
+        unshown = bool((self.begins < before).any()) and between(self.talk, after, until) >= SEVERAL
+        if between(self.talk, after, deaf) or crossing or unshown:
+            return True
+        silent = between(self.lines, die - SOON, die) > 0 and between(self.lines, after, die + SOON) == 0
+        return False if silent or until < die + SOON else None

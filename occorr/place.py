@@ -37,7 +37,7 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
     recorded = pl.col("recorded_start").is_not_null() & pl.col("timestamp_raw").is_null()
     slack = pl.col("zone_slack_ns").fill_null(0) if "zone_slack_ns" in events.columns else pl.lit(0, pl.Int64)
     trust = (
-        pl.when(pl.col("zone_assumed")).then(pl.lit("assumed")).otherwise("clock_status")
+        pl.when(_guessed(clocks)).then(pl.lit("assumed")).otherwise("clock_status")
         if "zone_assumed" in events.columns
         else pl.col("clock_status")
     )
@@ -73,6 +73,19 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
         trust.alias("clock_status"),
     )
     return placed.drop("_raw", "_above", "_below").sort("timestamp", "log_file_path", "log_line", nulls_last=True)
+
+
+def _guessed(clocks: pl.DataFrame) -> pl.Expr:
+    """Whether a line's zone is a guess that its clock's offset does not make good.
+
+    An offset that anchors tell, or a person, holds a wrong zone too; but not of a log without one beside another with it.
+    """
+    said = clocks.filter(pl.col("method").cast(pl.String).str.starts_with("override")).get_column("clock_id")
+    beside = pl.col("zone_inline").fill_null(value=False).any().over("clock_id")
+    own = (pl.col("clock_status") == "reference") | beside
+    return (pl.col("zone_assumed") & own & ~pl.col("clock_id").is_in(said.cast(pl.String).implode())).fill_null(
+        value=False
+    )
 
 
 def _stamped_twice(clocks: pl.DataFrame, low: pl.Expr, high: pl.Expr, best: pl.Expr) -> tuple[pl.Expr, pl.Expr]:

@@ -77,8 +77,7 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     names = names.join(stated, on="container_id", how="left")
     # `docker compose run` of the gateway's service is a container beside it, not it
     names = names.filter(~pl.col("container_name").fill_null("").str.contains(ONE_OFF))
-    what = ("image", "container_name", "compose_service")
-    names = names.filter(~pl.any_horizontal(pl.col(c).fill_null("").str.contains(_NEITHER) for c in what))
+    names = names.filter(pl.col("role").is_not_null() | ~_neither("image", "container_name", "compose_service"))
     image = pl.col("image").fill_null("")
     names = names.with_columns(
         pl.coalesce("role", pl.when(image.str.contains(PROXY_IMAGE)).then(pl.lit("proxy"))).alias("role")
@@ -107,6 +106,11 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         )
     names = names.with_columns(pl.coalesce("role", pl.col("role").drop_nulls().first().over(family)).alias("role"))
     return events.join(names.select("container_id", "role"), on="container_id", how="left", maintain_order="left")
+
+
+def _neither(*columns: str) -> pl.Expr:
+    """Whether a container is neither a gateway nor a proxy, by the names in these columns."""
+    return pl.any_horizontal(pl.col(c).fill_null("").str.contains(_NEITHER) for c in columns)
 
 
 def _stated(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
@@ -164,8 +168,7 @@ def begun(events: pl.DataFrame) -> pl.DataFrame:
 
     Those that stand beside a gateway, as the CLI's, do not count.
     """
-    what = ("container_image_name", "container_name", "compose_service")
-    beside = pl.any_horizontal(pl.col(c).fill_null("").str.contains(_NEITHER) for c in what)
+    beside = _neither("container_image_name", "container_name", "compose_service")
     alike = pl.col("container_image_name").fill_null("").str.contains(GATEWAY)
     one_off = pl.col("container_name").fill_null("").str.contains(ONE_OFF)
     starts = events.filter(

@@ -77,7 +77,7 @@ def _in_blocks(two: pl.DataFrame) -> bool:
         pl.col("observed_timestamp").cast(pl.Int64).alias("r"), pl.col("timestamp_raw").cast(pl.Int64).alias("c")
     )
     moment = (pl.col("r").diff().fill_null(0) > TWIN_LAG).cum_sum()
-    spread = (pl.col("c").max() - pl.col("c").min()).over(moment)
+    spread = (pl.col("c").max() - pl.col("c").min() - (pl.col("r").max() - pl.col("r").min())).over(moment)
     return bool(rows.sort("r").select((spread > BLOCK).mean()).item() > MOSTLY)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
@@ -12,12 +12,20 @@ from occorr.episodes import coverage
 from occorr.episodes.gap import HUNG
 from occorr.facts import proxies
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 NEAR: Final = 30 * SECOND
 LOOSE: Final = 600 * SECOND  # what a clock that nothing ties is off by, at most, in rules that ask what was not near
 # addresses that a proxy on the same host or network may have, too
-_NOBODYS: Final = r"^(?:::ffff:)?(?:127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)|^::1$|^f[cde]"
+_NOBODYS: Final = (
+    r"^(?:::ffff:)?(?:127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)"
+    r"|^::1$|^f[cd][0-9a-f]{2}:|^fe[89ab][0-9a-f]:"
+)
+_LOOPBACK: Final = r"^(?:::ffff:)?127\.|^::1$"
+_NAMED_NEAR: Final = r"^0\.0\.0\.0$|\.(?:internal|local|lan|home|localhost)$"
 AT_ONCE: Final = 10 * MS  # ends that lie nearer together were cut by one hand
 BREATH: Final = 40 * MS  # … and a busy gateway's lines of them lie within this (33 ms measured)
 ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
@@ -167,7 +175,11 @@ def features(
         (pl.col("c_port").is_in(ports) if ports is not None else pl.lit(None, pl.Boolean)).alias("c_published"),
         pl.col("c_port").cast(pl.String).is_in(upstreams.own_ports(facts)).alias("c_own_port"),
         _inside(facts, place[0]).alias("c_inside"),
-        (pl.col("c_host").str.contains(r"[.:]") & ~pl.col("c_host").str.contains(_NOBODYS))
+        (
+            pl.col("c_host").str.contains(r"[.:]")
+            & ~pl.col("c_host").str.contains(_NOBODYS)
+            & ~pl.col("c_host").str.contains(_NAMED_NEAR)
+        )
         .fill_null(value=False)
         .alias("c_far"),
         (
@@ -181,7 +193,7 @@ def features(
         pl.lit(gateway_times.height > 0).alias("gateway_log"),
         _gap(gateway_times).alias("log_gap"),
         _stopping(gone).alias("stopping"),
-        (low.is_between(*covered) & high.is_between(*covered) if covered is not None else pl.lit(value=False))
+        (span[0].is_between(*covered) & span[1].is_between(*covered) if covered is not None else pl.lit(value=False))
         .fill_null(value=False)
         .alias("docker_covers"),
         pl.lit(kinds[0] if len(set(kinds)) == 1 else None, pl.String).alias("proxy_known"),
@@ -199,7 +211,11 @@ def features(
         _trusted(rows, events, to_gateway).alias("p_trusted"),
         pl.col("g_remote").str.contains(_NOBODYS).not_().fill_null(value=False).alias("g_public"),
         # behind another proxy all clients have that one's address
-        (~pl.col("p_client").str.contains(_NOBODYS) | (pl.col("p_client").n_unique().over("p_clock") > 1))
+        (
+            ~pl.col("p_client").str.contains(_NOBODYS)
+            | (pl.col("p_client").filter(~pl.col("p_client").str.contains(_LOOPBACK)).n_unique().over("p_clock") > 1)
+            | ~pl.col("g_forwarded").str.contains(_NOBODYS)
+        )
         .fill_null(value=False)
         .alias("p_edge"),
         _rotated(events, t).alias("rotated_near"),
@@ -214,17 +230,14 @@ def _distrusted(rows: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
     A process says so once, for all that it refuses. Where nothing ties the proxy's clock, any such line may be meant.
     """
     told = events.filter(pl.col("timestamp").is_not_null()).select(
-        "event_id", "event_name", pl.col("timestamp").cast(pl.Int64).alias("t")
+        "event_id", "event_name", "body", pl.col("timestamp").cast(pl.Int64).alias("t")
     )
     # older gateways warn of headers and answer all the same
-    refuses = events.get_column("body").str.contains("unattributable", literal=True).fill_null(value=False)
-    told = told.join(events.filter(refuses).select("event_id"), on="event_id", how="semi").vstack(
-        told.filter(pl.col("event_name") != "proxy.untrusted")
-    )
-    lines = told.filter(pl.col("event_name") == "proxy.untrusted").sort("t")
+    refuses = pl.col("body").str.contains("unattributable", literal=True)
+    lines = told.filter((pl.col("event_name") == "proxy.untrusted") & refuses).sort("t")
     if lines.is_empty():
         return pl.Series([None] * rows.height, dtype=pl.String)
-    starts = np.sort(told.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"]))["t"].to_numpy())
+    starts = _starts(events)
     said = lines.get_column("t").to_numpy()
     low, high = (
         rows.get_column(name).cast(pl.Int64).fill_null(0).to_numpy() + slack
@@ -241,12 +254,17 @@ def _distrusted(rows: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
 
 def _trusted(rows: pl.DataFrame, events: pl.DataFrame, to_gateway: pl.Expr) -> pl.Series:
     """Whether a gateway's process let connections through a proxy, in the life in which each close was: then it trusts it."""
-    began = events.filter(pl.col("event_name") == "gateway.start").get_column("timestamp").drop_nulls()
-    starts = np.sort(began.cast(pl.Int64).to_numpy())
+    starts = _starts(events)
     life = np.searchsorted(starts, rows.get_column("timestamp").cast(pl.Int64).fill_null(0).to_numpy(), side="right")
     let = (pl.col("p_status") == 101) & to_gateway.fill_null(value=False)
     told = rows.with_columns(pl.Series("_life", life)).select(let.fill_null(value=False).any().over("p_clock", "_life"))
     return told.to_series()
+
+
+def _starts(events: pl.DataFrame) -> NDArray[np.int64]:
+    """When processes of the gateway began or were there at last, ns, sorted."""
+    told = events.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"])).get_column("timestamp")
+    return np.sort(told.drop_nulls().cast(pl.Int64).to_numpy())
 
 
 def _rotated(events: pl.DataFrame, t: pl.Expr) -> pl.Expr:

@@ -116,7 +116,7 @@ def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: R
     far = pl.lit(1 << 62)
     low, high = {
         "cut": (pl.col("cut_low"), pl.col("cut_high")),
-        # without the engine's word of the death, the next process's first line is the latest moment of it
+        # without the engine's word of the death, it was known for certain only when the next process was there
         "end": (
             pl.col("cut_low"),
             pl.when(pl.col("die") == 0).then(pl.coalesce("up", "cut_high")).otherwise("cut_high"),

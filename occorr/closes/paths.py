@@ -28,7 +28,7 @@ def proxies(events: pl.DataFrame, facts: pl.DataFrame) -> list[str]:
     addresses = facts.filter(
         pl.col("subject").is_in(subjects) & pl.col("key").str.contains(r"^network\..*\.address$")
     ).get_column("value")
-    # one that the gateway does not trust opens no connection through it, and says nothing of the others'
+    # one that the gateway does not trust says nothing of the ways that others take
     return pl.concat([forwarding, addresses]).unique().sort().to_list()
 
 

@@ -109,6 +109,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
         .sort("p_t", "p_file", "p_line", nulls_last=True)
         .with_row_index("p_row")
     )
+    # nginx names the client of each request: a line without one is of none
     errors = (
         events.filter(
             (pl.col("event_name") == "proxy.error")

@@ -49,7 +49,13 @@ class Gap:
         asked = [r for r in self.rows if r["event_name"] == "gateway.signal" and "USR" in str(r["signal"]).upper()]
         refused = self.times("gateway.ignored")
         ignored = [
-            r["event_id"] for r in asked if r["t"] < end - DRAIN or any(r["t"] <= x <= r["t"] + SECOND for x in refused)
+            r["event_id"]
+            for r in asked
+            if r["t"] < end - DRAIN
+            or (
+                ";" not in str(r["body"])  # received, and not yet what came of it
+                and any(r["t"] <= x <= r["t"] + SECOND for x in refused)
+            )
         ]
         return Gap(
             [

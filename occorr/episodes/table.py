@@ -10,6 +10,7 @@ SECOND: Final = 1_000_000_000
 BACK_UP: Final = 90 * SECOND  # without a gateway's log: how long a start may take until it listens
 FILTERED: Final = ("container.kill", "container.die", "container.restart", "container.oom")
 LATER: Final = 30 * SECOND  # the engine tells of a death this soon after the gateway writes of a signal
+CHECKED: Final = 600 * SECOND  # a health check runs more often than this
 FAR: Final = 1 << 62
 CITED: Final = 10  # events that tell the story of an episode, at most
 SHAPE: Final[dict[str, Any]] = {
@@ -89,9 +90,10 @@ def coverage(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[int, int] | Non
     # whoever asked for kills and deaths alone did not see what else there was, nor who lacks a health check's commands
     names = engine.get_column("event_name").cast(pl.String)
     checked = facts.filter((pl.col("key") == "healthcheck.test") & ~pl.col("value").str.contains("NONE"))
-    ids = checked.get_column("subject").str.strip_prefix("container:")
-    runs = engine.filter(pl.col("container_id").is_in(ids.implode())).height > 0
-    unwatched = runs and not names.str.contains(r"\.(?:exec_|health_status)").any()
+    ids = checked.get_column("subject").str.strip_prefix("container:").unique()
+    own = engine.filter(pl.col("container_id").is_in(ids.implode()))
+    watched = own.get_column("event_name").cast(pl.String).str.contains(r"\.(?:exec_|health_status)").any()
+    unwatched = len(docker) > 1 and own.height > 0 and not watched and docker.max() - docker.min() > CHECKED  # type: ignore[operator]  # polars types a column's extremes as any value
     filtered = engine.height > 0 and (names.is_in(FILTERED).all() or unwatched) and not low
     if not (first and last) or filtered:
         return None
