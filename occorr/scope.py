@@ -164,7 +164,7 @@ def _by_starts(names: pl.DataFrame, events: pl.DataFrame, alike: list[str]) -> p
 
 
 def begun(events: pl.DataFrame) -> pl.DataFrame:
-    """When containers began that are the gateway's or have its image: container_id, t in ns.
+    """When containers began that are the gateway's or have its image: container_id, compose_project, t in ns.
 
     Those that stand beside a gateway, as the CLI's, do not count.
     """
@@ -175,7 +175,9 @@ def begun(events: pl.DataFrame) -> pl.DataFrame:
         (pl.col("event_name") == "container.start")
         & ((pl.col("role") == "gateway") | (alike & ~beside & ~one_off)).fill_null(value=False)
     )
-    return starts.select("container_id", pl.col("timestamp").cast(pl.Int64).alias("t")).drop_nulls()
+    return starts.select("container_id", "compose_project", pl.col("timestamp").cast(pl.Int64).alias("t")).drop_nulls(
+        ["container_id", "t"]
+    )
 
 
 def started(events: pl.DataFrame, ids: list[str]) -> pl.DataFrame:

@@ -39,7 +39,8 @@ _LIVES: Final = (  # what the gateway writes, what the engine says of its contai
     ("gateway.start", "container.start", 0, 120 * SECOND),
 )
 PRINTED: Final = 1_500 * MS  # how long after the gateway's line the CLI prints of a close and ends
-STARTED: Final = 50 * MS  # … and how long before it, since the gateway's line comes late
+ENDED: Final = 4 * SECOND  # … and a recorder's end comes later still, if a container ends with the command
+STARTED: Final = SECOND  # … and how long before it, since the gateway's line comes late
 MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is ambiguous
 
 
@@ -209,7 +210,6 @@ def client(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
         .select(
             *said,
             pl.coalesce(pl.col("timestamp_raw").cast(pl.Int64), pl.col("recorded_end") * MS).alias("c"),
-            # what a recorder's end comes later by, the end of a container may be part of
             pl.when(pl.col("timestamp_raw").is_null()).then(pl.col("recorded_start") * MS).alias("begun"),
         )
         .drop_nulls([*said, "c"])
@@ -226,7 +226,8 @@ def client(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
     pairs = thin(printed).join(thin(closed.select(*said, pl.Series("g", moment))), on=said)
     if pairs.height < ENOUGH:
         return None
-    low = pairs.select(pl.coalesce("begun", pl.col("c") - PRINTED) - pl.col("g")).to_series().to_numpy()
+    late = pl.when(pl.col("begun").is_null()).then(PRINTED).otherwise(ENDED)
+    low = pairs.select(pl.max_horizontal("begun", pl.col("c") - late) - pl.col("g")).to_series().to_numpy()
     high = (pairs.get_column("c") - pairs.get_column("g")).to_numpy() + STARTED
     start, end, support = vote(low, high)
     far = (high < start) | (low > end)

@@ -56,7 +56,10 @@ def _elsewhere(row: dict[str, Any], begun: pl.DataFrame) -> bool:
         return False
     near = begun.filter(pl.col("t").is_between(row["cut_low"] - REPLACED, row["cut_high"] + REPLACED))
     own = pl.col("container_id") == row["container_id"]
-    return near.filter(~own).height > 0 and near.filter(own & (pl.col("t") > row["cut_low"])).is_empty()
+    project = pl.lit(row["project"], pl.String)
+    stranger = (pl.col("compose_project") != project).fill_null(value=False)  # another project's takes nobody's place
+    again = near.filter(own & (pl.col("t") > row["cut_low"])).height > 0
+    return near.filter(~own & ~stranger).height > 0 and not again
 
 
 def _ran(other: pl.DataFrame, gone: list[dict[str, Any]], own: pl.DataFrame, moment: int | None) -> bool:

@@ -77,6 +77,7 @@ READ: Final = (
     "log_file_path",
     "part",
     "compose_service",
+    "compose_project",
     "observed_clock_id",
 )  # columns of events that `downtimes` reads; there are some 150
 
@@ -349,6 +350,7 @@ def _downtime(
         or any(r["event_name"] in ("gateway.listening", "gateway.ready") and r["t"] <= high for r in rows),
         begun=before is not None,
         container_id=ids[-1] if ids else None,
+        project=next((r["compose_project"] for r in rows if r["compose_project"]), None),
         silent_s=(high - last_line) / SECOND if last_line is not None else None,
     )
 

@@ -66,6 +66,7 @@ SHAPE: Final[dict[str, Any]] = {
     "own_high": pl.Int64,
     "told_ready": pl.Boolean,
     "container_id": pl.String,
+    "project": pl.String,
     "instance": pl.String,
 }
 
