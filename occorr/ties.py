@@ -40,7 +40,9 @@ _LIVES: Final = (  # what the gateway writes, what the engine says of its contai
 )
 PRINTED: Final = 1_500 * MS  # how long after the gateway's line the CLI prints of a close and ends
 ENDED: Final = 4 * SECOND  # … and a recorder's end comes later still, if a container ends with the command
-STARTED: Final = SECOND  # … and how long before it, since the gateway's line comes late
+STARTED: Final = (
+    50 * MS
+)  # … and how long before it, since the gateway's line comes late; a second where only the end is known
 MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is ambiguous
 
 
@@ -226,9 +228,10 @@ def client(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
     pairs = thin(printed).join(thin(closed.select(*said, pl.Series("g", moment))), on=said)
     if pairs.height < ENOUGH:
         return None
-    late = pl.when(pl.col("begun").is_null()).then(PRINTED).otherwise(ENDED)
+    recorded = pl.col("begun").is_not_null()
+    late, early = pl.when(recorded).then(ENDED).otherwise(PRINTED), pl.when(recorded).then(SECOND).otherwise(STARTED)
     low = pairs.select(pl.max_horizontal("begun", pl.col("c") - late) - pl.col("g")).to_series().to_numpy()
-    high = (pairs.get_column("c") - pairs.get_column("g")).to_numpy() + STARTED
+    high = pairs.select(pl.col("c") - pl.col("g") + early).to_series().to_numpy()
     start, end, support = vote(low, high)
     far = (high < start) | (low > end)
     rival = vote(low[far], high[far])[2] if far.any() else 0
