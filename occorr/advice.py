@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from occorr import rules
-from occorr.facts import proxies
+from occorr.facts import program, proxies
 from occorr.zones import NO_DATE
 
 if TYPE_CHECKING:
@@ -122,10 +122,9 @@ def collect(tables: Tables) -> list[Advice]:
     kinds = proxies(tables.facts)
     parsers = (
         tables.timeline.filter(pl.col("source_kind").cast(pl.String) == "proxy")
-        .get_column("parser")
-        .cast(pl.String)
+        .select(program())
+        .to_series()
         .drop_nulls()
-        .str.extract(r"^([a-z]+)", 1)
         .unique()
         .sort()
         .to_list()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from occorr.facts import program
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -109,7 +111,7 @@ def _proxies(events: pl.DataFrame) -> pl.Expr:
     sources = (
         events.filter(pl.col("source_kind") == "proxy")
         .select(
-            pl.col("parser").cast(pl.String).str.extract(r"^([a-z]+)", 1).alias("kind"),
+            program().alias("kind"),
             folder.alias("folder"),
             path.alias("path"),
             whose.alias("whose"),

@@ -40,6 +40,11 @@ def proxy_kind(image: str) -> str:
     return _PROGRAMS.get(name, name)
 
 
+def program() -> pl.Expr:
+    """Which program wrote a line, as nginx or haproxy: the first word of its parser's name."""
+    return pl.col("parser").cast(pl.String).str.extract(r"^([a-z]+)", 1)
+
+
 def proxies(facts: pl.DataFrame) -> list[str]:
     """The programs of the containers that are proxies, one a container."""
     said = facts.filter(pl.col("key") == "role").get_column("value").str.extract(r"^proxy\.(.+)$", 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from occorr.scope import AFTER_START, GATEWAY, ONE_OFF, started
+from occorr.scope import AFTER_START, BEGINS, GATEWAY, ONE_OFF, started
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,6 @@ SLACK: Final = 300_000_000  # the engine tells a death so much later than it was
 DEAF: Final = 1_500_000_000  # a process that begins talks to nobody for so long
 SOON: Final = 120 * SECOND  # … and listens after so long
 SEVERAL: Final = 3  # lines that a log without a start shows
-_BEGINS: Final = ("gateway.start", "gateway.listening")
 _TALK: Final = r"^(?:websocket|rpc|pairing|auth|handshake|frame|protocol)\."  # to clients
 
 
@@ -176,7 +175,7 @@ def _by_turns(events: pl.DataFrame, known: dict[str, str]) -> dict[str, str]:
         pl.col("host_name").replace(known).alias("name"),
         pl.coalesce("observed_timestamp", "timestamp_raw").alias("t"),
     )
-    ran = lines.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"])).get_column("host_name")
+    ran = lines.filter(pl.col("event_name").is_in(BEGINS)).get_column("host_name")
     lines = lines.filter(pl.col("host_name").is_in(ran.unique().implode())).drop_nulls("t").sort("t")
     turns = lines.filter((pl.col("name") != pl.col("name").shift(1)).fill_null(value=True)).get_column("name")
     if turns.len() == turns.n_unique():
@@ -316,7 +315,7 @@ class _Written:
         )
         return cls(
             lines.get_column("t").to_numpy(),
-            lines.filter(pl.col("event_name").is_in(_BEGINS)).get_column("t").to_numpy(),
+            lines.filter(pl.col("event_name").is_in(BEGINS)).get_column("t").to_numpy(),
             lines.filter(talks).get_column("t").to_numpy(),
             known.get_column("opened").to_numpy(),
             known.get_column("heard").to_numpy(),

@@ -13,6 +13,10 @@ from occorr.facts import PROXY_IMAGE
 
 SECOND: Final = 1_000_000_000
 GATEWAY: Final = r"(?i)openclaw|clawdbot|moltbot"
+BEGINS: Final = (
+    "gateway.start",
+    "gateway.listening",
+)  # what says that a process of the gateway began, or was there at last
 BOOT: Final = 20 * SECOND  # container start → the gateway's first line, at most
 _OWNER: Final = {
     "_id": "container_id",

@@ -40,9 +40,8 @@ _LIVES: Final = (  # what the gateway writes, what the engine says of its contai
 )
 PRINTED: Final = 1_500 * MS  # how long after the gateway's line the CLI prints of a close and ends
 ENDED: Final = 4 * SECOND  # … and a recorder's end comes later still, if a container ends with the command
-STARTED: Final = (
-    50 * MS
-)  # … and how long before it, since the gateway's line comes late; a second where only the end is known
+# … and how long before it, since the gateway's line comes late; a second where only the end is known
+STARTED: Final = 50 * MS
 MARGIN: Final = 0.6  # second peak / first peak above which a coarse place is ambiguous
 
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from occorr.offsets import ASSUMED_ERROR, REACH, Estimate, aligned
 from occorr.pairs import COARSE, THIN, explained, settle, thin
+from occorr.scope import BEGINS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,9 +39,10 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     theirs, extra = _closed(events, access, gateways)
     ours, windows = _tunnels(access), _refusals(events, access, found)
     pairs = _candidates(ours, theirs)
-    settled = settle(pairs, windows, "the same connections and refusals at the gateway", extra)
+    longer = pairs.filter(~pl.col("brief"))
+    settled = settle(longer, windows, "the same connections and refusals at the gateway", extra)
     if settled is not None and settled.segments and max(ours.height, theirs.height) <= THIN:
-        return _heard(settled, _candidates(ours, theirs, shortest=0), ours, _running(events, gateways))
+        return _heard(settled, pairs, ours, _running(events, gateways))
     return settled or _plausible(windows) or none
 
 
@@ -48,7 +50,7 @@ def _running(events: pl.DataFrame, gateways: Mapping[str, Estimate]) -> pl.DataF
     """When a gateway ran and wrote its log, but for the edges of that time, reference ns: `low`, `high`."""
     lines = events.filter(pl.col("clock_id").is_in(list(gateways)) & pl.col("timestamp_raw").is_not_null())
     moment, _ = aligned(gateways, lines.get_column("clock_id"), lines.get_column("timestamp_raw"))
-    began = lines.get_column("event_name").is_in(["gateway.start", "gateway.listening"])
+    began = lines.get_column("event_name").is_in(BEGINS)
     lives = pl.DataFrame({"t": moment, "began": began}).sort("t").with_columns(pl.col("began").cum_sum().alias("life"))
     return lives.group_by("life", maintain_order=True).agg(
         (pl.col("t").min() + COARSE).alias("low"), (pl.col("t").max() - COARSE).alias("high")
@@ -156,10 +158,10 @@ def _closed(events: pl.DataFrame, access: pl.DataFrame, gateways: Mapping[str, E
     return proxied, int(np.median(bound)) if len(bound) else 0
 
 
-def _candidates(ours: pl.DataFrame, theirs: pl.DataFrame, shortest: int = BRIEF) -> pl.DataFrame:
+def _candidates(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
     """Connections of both sides that may be one, as `settle` takes them: by the client's address, by how long they lasted, else all.
 
-    Those that lasted no longer than `shortest` ns are told apart by their address alone.
+    `brief` are those that are told from others by a length that many have.
     """
     apart = (pl.col("duration_ns") - pl.col("lasted")).abs()
     browser = pl.col("agent").str.contains("Mozilla/", literal=True)
@@ -175,9 +177,11 @@ def _candidates(ours: pl.DataFrame, theirs: pl.DataFrame, shortest: int = BRIEF)
     loose = (
         thin(lasting)
         .join(thin(nameless.filter(pl.col("lasted").is_not_null())), how="cross")
-        .filter((apart <= ABOUT) & (pl.col("lasted") > shortest) & same_kind)
+        .filter((apart <= ABOUT) & (pl.col("lasted") > 0) & same_kind)
     )
+    loose = loose.with_columns((pl.col("lasted") <= BRIEF).alias("brief"))
     blind = thin(open_).join(thin(nameless), how="cross").filter(same_kind)
+    keyed, blind = (part.with_columns(pl.lit(value=False).alias("brief")) for part in (keyed, blind))
     alike = (apart <= ALIKE).fill_null(value=False)
     columns = [
         "ours",
@@ -188,6 +192,7 @@ def _candidates(ours: pl.DataFrame, theirs: pl.DataFrame, shortest: int = BRIEF)
         pl.col("width") + pl.col("coarse"),
         alike.alias("alike"),
         (alike & (pl.col("lasted") > SECOND)).alias("same"),
+        "brief",
     ]
     return pl.concat([part.select(columns) for part in (keyed, loose, blind)]).filter(
         (pl.col("p") - pl.col("g")).abs() <= REACH

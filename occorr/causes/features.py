@@ -11,6 +11,7 @@ from occorr.causes import upstreams
 from occorr.episodes import coverage
 from occorr.episodes.gap import HUNG
 from occorr.facts import proxies
+from occorr.scope import BEGINS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -263,7 +264,7 @@ def _trusted(rows: pl.DataFrame, events: pl.DataFrame, to_gateway: pl.Expr) -> p
 
 def _starts(events: pl.DataFrame) -> NDArray[np.int64]:
     """When processes of the gateway began or were there at last, ns, sorted."""
-    told = events.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"])).get_column("timestamp")
+    told = events.filter(pl.col("event_name").is_in(BEGINS)).get_column("timestamp")
     return np.sort(told.drop_nulls().cast(pl.Int64).to_numpy())
 
 

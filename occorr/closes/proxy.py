@@ -7,6 +7,7 @@ from typing import Final
 import polars as pl
 
 from occorr.closes.assignment import assign
+from occorr.facts import program
 from occorr.scope import GATEWAY
 from occorr.tunnels import was_tunnel
 
@@ -20,11 +21,6 @@ _PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Promet
 
 # what an upgrade is answered with at a path at which none was ever opened
 _REFUSED: Final = (401, 403, 407, 408, 499, 500, 502, 503, 504)
-
-
-def _kind() -> pl.Expr:
-    """Which program wrote a line, as nginx or haproxy."""
-    return pl.col("parser").cast(pl.String).str.extract(r"^([a-z]+)", 1)
 
 
 def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
@@ -97,7 +93,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("time_resolution_ns").alias("p_resolution"),
             pl.col("connection_serial").alias("p_serial"),
             pl.col("clock_error_ns").alias("p_clock_error"),
-            _kind().alias("p_kind"),
+            program().alias("p_kind"),
             pl.col("parser").cast(pl.String).alias("p_form"),
             tunnel.alias("p_established"),
             (bare & ~tunnel).alias("p_open"),
@@ -113,7 +109,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
     errors = (
         events.filter(
             (pl.col("event_name") == "proxy.error")
-            & (_kind().ne_missing("nginx") | pl.col("client_address").is_not_null())
+            & (program().ne_missing("nginx") | pl.col("client_address").is_not_null())
         )
         .select(
             pl.col("event_id").alias("e_event"),
@@ -189,7 +185,7 @@ def _errors_alone(events: pl.DataFrame, access: pl.DataFrame) -> pl.DataFrame:
             pl.col("clock_error_ns").alias("p_clock_error"),
             pl.col("time_resolution_ns").alias("p_resolution"),
             pl.col("connection_serial").alias("p_serial"),
-            _kind().alias("p_kind"),
+            program().alias("p_kind"),
             (pl.col("proxy_phase") == "tunnel").alias("p_established"),
             (pl.col("proxy_phase") != "tunnel").alias("p_guessed"),
             pl.col("log_file_path").alias("p_file"),

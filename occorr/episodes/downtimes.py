@@ -55,7 +55,6 @@ _ENGINE: Final = (
     "container.health_status",
     "container.exec_create",
 )
-_STARTING: Final = ("gateway.start", "gateway.listening", "gateway.ready")
 READ: Final = (
     "timestamp",
     "clock_error_ns",
@@ -192,9 +191,9 @@ def _without_failed(life: pl.DataFrame, talks: list[int]) -> tuple[pl.DataFrame,
     Returns:
         the rest, and when the others failed, ns.
     """
-    told = life.filter(pl.col("event_name").is_in([*_STARTING, "gateway.conflict", "gateway.signal"])).select(
-        "event_id", "event_name", "t"
-    )
+    told = life.filter(
+        pl.col("event_name").is_in([*scope.BEGINS, "gateway.ready", "gateway.conflict", "gateway.signal"])
+    ).select("event_id", "event_name", "t")
     rows, when = told.rows(), told.get_column("t").to_list()
     dies = life.filter(pl.col("event_name") == "container.die").get_column("t").to_list()
     others, moments = [], []
@@ -239,9 +238,7 @@ def _left(rows: list[dict[str, Any]], talks: list[int]) -> None:
 
 def _begins(life: pl.DataFrame) -> list[int]:
     """When processes of the gateway began: their first lines, and starts of containers whose lines were not collected."""
-    marks = life.filter(pl.col("event_name").is_in(["gateway.start", "gateway.listening"])).select(
-        "t", "event_name", "clock_error_ns"
-    )
+    marks = life.filter(pl.col("event_name").is_in(scope.BEGINS)).select("t", "event_name", "clock_error_ns")
     starts = marks.filter(pl.col("event_name") == "gateway.start").get_column("t").to_list()
     # one message in two streams has two stamps; no process starts and listens within their distance
     apart = pl.col("t").diff() > TWINS

@@ -7,7 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from occorr.episodes.table import record
-from occorr.facts import proxy_kind
+from occorr.facts import program, proxy_kind
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -72,8 +72,8 @@ def _strangers(engine: pl.DataFrame, events: pl.DataFrame) -> list[str]:
     """Proxies' containers that run another program than those of which there are access logs: they may serve others."""
     if not {"parser", "container_image_name"} <= set(events.columns):
         return []
-    access = events.filter(pl.col("event_name") == "http.access").get_column("parser").cast(pl.String)
-    logged = access.str.extract(r"^([a-z]+)", 1).unique().drop_nulls().to_list()
+    access = events.filter(pl.col("event_name") == "http.access")
+    logged = access.select(program()).to_series().unique().drop_nulls().to_list()
     images = engine.select("container_id", pl.col("container_image_name").cast(pl.String)).drop_nulls().unique().rows()
     return sorted({ident for ident, image in images if logged and proxy_kind(image) not in ("", *logged)})
 

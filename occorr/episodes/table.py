@@ -88,15 +88,16 @@ def coverage(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[int, int] | Non
         for end in ("from", "to")
     )
     first, last = [*low, *docker.sort().head(1)], [*high, *docker.sort().tail(1)]
+    if not (first and last):
+        return None
     # whoever asked for kills and deaths alone did not see what else there was, nor who lacks a health check's commands
     names = engine.get_column("event_name").cast(pl.String)
     checked = facts.filter((pl.col("key") == "healthcheck.test") & ~pl.col("value").str.contains("NONE"))
     ids = checked.get_column("subject").str.strip_prefix("container:").unique()
     own = engine.filter(pl.col("container_id").is_in(ids.implode()))
     watched = own.get_column("event_name").cast(pl.String).str.contains(r"\.(?:exec_|health_status)").any()
-    unwatched = len(docker) > 1 and own.height > 0 and not watched and docker.max() - docker.min() > CHECKED  # type: ignore[operator]  # polars types a column's extremes as any value
-    filtered = engine.height > 0 and (names.is_in(FILTERED).all() or unwatched) and not low
-    if not (first and last) or filtered:
+    unwatched = own.height > 0 and not watched and max(last) - min(first) > CHECKED
+    if engine.height > 0 and (names.is_in(FILTERED).all() or unwatched) and not low:
         return None
     stop = (pl.col("event_name") == "gateway.signal") & pl.col("signal").str.contains(r"(?i)^(?:SIG)?(?:TERM|INT)$")
     later = placed.filter(stop & (moment > max(last) + LATER)).height > 0
