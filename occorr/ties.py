@@ -106,11 +106,13 @@ def _lives(events: pl.DataFrame, clock: str) -> Estimate | None:
         parts.append(
             lines.join(told, how="cross").select(
                 "line",
+                "t",
                 (pl.col("line") - pl.col("t") - most).alias("low"),
                 (pl.col("line") - pl.col("t") - least).alias("high"),
             )
         )
-    windows = pl.concat(parts).sort("line", "low")
+    pairs = pl.concat(parts)
+    windows = pairs.sort("line", "low")
     if windows.is_empty():
         return None
     # a line speaks of one event and counts once: what its windows share is one window
@@ -133,7 +135,9 @@ def _lives(events: pl.DataFrame, clock: str) -> Estimate | None:
         return None
     error = max((end - start) // 2, FLOOR)
     count = windows.get_column("line").n_unique()
-    if support < ENOUGH - 1 or (error > NEARBY and start <= 0 <= end):
+    # … and an event is of one line: two starts that one event may explain are no two anchors
+    events_there = pairs.filter((pl.col("low") <= end) & (pl.col("high") >= start)).get_column("t").n_unique()
+    if min(support, events_there) < ENOUGH - 1 or (error > NEARBY and start <= 0 <= end):
         return None
     return Estimate(
         (start + end) // 2,

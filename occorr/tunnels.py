@@ -11,6 +11,7 @@ import polars as pl
 from occorr.offsets import ASSUMED_ERROR, REACH, Estimate, aligned
 from occorr.pairs import COARSE, THIN, explained, settle, thin
 from occorr.scope import BEGINS
+from occorr.shifts import Downtimes, shifts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
-ENOUGH: Final = 3  # refusals that agree with no offset at all
+ENOUGH: Final = 3  # refusals that tell of an offset
+NARROW: Final = 12 * SECOND  # an offset that is left open by more is not taken
+NEAR: Final = 600 * SECOND  # … nor one that is further off: a wrong zone is found otherwise
 ALIKE: Final = 50 * MS  # a connection that both sides say lasted as long to this is one, if no timer ended several
 ABOUT: Final = 300 * MS  # … and may be one where they differ by no more
 BRIEF: Final = 500 * MS  # shorter connections all lasted alike
@@ -37,13 +40,13 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     if access.is_empty() or not gateways:
         return none
     theirs, extra = _closed(events, access, gateways)
-    ours, windows = _tunnels(access), _refusals(events, access, found)
+    ours, downtimes = _tunnels(access), _downtimes(events, found)
     pairs = _candidates(ours, theirs)
     longer = pairs.filter(~pl.col("brief"))
-    settled = settle(longer, windows, "the same connections and refusals at the gateway", extra)
+    settled = settle(longer, _refusals(access, downtimes), "the same connections and refusals at the gateway", extra)
     if settled is not None and settled.segments and max(ours.height, theirs.height) <= THIN:
         return _heard(settled, pairs, ours, _running(events, gateways))
-    return settled or _plausible(windows) or none
+    return settled or _plausible(access, ours, downtimes) or none
 
 
 def _running(events: pl.DataFrame, gateways: Mapping[str, Estimate]) -> pl.DataFrame:
@@ -225,8 +228,8 @@ def _gateway_closes(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _refusals(events: pl.DataFrame, access: pl.DataFrame, found: Mapping[str, Estimate]) -> pl.DataFrame:
-    """Refused attempts (502, 503) fall between a stop and the next time the gateway listens: windows for the offset."""
+def _downtimes(events: pl.DataFrame, found: Mapping[str, Estimate]) -> pl.DataFrame:
+    """Times between a stop of the gateway and the next time it listens, reference ns: cut, gone, up."""
     base = pl.col("timestamp_raw").cast(pl.Int64)
     offset = pl.col("clock_id").replace_strict(
         {k: v.offset for k, v in found.items()}, default=0, return_dtype=pl.Int64
@@ -245,33 +248,52 @@ def _refusals(events: pl.DataFrame, access: pl.DataFrame, found: Mapping[str, Es
         | (pl.col("role") == "gateway")
         | ~pl.lit(events.get_column("role").is_not_null().any())
     )
-    stops = events.filter(pl.col("event_name").is_in(ends) & ours).select((base - offset).alias("t")).sort("t")
-    lives = events.filter(pl.col("event_name") == "gateway.listening").select((base - offset).alias("up")).sort("up")
-    windows = (
-        stops.join_asof(lives, left_on="t", right_on="up", strategy="forward", check_sortedness=False)
-        .drop_nulls()
-        .group_by("up")
-        .agg(pl.col("t").min())
+    stops = (
+        events.filter(pl.col("event_name").is_in(ends) & ours)
+        .select((base - offset).alias("t"), (pl.col("event_name") == "container.die").alias("died"))
+        .sort("t")
     )
+    lives = events.filter(pl.col("event_name") == "gateway.listening").select((base - offset).alias("up")).sort("up")
+    return (
+        stops.join_asof(lives, left_on="t", right_on="up", strategy="forward", check_sortedness=False)
+        .drop_nulls("up")
+        .group_by("up")
+        .agg(pl.col("t").min().alias("cut"), pl.col("t").filter("died").min().alias("gone"))
+        .with_columns(pl.coalesce("gone", "up"))
+        .sort("up")
+    )
+
+
+def _refusals(access: pl.DataFrame, downtimes: pl.DataFrame) -> pl.DataFrame:
+    """Refused attempts (502, 503) fall into downtimes: windows for the offset, a row a pair of both."""
+    base = pl.col("timestamp_raw").cast(pl.Int64)
     refused = thin(access.filter(pl.col("http_response_status_code").is_in([502, 503]))).select(
         base.alias("p"),
         pl.when(pl.col("time_semantics") == "at_start").then(pl.col("duration_ns")).fill_null(0).alias("took"),
     )
-    pairs = refused.join(windows, how="cross")
-    return pairs.select(
+    return refused.join(downtimes, how="cross").select(
         "p",
         "up",
         (pl.col("p") - pl.col("up") - SECOND).alias("low"),
-        (pl.col("p") + pl.col("took") - pl.col("t") + SECOND).alias("high"),
+        (pl.col("p") + pl.col("took") - pl.col("cut") + SECOND).alias("high"),
     )
 
 
-def _plausible(windows: pl.DataFrame) -> Estimate | None:
-    """No offset at all, where the refusals agree with it; their windows bound the error."""
-    holds = windows.filter((pl.col("low") <= 0) & (pl.col("high") >= 0))
-    if holds.height < ENOUGH:
+def _plausible(access: pl.DataFrame, ours: pl.DataFrame, downtimes: pl.DataFrame) -> Estimate | None:
+    """No offset at all, where refusals and tunnels agree with it, else the one that they leave, if it is one and near; known no better than they tell."""
+    refused = access.filter(pl.col("http_response_status_code").is_in([502, 503])).get_column("timestamp_raw")
+    if refused.len() < ENOUGH or downtimes.is_empty():
         return None
-    error = int(min(-holds.get_column("low").to_numpy().max(), holds.get_column("high").to_numpy().min()))
-    return Estimate(
-        0, max(error, ASSUMED_ERROR), holds.height, 0.0, "refused attempts lie inside the gateway's downtime", "assumed"
-    )
+    cut, gone, up = (downtimes.get_column(c).to_numpy() for c in ("cut", "gone", "up"))
+    lasted = ours.select(pl.col("p") - pl.col("duration_ns").fill_null(0), pl.col("p").alias("ended")).to_numpy()
+    possible = shifts(refused.cast(pl.Int64).to_numpy(), lasted, Downtimes(cut, gone, up, up))
+    here = [(low, high) for low, high in possible if low <= 0 <= high]
+    if here:
+        error = min(-here[0][0], here[0][1])
+        how = "refused attempts lie inside the gateway's downtime"
+        return Estimate(0, max(error, ASSUMED_ERROR), refused.len(), 0.0, how, "assumed")
+    if len(possible) != 1 or possible[0][1] - possible[0][0] > NARROW or abs(sum(possible[0])) > 2 * NEAR:
+        return None
+    low, high = possible[0]
+    how = "refused attempts and tunnels fit the gateway's downtime so, and not without an offset"
+    return Estimate(-(low + high) // 2, (high - low) // 2 + SECOND, refused.len(), 0.0, how, "assumed")

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import occorr
+from made_logs import event, ready, started, write
 from occorr import anchors, clock_faults, offsets, pairs, place, schema, times
 
 SAMPLES = Path(__file__).parent.parent / "sample_logs"
@@ -422,3 +423,18 @@ def row(**values):
 ])  # fmt: skip
 def test_a_wrong_clock_is_a_sentence(values, said):
     assert clock_faults.sentence(row(**values)) == said
+
+
+# ---------------------------------------------------------------- lives
+def test_one_start_of_a_container_explains_one_start_of_a_process(tmp_path):
+    """The gateway starts at 10:00:00 and, after a death, at 10:01:01; only the second start is among the events.
+
+    Were the clock 60 to 119 s slow, the one event would lie at a usual distance before both; it is right.
+    """
+    lines = [line for at in ("10:00:00.000", "10:01:01.000") for line in [*started(at), *ready(f"{at[:6]}12.000")]]
+    at = nanoseconds(datetime(2026, 11, 21, 10, 1, tzinfo=UTC))
+    events = [event(at - 20 * 10**9, "die", exitCode="137"), event(at, "start")]
+    result = occorr.analyze(write(tmp_path, **{"gateway.log": lines, "docker.events.jsonl": events}))
+    row = result.clocks.filter(pl.col("clock_id") == "gateway").row(0, named=True)
+    assert row["status"] == "assumed"
+    assert row["offset_ns"] == 0

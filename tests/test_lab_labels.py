@@ -146,3 +146,23 @@ def test_only_a_living_gateways_own_disconnect_tells_of_a_partition():
     cut = engine("network", "disconnect", 40, "n", container="g")
     assert evidence.cuts("\n".join([*begun, *stop, other]), "x-gateway-1") == ""
     assert evidence.cuts("\n".join([*begun, *stop, other, cut]), "x-gateway-1") == cut
+
+
+def test_the_connection_of_a_request_to_pair_is_not_the_request():
+    """A console of JSON writes the request's id before the connection's; all of a device's attempts have one request."""
+    request, conns = "1715a80f-04cf-4ffa-b65f-73ca82308455", [f"1a2dbc5{n}-241f-4336-9bd4-867a8779c367" for n in (1, 2)]
+    log = [
+        (
+            T + n * 5_000 + 30.0,
+            f'{{"cause":"pairing-required","forwardedFor":"192.0.2.{n}","requestId":"{request}","message":"closed before connect conn={conn} code=1008 reason=pairing required: device is not approved yet (requestId: {request})"}}',
+        )
+        for n, conn in enumerate(conns, 1)
+    ]
+    attempts = []
+    for n in (1, 2):
+        one = Record(f"c{n}", "visitor", "proxy", "webchat", f"192.0.2.{n}", "/", T + n * 5_000 - 100)
+        one.close_id = f"c{n}"
+        attempts.append(one.end("close_frame", "remote", 1008, "pairing required", T + n * 5_000))
+    sources = evidence.Sources({}, {}, log)
+    evidence.find_conns(attempts, sources)
+    assert sources.conns == {"c1": conns[0], "c2": conns[1]}

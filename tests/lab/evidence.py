@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ENDS = re.compile(
     r"closed before connect|disconnected|unauthorized|handshake timeout|protocol mismatch|invalid handshake|\berror\b|→ close|outbound|parse|rejected"
 )
+# a request to pair has an id of the same form
+CONN = re.compile(r"\bconn\w*\W{1,4}([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\b")
 # a gateway's 1006 says that no close frame came, and not who went: what states an abort is the proxy's word
 PER_CLOSE = {
     "auth.token_mismatch": r"token.mismatch", "auth.token_missing": r"token.missing", "auth.pairing_required": r"pairing.required|NOT_PAIRED", "auth.origin": r"origin.mismatch|origin not allowed", "auth.rate_limited": r"rate.limited|too many failed",
@@ -85,13 +87,7 @@ def engine_lines(text: str) -> list[tuple[float, str]]:
 
 def find_conns(records: Sequence[Record], sources: Sources) -> None:
     """The connection id that the gateway gave to attempts whose client never learnt it: by address, port and time."""
-    named = [
-        (at, line, m[0])
-        for at, line in sources.engine_log
-        if (m := re.search(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", line))
-        and "conn" in line
-        and ENDS.search(line)
-    ]
+    named = [(at, line, m[1]) for at, line in sources.engine_log if (m := CONN.search(line)) and ENDS.search(line)]
     taken = {r.conn_id for r in records if r.conn_id}
     # who waited long may be answered late: those that were answered at once choose first
     for record in sorted(records, key=lambda r: r.http_status == 504 or r.how == "no_answer"):
