@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from occorr import rules
-from occorr.facts import program, proxies
+from occorr.facts import GATEWAY_PORT, program, proxies
 from occorr.zones import NO_DATE
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def _names(tables: Tables, closes: pl.DataFrame) -> dict[str, str]:
         "network": of("gateway", r"^network_mode$"),
     }
     ports = facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()
-    out["port"] = str(ports[0]) if ports and str(ports[0]).isdigit() else "18789"
+    out["port"] = str(ports[0]) if ports and str(ports[0]).isdigit() else GATEWAY_PORT
     first = closes.get_column("timestamp").min()  # the year of stamps without a date is none to ask an engine for
     out["since"] = f"{first:%Y-%m-%dT%H:%M:%SZ}" if isinstance(first, datetime) and first.year > NO_DATE.year else None
     peer = _untrusted(tables)

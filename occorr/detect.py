@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
@@ -95,7 +96,9 @@ def _declared(
     """The order with a format of a configuration in front: where it claims more lines, or as many of a log that is its own and tells more."""
     if not library.declared:
         return order
-    logs = library.declared.get(PurePath(path).name) or library.declared.get("*", ())
+    name = PurePath(path).name  # what was collected of several machines has a word in front of it
+    named = (logs for file, logs in library.declared.items() if re.search(rf"(?:^|[-._]){re.escape(file)}$", name))
+    logs = next(named, None) or library.declared.get("*", ())
     ours = [i for i in order if dialects[i].rank >= BEHIND]
     rest = [i for i in order if i not in ours]
     most = max((hits[i] for i in rest), default=0.0)

@@ -304,7 +304,13 @@ def _invocations(events: pl.DataFrame) -> pl.DataFrame:
     has_prompt = prompt.any().over("log_file_path")
     block = pl.col("event_name").is_in(["cli.target", "cli.source", "cli.config"])
     after_block = headline & block.shift(1, fill_value=False).over("log_file_path", order_by="seq")
-    begins = pl.when(has_prompt).then(prompt).otherwise(after_block)
+    # one of another code, or of another limit, is another one's
+    other = pl.any_horizontal(
+        headline
+        & (pl.col(c) != pl.col(c).forward_fill().shift(1).over("log_file_path", order_by="seq")).fill_null(value=False)
+        for c in ("websocket_close_code", "cli_timeout_ms")
+    )
+    begins = pl.when(has_prompt).then(prompt).otherwise(after_block | other)
     lines = lines.with_columns(
         begins.cum_sum().over("log_file_path", order_by="seq").cast(pl.Int64).alias("cli_record")
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import decode, detect
+from occorr import decode, detect, unwrap
 
 if TYPE_CHECKING:
     from occorr.definitions import Dialect, Library
@@ -32,6 +32,7 @@ _MARKS: Final = (
     (r"^(?:\s*(?:>|&gt;) ?)+", ""),  # a quotation
     (r"^\s*(?:[*•‣]|-(?: \[[ x]\])?|\d{1,2}[.)])\s+([`\w\[])", "${1}"),  # a list
     (r"[\s`]+$|^\s*`+|(?:<br ?/?>|</?(?:p|pre|code|li|div|span|blockquote)>)", ""),  # code in a text, a page's source
+    (r"^[\w.-]+-\d+ +\| ", ""),  # Compose's word before a line or two
     (r"^[\s◇◒◐◓◑○●│└┌├╭╰─]+|[\s│]+$", ""),  # frames and spinners of a terminal
     ("[“”„«»]", '"'),
     ("[‘’]", "'"),
@@ -39,10 +40,12 @@ _MARKS: Final = (
     ("&#39;|&apos;", "'"),
     ("&amp;", "&"),
 )
+_UNESCAPED: Final = (r'"\{"(\w+)":"([^"\\]*)"\}"', r'"{\"${1}\":\"${2}\"}"')  # a page took the backslashes
+_STAMP: Final = r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(?:Z|[+-]\d\d:\d\d) )"
 # What a client says of a close, in a sentence of somebody else. Without the colon it is talk about codes.
 _WITHIN: Final = (
     r"(?:gateway closed \(\d{4}[^()]*(?:\([^()]*\))?\)+: ?|disconnected \(\d{4}\): ?|gateway timeout after \d+ms|"
-    r"Gateway not reachable at ws)"
+    r"Gateway not reachable at ws|Gateway WebSocket closed \(code=\d{4})"
 )
 
 
@@ -52,20 +55,31 @@ def pasted(blob: Blob, chunk: pl.DataFrame) -> bool:
 
 
 def cleaned(lines: pl.DataFrame, library: Library) -> pl.DataFrame:
-    """Lines without the marks of what they were pasted from, where only so they are of a known format; else as they are."""
+    """Lines without the marks of what they were pasted from, where only so they are of a known format; else as they are.
+
+    What stands around all lines, as a journal's words do, and a stamp at a line's head are no marks.
+    """
 
     def known(column: str) -> pl.Expr:
         return pl.any_horizontal(pl.col(column).str.contains(d.line) for d in library.dialects)
 
-    bare = pl.col("text")
+    envelopes, _ = unwrap.chain(lines.get_column("text"), library.envelopes)
+    inner = unwrap.peel(lines.select("text"), envelopes).get_column("text").alias("inner")
+    inner = inner.str.replace_all(*_UNESCAPED)
+    bare = pl.col("inner")
     for pattern, instead in _MARKS:
         bare = bare.str.replace_all(pattern, instead)
     within = pl.col("bare").str.extract(rf"(?:^|[^\w])[\"'`(]?({_WITHIN}[^\"`│]*)", 1).str.strip_chars_end(" `'")
     # what is not known may be the rest of what is: only its quotation marks go
-    rest = pl.when(pl.col("bare") == "").then(pl.lit("")).otherwise(pl.col("text").str.replace(*_MARKS[0]))
-    kept = pl.when(known("text")).then("text").when(known("bare")).then("bare").when(known("within")).then("within")
-    texts = lines.lazy().with_columns(bare.alias("bare")).with_columns(within.alias("within"))
-    return texts.with_columns(kept.otherwise(rest).alias("text")).drop("bare", "within").collect()
+    rest = pl.when(pl.col("bare") == "").then(pl.lit("")).otherwise(pl.col("inner").str.replace(*_MARKS[0]))
+    forms = ("inner", "bare", "stamped", "within")
+    kept = pl.coalesce(*(pl.when(known(form)).then(form) for form in forms), rest)
+    texts = lines.lazy().with_columns(inner).with_columns(bare.alias("bare")).with_columns(within.alias("within"))
+    texts = texts.with_columns((pl.col("inner").str.extract(_STAMP, 1) + pl.col("within")).alias("stamped"))
+    around = pl.when(pl.col("text").str.ends_with(pl.col("inner"))).then(
+        pl.col("text").str.head(pl.col("text").str.len_chars() - pl.col("inner").str.len_chars())
+    )
+    return texts.with_columns((around.fill_null("") + kept).alias("text")).drop(forms).collect()
 
 
 def unwrapped(lines: pl.DataFrame, dialects: tuple[Dialect, ...], library: Library) -> pl.DataFrame:

@@ -83,6 +83,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     # what is known around it
     "gateway_alive": BOOL,
     "gateway_log": BOOL,
+    "contained": BOOL,
     "docker_covers": BOOL,
     "proxy_known": STR,
     "untrusted_line": BOOL,

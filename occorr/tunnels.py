@@ -281,7 +281,15 @@ def _refusals(access: pl.DataFrame, downtimes: pl.DataFrame) -> pl.DataFrame:
 
 def _plausible(access: pl.DataFrame, ours: pl.DataFrame, downtimes: pl.DataFrame) -> Estimate | None:
     """No offset at all, where refusals and tunnels agree with it, else the one that they leave, if it is one and near; known no better than they tell."""
-    refused = access.filter(pl.col("http_response_status_code").is_in([502, 503])).get_column("timestamp_raw")
+    # where tunnels go is the gateway; what is refused on other ways may be refused for other reasons
+    way = [
+        pl.struct(pl.col(c).fill_null("") for c in names)
+        for names in (("url_path", "upstream_address"), ("path", "upstream"))
+    ]
+    ways = ours.select(way[1].alias("w")).to_series().struct.rename_fields(["url_path", "upstream_address"]).unique()
+    refused = access.filter(
+        pl.col("http_response_status_code").is_in([502, 503]) & way[0].is_in(ways.implode())
+    ).get_column("timestamp_raw")
     if refused.len() < ENOUGH or downtimes.is_empty():
         return None
     cut, gone, up = (downtimes.get_column(c).to_numpy() for c in ("cut", "gone", "up"))

@@ -21,7 +21,7 @@ ANY_RESTART = tuple(c for c in schema.CAUSE_NAMES if c.startswith("restart."))
 
 @dataclass(frozen=True)
 class Paste:
-    """A text; the causes that its closes may have; the strongest verdict; a code that must be found; how many closes."""
+    """A text; the causes that its closes may have; the strongest verdict; a code that must be found; how many closes; when the last was."""
 
     name: str
     text: str
@@ -29,6 +29,7 @@ class Paste:
     most: str
     code: int | None = None
     closes: int = 1
+    at: str | None = None
 
 
 PASTES = [
@@ -255,6 +256,119 @@ PASTES = [
         "circumstantial",
         1006,
     ),
+    Paste(
+        "a client's line with a stamp, among the gateway's",
+        "2026-02-03T01:42:13.791Z [telegram] starting provider\n2026-02-03T01:52:13.802Z gateway connect failed: Error: gateway closed (1006): \n",
+        UNKNOWN,
+        "circumstantial",
+        1006,
+        at="2026-02-03T01:52:13.802",
+    ),
+    Paste(
+        "one refusal in three lines of a journal",
+        "Feb 22 06:35:53 host-a node[1682]: 2026-02-22T06:35:53.305+10:00 gateway connect failed: Error: pairing required\n"
+        "Feb 22 06:35:53 host-a node[1682]: 2026-02-22T06:35:53.308+10:00 Subagent completion direct announce failed for run b1a26796: gateway closed (1008): pairing required\n"
+        "Feb 22 06:35:53 host-a node[1682]: Gateway target: ws://127.0.0.1:18789\n"
+        "Feb 22 06:35:53 host-a node[1682]: Source: local loopback\n"
+        f"Feb 22 06:35:53 host-a node[1682]: 2026-02-21T20:35:53.316Z [ws] closed before connect conn={CONN} remote=127.0.0.1 fwd=n/a origin=n/a host=127.0.0.1:18789 ua=n/a code=1008 reason=pairing required\n",
+        ("auth.pairing_required",),
+        "decisive",
+        1008,
+        at="2026-02-21T20:35:53.316",
+    ),
+    Paste(
+        "cut while the gateway stopped",
+        "2026-07-19T12:30:20.330+02:00 [gateway] received SIGTERM; shutting down\n2026-07-19T12:30:20.387+02:00 [shutdown] started: gateway stopping\n"
+        f"2026-07-19T12:30:20.564+02:00 [ws] webchat disconnected code=1006 reason=n/a conn={CONN}\n2026-07-19T12:30:20.566+02:00 [shutdown] completed cleanly in 181ms\n"
+        "2026-07-19T12:30:21.511+02:00 [gateway] starting...\n",
+        ("restart.manual",),
+        "circumstantial",
+        1006,
+    ),
+    Paste(
+        "cut while it stopped, without the line that says why it did",
+        f"2026-07-19T12:30:31.025+02:00 [ws] webchat disconnected code=1006 reason=n/a conn={CONN}\n2026-07-19T12:30:31.027+02:00 [shutdown] completed cleanly in 153ms\n"
+        "2026-07-19T12:30:32.010+02:00 [gateway] starting...\n2026-07-19T12:30:33.106+02:00 [gateway] http server listening (11 plugins: browser; 1.1s)\n2026-07-19T12:30:33.257+02:00 [gateway] ready\n",
+        ("restart.manual",),
+        "circumstantial",
+        1006,
+    ),
+    Paste(
+        "only the line that says why",
+        f"- Gateway log shows:\n```\n2026-03-16T09:11:02.114Z [ws] handshake timeout conn={CONN} remote=127.0.0.1\n```\n",
+        ("timeout.handshake",),
+        "decisive",
+        None,
+    ),
+    Paste(
+        "a cause and a code, and nothing else of the line",
+        "```\n[gateway/ws] WARN closed before connect cause=handshake-timeout handshakeMs=12688 durationMs=16859 code=1000\n[gateway/ws] WARN closed before connect cause=handshake-timeout handshakeMs=14107 durationMs=18924 code=1000\n```\n",
+        ("timeout.handshake",),
+        "decisive",
+        1000,
+        2,
+    ),
+    Paste(
+        "JSON whose backslashes a page took",
+        '{"0":"{"subsystem":"gateway/ws"}","1":{"cause":"handshake-timeout","handshake":"failed","durationMs":5639},"2":"closed before connect conn='
+        + CONN
+        + ' remote=127.0.0.1 fwd=n/a origin=n/a host=127.0.0.1:18789 ua=n/a code=1000 reason=n/a","_meta":{"runtime":"node","date":"2026-03-16T09:11:35.015Z","logLevelName":"WARN"},"time":"2026-03-16T09:11:35.015Z"}\n',
+        ("timeout.handshake",),
+        "decisive",
+        1000,
+        at="2026-03-16T09:11:35.015",
+    ),
+    Paste(
+        "an elided line behind Compose's word, broken in the middle",
+        "```\nopenclaw-gateway-1 | 2026-02-01T06:35:03.089Z [ws] closed before connect conn=823f4c49-... \nremote=192.0.2.1 origin=http://localhost:18789 reason=pairing required\n```\n",
+        ("auth.pairing_required",),
+        "supported",
+        None,
+    ),
+    Paste(
+        "unauthorized, and no more",
+        "it says:\n```\n[ws] unauthorized reason=token_mismatch\n```\n",
+        ("auth.token_mismatch",),
+        "decisive",
+        None,
+    ),
+    Paste(
+        "what gateway probe prints",
+        "Gateway Status\nReachable: no\nProbe budget: 3000ms\n\nTargets\nLocal loopback ws://127.0.0.1:18789\n  Connect: failed - connect failed: connect ECONNREFUSED 127.0.0.1:18789\n",
+        ("unreachable.refused", "unreachable.loopback"),
+        "circumstantial",
+        None,
+    ),
+    Paste(
+        "two codes are two commands",
+        "seen often:\n- `gateway closed (1012): service restart`\n```\nnode host gateway closed (1006): \n```\n",
+        (*UNKNOWN, *ANY_RESTART),
+        "circumstantial",
+        1006,
+        2,
+    ),
+    Paste(
+        "a client of another version",
+        "gateway connect failed: Error: invalid connect params: data must NOT have additional properties\n",
+        ("protocol.invalid_frame", "protocol.version_mismatch"),
+        "supported",
+        None,
+    ),
+    Paste(
+        "Caddy on the gateway's own host, twice on one connection",
+        "".join(
+            "May 27 06:52:"
+            + second
+            + ' host-a caddy[311]: {"level":"error","ts":17798899'
+            + ts
+            + ',"logger":"http.log.error","msg":"dial tcp 127.0.0.1:18789: connect: connection refused","request":{"remote_ip":"::1","remote_port":"42886","client_ip":"::1","proto":"HTTP/1.1","method":"GET","host":"gw.example.com","uri":"/ws","headers":{"Upgrade":["websocket"],"Connection":["Upgrade"]}},"duration":0.000358055,"status":502,"err_id":"5xfnmrx7c","err_trace":"reverseproxy.statusError (reverseproxy.go:1594)"}\n'
+            for second, ts in (("36", "56.4404984"), ("41", "61.4403005"))
+        ),
+        ("unreachable.refused", *ANY_RESTART),
+        "circumstantial",
+        None,
+        2,
+    ),
 ]
 
 
@@ -277,3 +391,6 @@ def test_paste(paste, tmp_path):
             assert row["missing"]
     if paste.code is not None:
         assert paste.code in closes.get_column("websocket_close_code").to_list()
+    if paste.at is not None:
+        last = closes.get_column("timestamp").max()
+        assert last.isoformat(timespec="milliseconds").startswith(paste.at)

@@ -60,6 +60,7 @@ def surroundings(rows: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFram
             _distrusted(rows, events).alias("untrusted_event"),
             _trusted(rows, events).alias("p_trusted"),
             pl.lit(lines.height > 0).alias("gateway_log"),
+            pl.lit(_contained(events, facts)).alias("contained"),
         )
         .with_columns(test.fill_null(value=False).alias(name) for name, test in told.items())
     )
@@ -68,6 +69,16 @@ def surroundings(rows: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFram
 def _moments(events: pl.DataFrame) -> pl.DataFrame:
     """When lines were written: line, ns."""
     return events.select(pl.col("timestamp").cast(pl.Int64).alias("line")).drop_nulls()
+
+
+def _contained(events: pl.DataFrame, facts: pl.DataFrame) -> bool:
+    """Whether anything tells of containers: a document, an event, or what stands around lines."""
+    told = pl.any_horizontal(
+        pl.col("container_id").is_not_null(),
+        pl.col("compose_service").is_not_null(),
+        (pl.col("observed_clock_id") == "engine").fill_null(value=False),
+    )
+    return facts.get_column("subject").str.contains("^(?:container|service):").any() or events.select(told.any()).item()
 
 
 def _neighbours(rows: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr.facts import proxy_kind
+from occorr.facts import GATEWAY_PORT, proxy_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-DEFAULT_PORT: Final = "18789"
 _LOOPBACK: Final = r"^(?:127\.\d+\.\d+\.\d+|localhost|\[?::1\]?)(?::\d+)?$"
 _ADDRESS: Final = (
     r"^(?:\d+\.\d+\.\d+\.\d+(?::\d+)?|\[[0-9a-fA-F:.]+\](?::\d+)?|[0-9a-fA-F]*:[0-9a-fA-F:]+:[0-9a-fA-F:.]*)$"
@@ -21,7 +20,7 @@ _SOCKET: Final = r"^unix:|/"
 
 def own_ports(facts: pl.DataFrame) -> list[str]:
     """Where gateways listen, inside their containers."""
-    return sorted({DEFAULT_PORT, *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()})
+    return sorted({GATEWAY_PORT, *facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()})
 
 
 def own_port(facts: pl.DataFrame) -> pl.Expr:
@@ -92,7 +91,7 @@ def _own(tunnels: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl
         pl.col("subject").is_in(gateways.implode()) & pl.col("key").str.contains(r"^network\..*\.address$")
     )
     ports = {*facts.filter(pl.col("key") == "gateway.port").get_column("value"), *(u.rpartition(":")[2] for u in out)}
-    out |= {f"{a}:{p}" for a in at.get_column("value") for p in ports or {DEFAULT_PORT}}
+    out |= {f"{a}:{p}" for a in at.get_column("value") for p in ports or {GATEWAY_PORT}}
     return pl.Series(sorted(out), dtype=pl.String)
 
 

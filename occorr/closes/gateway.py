@@ -11,6 +11,14 @@ SECOND: Final = 1_000_000_000
 REFUSED_LATE: Final = (
     2 * SECOND
 )  # a client still sending hears that its message was too large up to 1.1 s after the line
+# the library's error always ends a connection; of the others the gateway closes it itself
+_CLOSED_FOR: Final = (
+    "websocket.error",
+    "auth.unauthorized",
+    "handshake.timeout",
+    "handshake.invalid",
+    "protocol.mismatch",
+)
 
 
 def first(column: str) -> pl.Expr:
@@ -27,7 +35,7 @@ def connections(events: pl.DataFrame) -> pl.DataFrame:
     events = events if "instance" in events.columns else events.with_columns(pl.lit("").alias("instance"))
     own = events.filter(pl.col("source_kind") == "gateway").with_columns(pl.col("timestamp").cast(pl.Int64).alias("t"))
     own = own.with_columns(
-        pl.when((pl.col("event_name") == "websocket.close") & pl.col("conn_short").is_null())
+        pl.when(_nameless(own) & pl.col("conn_short").is_null())
         .then(pl.col("event_id"))
         .otherwise("conn_short")
         .alias("key"),
@@ -147,14 +155,22 @@ def connections(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _ends() -> pl.Expr:
-    """Whether a line says that its connection ended: the close line, or else the library's error, which always ends it.
+def _nameless(own: pl.DataFrame) -> pl.Expr:
+    """Whether a line that names no connection stands for one: a close, or a reason to close in a log that tells of no close."""
+    close = pl.col("event_name") == "websocket.close"
+    told = own.select((close | (pl.col("event_name") == "websocket.open")).any()).item()
+    return close if told else close | pl.col("event_name").is_in(_CLOSED_FOR)
 
-    At the default verbosity the gateway warns of an error and does not log the close after it.
+
+def _ends() -> pl.Expr:
+    """Whether a line says that its connection ended: the close line, or else what the gateway closes connections for.
+
+    At the default verbosity it warns of an error and does not log the close after it; and people paste the line that
+    says why, without the next.
     """
     close = pl.col("event_name") == "websocket.close"
-    error = (pl.col("event_name") == "websocket.error") & ~close.any().over("key")
-    return close | error.fill_null(value=False)
+    why = pl.col("event_name").is_in(_CLOSED_FOR) & ~close.any().over("key")
+    return close | why.fill_null(value=False)
 
 
 def _deaths(own: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:

@@ -19,6 +19,7 @@ THAW: Final = 30 * SECOND  # a frozen gateway logs what was given up during the 
 EXITS: Final = 5 * SECOND  # from when the CLI gives up to its exit, on a busy machine
 GONE: Final = 12.0  # most that it costs if a tunnel did not end with its gateway: as much as 3 s late at its start
 OTHER_KIND: Final = 2.0  # cost of a browser that names itself otherwise, or of another client that names itself as one
+SEVERAL: Final = 2  # connections that one address needs to be taken for the proxy's
 UNSURE: Final = 5.0  # cost of a pair of which one side has no end that is known
 
 
@@ -37,6 +38,7 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
         "g_mode",
         "g_local",
         "g_port",
+        "g_remote",
         "g_duration",
         "inferred",
         "code_gateway",
@@ -128,6 +130,8 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
         .then((beyond_end <= SLACK) & (same_start | unknown_start | late_start) | same_start & (beyond_end <= LATE))
         .otherwise(thawed)
     )
+    pairs = pairs.filter(ok)
+    pairs = pairs.join(_elsewhere(g, p, pairs), on="g_remote", how="anti")
     center = (
         pl.col("g_t") - pl.col("p_t") - pl.when(pl.col("p_resolution") >= SECOND).then(SECOND // 2).otherwise(0)
     ).abs()
@@ -154,8 +158,26 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
         .otherwise(((pl.col("g_duration") - pl.col("p_duration")).abs() / (100 * MS)).clip(0, 3))
         .fill_null(0.5)
     )
-    return assign(
-        pairs.filter(ok).with_columns((cost + fine_start + lasted).fill_null(UNSURE).alias("cost")), "g_row", "p_row"
+    return assign(pairs.with_columns((cost + fine_start + lasted).fill_null(UNSURE).alias("cost")), "g_row", "p_row")
+
+
+def _elsewhere(g: pl.DataFrame, p: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Addresses, as g_remote, of which the proxy did not log all connections, where it logged all of another's: those are clients'."""
+    if not p.get_column("p_clock_status").is_in(["aligned", "reference"]).all():
+        return g.select("g_remote").clear()
+    told = g.filter(
+        pl.col("g_remote").is_not_null()
+        & ~pl.col("inferred")
+        & pl.col("g_t").is_between(p.get_column("p_t").min(), p.get_column("p_t").max())
+    )
+    each = told.group_by("g_remote").agg(
+        pl.len().alias("all"), pl.col("g_row").is_in(pairs.get_column("g_row").implode()).sum().alias("logged")
+    )
+    proxys = each.filter((pl.col("logged") == pl.col("all")) & (pl.col("all") >= SEVERAL))
+    return (
+        each.filter(pl.col("logged") < pl.col("all")).select("g_remote")
+        if proxys.height
+        else each.select("g_remote").clear()
     )
 
 

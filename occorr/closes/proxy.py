@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from occorr.closes.assignment import assign
-from occorr.facts import program
+from occorr.facts import GATEWAY_PORT, program
 from occorr.scope import GATEWAY
 from occorr.tunnels import was_tunnel
 
@@ -15,6 +15,7 @@ MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 GIVEN_UP: Final = 60 * SECOND  # the usual patience of a proxy
 NEAR: Final = 2 * SECOND  # an attempt and its error line lie nearer together
+AT_ONCE: Final = 1_200 * MS  # whole seconds, and a busy proxy
 _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|assets?/|static/)|\.(?:js|css|png|ico|svg|map|woff2?|json|txt|html)$"
 _PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
 
@@ -155,14 +156,20 @@ def _errors_alone(events: pl.DataFrame, access: pl.DataFrame) -> pl.DataFrame:
         .join(reach, on="clock_id", how="left", maintain_order="left")
         .filter(~t.is_between("_first", "_last").fill_null(value=False))
     )
+    # where some went to the gateway's port, the others are other sites'
+    port = pl.col("upstream_address").str.extract(r":(\d+)$", 1)
+    lines = lines.filter((port == GATEWAY_PORT).fill_null(value=True) | ~(port == GATEWAY_PORT).any().over("clock_id"))
     # an attempt at several upstreams, or one told at two levels, is one attempt
     attempt = pl.coalesce(
         pl.format("#{}", "connection_serial"), pl.format("{}:{}", "client_address", "client_port"), "event_id"
     )
+    # … but what was refused at once, and again a while later, was asked again on the same connection
+    again = (pl.col("proxy_errno") == 111) & (pl.col("timestamp").diff() > pl.duration(nanoseconds=AT_ONCE))
     return (
         lines.with_columns(attempt.alias("_attempt"))
         .sort("timestamp", "log_line")
-        .unique(["log_file_path", "_attempt"], keep="last", maintain_order=True)
+        .with_columns(again.fill_null(value=False).cum_sum().over("log_file_path", "_attempt").alias("_asked"))
+        .unique(["log_file_path", "_attempt", "_asked"], keep="last", maintain_order=True)
         .select(
             pl.lit(None, pl.UInt32).alias("p_row"),
             pl.col("event_id").alias("p_event"),
@@ -229,7 +236,9 @@ def _with_errors(rows: pl.DataFrame, errors: pl.DataFrame) -> pl.DataFrame:
             & (pl.col("p_path") == pl.col("e_path")).fill_null(value=True)
         )
     )
-    pairs = pairs.filter(same & (gap <= NEAR))
+    # a refusal is told at once; one that names no client belongs to the request of that second, or to none that is known
+    nobodys = (pl.col("e_client").is_null() & (pl.col("p_errno") == 111)).fill_null(value=False)
+    pairs = pairs.filter(same & (gap <= pl.when(nobodys).then(AT_ONCE).otherwise(NEAR)))
     if pairs.is_empty():
         return empty
     pairs = pairs.with_columns(

@@ -71,6 +71,7 @@ READ: Final = (
     "exec_command",
     "restart_mode",
     "stop_reason",
+    "shutdown_ms",
     "body",
     "log_line",
     "log_file_path",

@@ -85,8 +85,11 @@ class Gap:
     @property
     def graceful(self) -> list[int]:
         """When a stop was asked for that lets the process end by itself."""
-        told = self.signals("gateway.signal", "TERM", "INT", "USR1", "USR2")
-        return sorted([*told, *self.times("gateway.stop")])
+        told = [*self.signals("gateway.signal", "TERM", "INT", "USR1", "USR2"), *self.times("gateway.stop")]
+        if told or self.fatal:
+            return sorted(told)
+        # what shut down cleanly was asked to, also where no line is left that says by whom
+        return sorted(r["t"] - (r["shutdown_ms"] or 0) * MS for r in self.rows if r["event_name"] == "gateway.shutdown")
 
     @property
     def fatal(self) -> list[int]:
