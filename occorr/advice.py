@@ -75,6 +75,11 @@ SETTINGS: Final = (
         "docker events --format json >> docker.events.jsonl   (from a service that restarts with the host)",
     ),
     Setting(
+        "what the service manager says",
+        "the journal of the gateway's service is kept whole",
+        "journalctl --user -u openclaw-gateway -o short-iso-precise > journal.log   (without --user where it is the system's)",
+    ),
+    Setting(
         "the gateway's log",
         "the gateway's output is kept",
         "docker logs -t <gateway> > gateway.docker.log 2>&1   (and logging.file in openclaw.json)",

@@ -30,6 +30,7 @@ from occorr import (
     rules,
     schema,
     scope,
+    services,
 )
 from occorr.clocks import align
 from occorr.errors import NothingParsableError
@@ -201,8 +202,8 @@ def attribute(
     events = instances.instances(events, fact_table)
     events, clock_table = align(events, fact_table, tz=tz, overrides=offsets, given=clocks)
     events = instances.survived(place.place(events, clock_table))
-    rows = closes.closes(events, fact_table)
-    lives = episodes.episodes(events, fact_table)
+    told = services.services(events)
+    rows, lives = closes.closes(told, fact_table), episodes.episodes(told, fact_table)
     judged = causes.judge(rows, lives, events, fact_table, rules.builtin(), scope.placement(events, fact_table))
     return Analysis(
         timeline=_timeline(events),

@@ -248,8 +248,9 @@ def _title(row: dict[str, Any], titles: dict[str, str], stories: dict[str, dict[
     what = row["told"] or titles.get(row["cause"], row["cause"])
     storm = stories.get(row["best_episode"] or "")
     ended, refused = int(row["closes"]) - int(row["_refused"]), int(row["_refused"])
+    nobody = row["cause"].startswith(("timeout.", "client.", "network.", "overload.", "unknown."))
     parts = [f"{ended} connection{'s' * (ended != 1)} closed"] * (ended > 0) + [
-        f"{refused} attempt{'s' * (refused != 1)} refused"
+        f"{refused} attempt{'s' * (refused != 1)} {'failed' if nobody else 'refused'}"
     ] * (refused > 0)
     begun, up = (storm["from"], storm["up"]) if storm else (row["cut_low"], row["up"])
     if storm and storm["left"]:

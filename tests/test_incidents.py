@@ -342,9 +342,9 @@ COMPOSE = (("service:gateway", "image", GW), ("service:gateway", "restart", "alw
     ("documents", "where", "rank"),
     [
         (COMPOSE, ("claw.log", "claw.log"), "decisive"),
-        ((), ("claw.log", "claw.log"), "supporting"),  # nothing says whether its health is checked
-        ((*COMPOSE, ("service:gateway", "healthcheck.test", "curl")), ("claw.log", "claw.log"), "supporting"),
-        ((*COMPOSE, ("service:medic", "image", "willfarrell/autoheal")), ("claw.log", "claw.log"), "supporting"),
+        ((), ("claw.log", "claw.log"), "circumstantial"),  # nothing says whether its health is checked
+        ((*COMPOSE, ("service:gateway", "healthcheck.test", "curl")), ("claw.log", "claw.log"), "circumstantial"),
+        ((*COMPOSE, ("service:medic", "image", "willfarrell/autoheal")), ("claw.log", "claw.log"), "circumstantial"),
         (COMPOSE, ("old.log", "new.log"), "circumstantial"),  # a deploy leaves a log for each container
     ],
 )

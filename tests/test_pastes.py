@@ -369,6 +369,51 @@ PASTES = [
         None,
         2,
     ),
+    Paste(
+        "a journal in which systemd tells of the OOM killer",
+        "May 16 10:02:11 host-a node[812]: 2026-05-16T10:02:11.104+02:00 [ws] webchat connected conn="
+        + CONN
+        + " remote=127.0.0.1 client=openclaw-control-ui webchat v2026.5.4\n"
+        "May 16 10:02:14 host-a systemd[938]: openclaw-gateway.service: A process of this unit has been killed by the OOM killer.\n"
+        "May 16 10:02:14 host-a systemd[938]: openclaw-gateway.service: Main process exited, code=killed, status=9/KILL\n"
+        "May 16 10:02:14 host-a systemd[938]: openclaw-gateway.service: Failed with result 'oom-kill'.\n"
+        "May 16 10:02:19 host-a systemd[938]: openclaw-gateway.service: Scheduled restart job, restart counter is at 1.\n",
+        ("restart.oom",),
+        "decisive",
+    ),
+    Paste(
+        "a journal in which systemd stops it, which an update may have asked for",
+        "Feb 21 20:07:42 host-a systemd[1668]: Stopping openclaw-gateway.service - OpenClaw Gateway (v2026.2.19-2)...\n"
+        "Feb 21 20:07:42 host-a node[4855]: 2026-02-21T10:07:42.632Z [gateway] received SIGTERM; shutting down\n"
+        f"Feb 21 20:07:42 host-a node[4855]: 2026-02-21T10:07:42.902Z [ws] webchat disconnected code=1012 reason=service restart conn={CONN}\n"
+        "Feb 21 20:07:42 host-a systemd[1668]: Stopped openclaw-gateway.service - OpenClaw Gateway (v2026.2.19-2).\n"
+        "Feb 21 20:07:42 host-a systemd[1668]: Started openclaw-gateway.service - OpenClaw Gateway (v2026.2.19-2).\n",
+        ("restart.manual",),
+        "supported",
+        1012,
+    ),
+    Paste(
+        "a crash in a journal",
+        "May 16 10:02:11 host-a node[812]: 2026-05-16T10:02:11.104+02:00 [ws] webchat connected conn="
+        + CONN
+        + " remote=127.0.0.1 client=openclaw-control-ui webchat v2026.5.4\n"
+        "May 16 10:02:14 host-a node[812]: 2026-05-16T10:02:14.204+02:00 [openclaw] Unhandled promise rejection: TypeError: fetch failed\n"
+        "May 16 10:02:14 host-a systemd[938]: openclaw-gateway.service: Main process exited, code=exited, status=1/FAILURE\n"
+        "May 16 10:02:14 host-a systemd[938]: openclaw-gateway.service: Failed with result 'exit-code'.\n",
+        ("restart.crash",),
+        "decisive",
+    ),
+    Paste(
+        "another unit's end",
+        "May 16 10:02:11 host-a node[812]: 2026-05-16T10:02:11.104+02:00 [ws] webchat connected conn="
+        + CONN
+        + " remote=127.0.0.1 client=openclaw-control-ui webchat v2026.5.4\n"
+        "May 16 10:02:14 host-a systemd[938]: openclaw-node.service: Main process exited, code=killed, status=9/KILL\n"
+        f"May 16 10:02:14 host-a node[812]: 2026-05-16T10:02:14.704+02:00 [ws] webchat disconnected code=1001 reason=n/a conn={CONN}\n",
+        ("client.normal",),
+        "supported",
+        1001,
+    ),
 ]
 
 

@@ -14,7 +14,14 @@ def missing(facts: pl.DataFrame) -> pl.Expr:
     open_ = pl.col("verdict") != "decisive"
     when = pl.coalesce(pl.col("timestamp").dt.strftime("%H:%M:%S"), pl.lit("that time"))
     asks = [
-        pl.when(open_ & ~pl.col("docker_covers")).then(
+        pl.when(open_ & pl.col("hosted") & ~pl.col("contained")).then(
+            pl.concat_str(
+                pl.lit("what the service manager says of the gateway at "),
+                when,
+                pl.lit(" (journalctl --user -u openclaw-gateway, with systemd's own lines)"),
+            )
+        ),
+        pl.when(open_ & ~pl.col("docker_covers") & (~pl.col("hosted") | pl.col("contained"))).then(
             pl.concat_str(
                 pl.lit("no docker events cover "),
                 when,

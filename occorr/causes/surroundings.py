@@ -61,6 +61,7 @@ def surroundings(rows: pl.DataFrame, episodes: pl.DataFrame, events: pl.DataFram
             _trusted(rows, events).alias("p_trusted"),
             pl.lit(lines.height > 0).alias("gateway_log"),
             pl.lit(_contained(events, facts)).alias("contained"),
+            pl.lit(_hosted(events)).alias("hosted"),
         )
         .with_columns(test.fill_null(value=False).alias(name) for name, test in told.items())
     )
@@ -79,6 +80,11 @@ def _contained(events: pl.DataFrame, facts: pl.DataFrame) -> bool:
         (pl.col("observed_clock_id") == "engine").fill_null(value=False),
     )
     return facts.get_column("subject").str.contains("^(?:container|service):").any() or events.select(told.any()).item()
+
+
+def _hosted(events: pl.DataFrame) -> bool:
+    """Whether lines went through a host's journal."""
+    return "syslog_program" in events.columns and events.get_column("syslog_program").is_not_null().any()
 
 
 def _neighbours(rows: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:

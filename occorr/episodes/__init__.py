@@ -15,6 +15,7 @@ from occorr.episodes.downtimes import READ, REPLACED, downtimes
 from occorr.episodes.interruptions import interruptions
 from occorr.episodes.proxies import proxies
 from occorr.episodes.table import SECOND, SHAPE, coverage
+from occorr.services import watched
 
 NEAR: Final = 60 * SECOND
 
@@ -26,7 +27,7 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         events: placed events with `role`.
         facts: FACTS.
     """
-    covered = coverage(events, facts)
+    covered = coverage(events, facts) or watched(events)
     events = events if "instance" in events.columns else events.with_columns(pl.lit("").alias("instance"))
     found = [*proxies(events, covered), *interruptions(events)]
     beside = instances.one_offs(events).select("a", "b").rows()
