@@ -15,7 +15,7 @@ ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
 
 
 def company(rows: pl.DataFrame) -> pl.DataFrame:
-    """The closes with how many of them were like each: same_moment, same_breath, same_length, lost_together, gone_together, outlived.
+    """The closes with how many of them were like each: same_moment, same_breath, same_length, lost_together, gone_together, same_words, outlived.
 
     Args:
         rows: closes with the words of their observers (`features`).
@@ -32,12 +32,19 @@ def company(rows: pl.DataFrame) -> pl.DataFrame:
     # by whom the gateway saw: the clients of one proxy have its address
     left = rows.filter((pl.col("code_gateway") == 1001) & pl.col("g_t").is_not_null())
     peers = left.select("close_id", pl.col("g_t").alias("t"), pl.col("g_remote").alias("by"))
+    said = rows.filter(pl.col("code_gateway").is_not_null() & pl.col("g_t").is_not_null())
+    words = said.select(
+        "close_id",
+        pl.col("g_t").alias("t"),
+        pl.format("{} {}", "code_gateway", pl.col("g_reason").fill_null("")).alias("by"),
+    )
     for name, which, reach in (
         ("same_moment", ends, AT_ONCE),
         ("same_breath", ends, BREATH),
         ("same_length", lasted_alike, ALIKE),
         ("lost_together", lost, BREATH),
         ("gone_together", peers, BREATH),
+        ("same_words", words, SECOND),
     ):
         rows = rows.join(_alike(which, reach, name), on="close_id", how="left", maintain_order="left")
     return rows.join(_outlived(rows), on="close_id", how="left", maintain_order="left")
