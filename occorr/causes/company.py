@@ -12,6 +12,7 @@ MS: Final = 1_000_000
 AT_ONCE: Final = 10 * MS  # ends that lie nearer together were cut by one hand
 BREATH: Final = 40 * MS  # … and a busy gateway's lines of them lie within this (33 ms measured)
 ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
+ABOUT: Final = 20 * ALIKE
 
 
 def company(rows: pl.DataFrame) -> pl.DataFrame:
@@ -42,11 +43,15 @@ def company(rows: pl.DataFrame) -> pl.DataFrame:
         ("same_moment", ends, AT_ONCE),
         ("same_breath", ends, BREATH),
         ("same_length", lasted_alike, ALIKE),
+        ("_about", lasted_alike, ABOUT),
         ("lost_together", lost, BREATH),
         ("gone_together", peers, BREATH),
         ("same_words", words, SECOND),
     ):
         rows = rows.join(_alike(which, reach, name), on="close_id", how="left", maintain_order="left")
+    # of many that ended some time or other, three last alike by chance; a timer's stand out among those that lasted about as long
+    stands_out = 2 * pl.col("same_length") >= pl.col("_about")
+    rows = rows.with_columns(pl.when(stands_out).then("same_length").otherwise(1).alias("same_length")).drop("_about")
     return rows.join(_outlived(rows), on="close_id", how="left", maintain_order="left")
 
 

@@ -1,0 +1,50 @@
+"""Which closes are alike: a timer's limit stands out among durations, chance does not; the gateway's own words reach several clients at once."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from occorr.causes.company import company
+
+MS = 1_000_000
+SECOND = 1000 * MS
+BASE = 1_795_000_000 * SECOND
+
+
+def closes(lasted, **more):
+    """Tunnels that ended one a minute, each after so many seconds."""
+    rows = [
+        {"close_id": f"c{i}", "p_t": BASE + 60 * i * SECOND, "p_duration": round(s * SECOND)}
+        | {"g_t": None, "g_reason": None, "code_gateway": None, "g_remote": None, "via": "proxy", "p_clock": "nginx"}
+        | {name: values[i] for name, values in more.items()}
+        for i, s in enumerate(lasted)
+    ]
+    types = {"g_t": pl.Int64, "g_reason": pl.String, "code_gateway": pl.Int64, "g_remote": pl.String}
+    return pl.DataFrame(rows, schema_overrides=types).with_columns(
+        pl.lit(value=True).alias("p_established"),
+        (pl.col("p_t") - pl.col("p_duration")).cast(pl.Datetime("ns", "UTC")).alias("opened"),
+        pl.col("p_t").cast(pl.Datetime("ns", "UTC")).alias("time_earliest"),
+        pl.col("p_t").cast(pl.Datetime("ns", "UTC")).alias("time_latest"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("lasted", "alike"),
+    [
+        ([60.003, 60.011, 60.02, 7.2, 31.5], [3, 3, 3, 1, 1]),
+        # a hundred that lasted from 3 to 6 s, some 33 ms apart: each has three neighbours within 60 ms
+        ([3 + 0.033 * i for i in range(100)], [1] * 100),
+        # a limit of 60 s, and one that happened to last nearly as long
+        ([60.0, 60.01, 60.02, 60.9], [3, 3, 3, 1]),
+    ],
+)
+def test_a_limit_stands_out_among_durations(lasted, alike):
+    assert company(closes(lasted)).get_column("same_length").to_list() == alike
+
+
+def test_the_same_words_within_a_second_are_counted_and_those_of_others_are_not():
+    told = ["gateway auth changed", "gateway auth changed", "bye", "gateway auth changed"]
+    at = [BASE, BASE + 900 * MS, BASE + 10 * MS, BASE + 3 * SECOND]
+    rows = closes([9.0] * 4, g_t=at, g_reason=told, code_gateway=[4001, 4001, 4001, 4001])
+    assert company(rows).get_column("same_words").to_list() == [2, 2, 1, 1]
