@@ -102,7 +102,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "same_breath": I64,
     "lost_together": I64,
     "gone_together": I64,
-    "same_words": I64,
+    "others_invalid": I64,
     "unanswered_near": BOOL,
     "late_gateway": BOOL,
     "stopping": BOOL,

@@ -1,50 +1,112 @@
-"""What a service manager tells of the gateway's own unit, in the engine's words: that its process ended, or was killed for memory."""
+"""What a service manager tells of the gateway's own unit, in the engine's words: that its process ended, was killed for memory, or was to end.
+
+A unit of that name need not be this gateway: the gateway may run in a container, the journal be another host's, the unit be
+the second of two. So only a journal that holds the gateway's own lines is read, and an end that one process of the gateway
+wrote through is none of it.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
 from occorr import schema
+from occorr.scope import BEGINS
 
-UNIT: Final = r"(?i)^(?:[\w-]+[.@-])*(?:openclaw|clawdbot|moltbot)(?:[.@-](?:gateway|server)[\w@.-]*)?\.service$"
-WORDS: Final = {
-    "unit.exited": "container.die",
-    "unit.stopped": "container.die",  # a clean exit is told by no other line
-    "unit.oom": "container.oom",
-}
+SECOND: Final = 1_000_000_000
+UNIT: Final = r"(?i)^(?:openclaw|clawdbot|moltbot)(?:-gateway)?(?:@[\w.-]+)?\.service$"
+ENDS: Final = ("unit.exited", "unit.stopped")  # a clean exit is told by no other line than the second
+ASKED: Final = ("unit.stopping", "unit.killed", "unit.timeout")  # whoever asked, it did not end by itself
+STOPPED: Final = 30 * SECOND  # an exit is told again when the unit is started anew
+AT_ONCE: Final = 2 * SECOND  # two stamps of whole seconds that are one moment's
+KILL: Final = 9
 
 
 def services(events: pl.DataFrame) -> pl.DataFrame:
     """The events, and beside them those of the gateway's unit as if an engine had told them of a container of that name.
 
-    A journal stamps whole seconds: each stands in the middle of the time that it may mean, which is its error. Where there
-    are several gateways nobody says whose the unit is.
+    A journal stamps whole seconds: each stands in the middle of the time that it may mean, which is its error. What was
+    killed by a signal has no exit code, since no line tells who sent it; but for SIGKILL. The OOM killer's work is told of
+    any process of the unit, and counts where the main one died of SIGKILL with it.
 
     Args:
         events: placed events with `role` and `instance`.
     """
-    whose = events.filter(pl.col("source_kind") == "gateway").get_column("instance").drop_nulls().unique()
-    if "systemd_unit" not in events.columns or whose.len() != 1:
+    gateway = events.filter(pl.col("source_kind") == "gateway")
+    whose = gateway.get_column("instance").drop_nulls().unique()
+    contained = (pl.col("role") == "gateway") | (pl.col("source_kind") == "gateway") & pl.col(
+        "container_id"
+    ).is_not_null()
+    if "systemd_unit" not in events.columns or whose.len() != 1 or events.select(contained.any()).item():
         return events
+    files = gateway.get_column("log_file_path").unique()
     low, high = (pl.col(c).cast(pl.Int64) for c in ("time_earliest", "time_latest"))
     told = events.filter(
-        pl.col("event_name").is_in(list(WORDS))
+        pl.col("event_name").cast(pl.String).is_in([*ENDS, *ASKED, "unit.oom"])
         & pl.col("timestamp").is_not_null()
         & pl.col("systemd_unit").str.contains(UNIT)
-    ).with_columns(
-        pl.col("event_name").cast(pl.String).replace(WORDS),
-        (low + (high - low) // 2).cast(schema.TS).alias("timestamp"),
-        ((high - low) // 2).alias("clock_error_ns"),
-        (pl.col("unit_status") + pl.when(pl.col("unit_code") == "exited").then(0).otherwise(128)).alias(
-            "container_exit_code"
-        ),
+        & pl.col("log_file_path").is_in(files.implode())
+    ).with_columns((low + (high - low) // 2).alias("t"), ((high - low) // 2).alias("clock_error_ns"))
+    told = told.sort("t")
+    told = _once(_survived(told, gateway)).with_columns(
+        pl.when(pl.col("event_name").is_in(ENDS))
+        .then(pl.lit("container.die"))
+        .when(pl.col("event_name") == "unit.oom")
+        .then(pl.lit("container.oom"))
+        .otherwise(pl.lit("container.kill"))
+        .alias("event_name"),
+        pl.col("t").cast(schema.TS).alias("timestamp"),
+        pl.when(pl.col("unit_code") == "exited")
+        .then("unit_status")
+        .when(pl.col("unit_status") == KILL)
+        .then(pl.lit(128 + KILL))
+        .alias("container_exit_code"),
         pl.col("systemd_unit").alias("container_id"),
         pl.lit("gateway").alias("role"),
         pl.lit(whose.item()).alias("instance"),
     )
-    return pl.concat([events, told], how="vertical_relaxed") if told.height else events
+    return pl.concat([events, told.select(events.columns)], how="vertical_relaxed") if told.height else events
+
+
+def _survived(told: pl.DataFrame, gateway: pl.DataFrame) -> pl.DataFrame:
+    """Without the ends that one process of the gateway wrote through: it has one number before and after, or else none began between."""
+    written = gateway.filter(pl.col("timestamp").is_not_null()).sort("timestamp")
+    lines = written.select(
+        pl.col("timestamp").cast(pl.Int64).alias("line"),
+        pl.col("process_pid").alias("pid"),
+        pl.col("event_name").is_in(BEGINS).cum_sum().alias("life"),
+    )
+    margin = pl.col("clock_error_ns") + AT_ONCE
+    before = _beside(told, lines, pl.col("t") - margin, "backward")
+    after = _beside(told, lines, pl.col("t") + margin, "forward")
+    same = (before.get_column("pid") == after.get_column("pid")).fill_null(
+        before.get_column("life") == after.get_column("life")
+    )
+    return told.filter(~(pl.col("event_name").is_in(ENDS) & pl.lit(same.fill_null(value=False))))
+
+
+def _once(told: pl.DataFrame) -> pl.DataFrame:
+    """Each end once, by the line that tells its status; an OOM kill only with the main process's death of SIGKILL."""
+    exits = told.filter(pl.col("event_name") == "unit.exited").select(pl.col("t").alias("line"), "unit_status")
+    before, after = _beside(told, exits, pl.col("t"), "backward"), _beside(told, exits, pl.col("t"), "forward")
+    again = told.get_column("t") - before.get_column("line") <= STOPPED
+    with_it = (after.get_column("line") - told.get_column("t") <= AT_ONCE) & (after.get_column("unit_status") == KILL)
+    what = pl.col("event_name")
+    return told.filter(
+        ~((what == "unit.stopped") & pl.lit(again.fill_null(value=False)))
+        & ((what != "unit.oom") | pl.lit(with_it.fill_null(value=False)))
+    )
+
+
+def _beside(
+    told: pl.DataFrame, lines: pl.DataFrame, at: pl.Expr, strategy: Literal["backward", "forward"]
+) -> pl.DataFrame:
+    """The last of some lines before a moment of each row, or the first after it; rows in their order, sorted by time."""
+    moments = told.select(at.alias("at"))
+    return moments.join_asof(
+        lines.sort("line"), left_on="at", right_on="line", strategy=strategy, coalesce=False, check_sortedness=False
+    )
 
 
 def watched(events: pl.DataFrame) -> tuple[int, int] | None:

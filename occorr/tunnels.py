@@ -22,7 +22,8 @@ MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 ENOUGH: Final = 3  # refusals that tell of an offset
 NARROW: Final = 12 * SECOND  # an offset that is left open by more is not taken
-NEAR: Final = 600 * SECOND  # … nor one that is further off: a wrong zone is found otherwise
+NEAR: Final = 60 * SECOND  # … nor one that is further off: a wrong zone is found otherwise
+CUT: Final = 3 * SECOND  # tunnels that a death cut, of more than that, ended so shortly before the first refusal
 ALIKE: Final = 50 * MS  # a connection that both sides say lasted as long to this is one, if no timer ended several
 ABOUT: Final = 300 * MS  # … and may be one where they differ by no more
 BRIEF: Final = 500 * MS  # shorter connections all lasted alike
@@ -46,7 +47,7 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     settled = settle(longer, _refusals(access, downtimes), "the same connections and refusals at the gateway", extra)
     if settled is not None and settled.segments and max(ours.height, theirs.height) <= THIN:
         return _heard(settled, pairs, ours, _running(events, gateways))
-    return settled or _plausible(access, ours, downtimes) or none
+    return settled or _plausible(access, ours, downtimes, _spoken(events, gateways)) or none
 
 
 def _running(events: pl.DataFrame, gateways: Mapping[str, Estimate]) -> pl.DataFrame:
@@ -94,6 +95,13 @@ def _heard(found: Estimate, pairs: pl.DataFrame, ours: pl.DataFrame, running: pl
     if _unlikely(within, ends.filter(pl.col("t") > span[1])) and last > pieces[-1].start:
         pieces = [*pieces[:-1], replace(pieces[-1], end=last), _lost(pieces[-1], last, np.inf)]
     return replace(found, segments=tuple(pieces))
+
+
+def _spoken(events: pl.DataFrame, gateways: Mapping[str, Estimate]) -> tuple[int, int] | None:
+    """When the gateways wrote their first line and their last, reference ns."""
+    lines = events.filter(pl.col("clock_id").is_in(list(gateways)) & pl.col("timestamp_raw").is_not_null())
+    moments, _ = aligned(gateways, lines.get_column("clock_id"), lines.get_column("timestamp_raw"))
+    return (int(moments.min()), int(moments.max())) if len(moments) else None
 
 
 def _unlikely(within: pl.DataFrame, beyond: pl.DataFrame) -> bool:
@@ -279,29 +287,45 @@ def _refusals(access: pl.DataFrame, downtimes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _plausible(access: pl.DataFrame, ours: pl.DataFrame, downtimes: pl.DataFrame) -> Estimate | None:
-    """No offset at all, where refusals and tunnels agree with it, else the one that they leave, if it is one and near; known no better than they tell."""
-    # where tunnels go is the gateway; what is refused on other ways may be refused for other reasons
+def _plausible(
+    access: pl.DataFrame, ours: pl.DataFrame, downtimes: pl.DataFrame, spoken: tuple[int, int] | None
+) -> Estimate | None:
+    """No offset at all, where refusals and tunnels agree with it, else the one that they leave; its bound reaches back to none.
+
+    Before its first line and after its last (`spoken`) the gateway may have been down too. And refusals have other reasons:
+    only where the tunnels of several clients ended at once just before, as they do when a gateway dies, are they a downtime's.
+    """
+    # where tunnels go is the gateway
     way = [
         pl.struct(pl.col(c).fill_null("") for c in names)
         for names in (("url_path", "upstream_address"), ("path", "upstream"))
     ]
     ways = ours.select(way[1].alias("w")).to_series().struct.rename_fields(["url_path", "upstream_address"]).unique()
-    refused = access.filter(
+    to_gateway = access.filter(
         pl.col("http_response_status_code").is_in([502, 503]) & way[0].is_in(ways.implode())
     ).get_column("timestamp_raw")
-    if refused.len() < ENOUGH or downtimes.is_empty():
+    refused = np.sort(to_gateway.cast(pl.Int64).to_numpy())
+    if spoken is not None:
+        refused = refused[(refused >= spoken[0]) & (refused <= spoken[1])]
+    if len(refused) < ENOUGH or downtimes.is_empty():
         return None
     cut, gone, up = (downtimes.get_column(c).to_numpy() for c in ("cut", "gone", "up"))
-    lasted = ours.select(pl.col("p") - pl.col("duration_ns").fill_null(0), pl.col("p").alias("ended")).to_numpy()
-    possible = shifts(refused.cast(pl.Int64).to_numpy(), lasted, Downtimes(cut, gone, up, up))
+    lasted = ours.select(pl.col("p") - pl.col("duration_ns").fill_null(0), pl.col("p").alias("ended"))
+    possible = shifts(refused, lasted.to_numpy(), Downtimes(cut, gone, up, up))
     here = [(low, high) for low, high in possible if low <= 0 <= high]
     if here:
         error = min(-here[0][0], here[0][1])
         how = "refused attempts lie inside the gateway's downtime"
-        return Estimate(0, max(error, ASSUMED_ERROR), refused.len(), 0.0, how, "assumed")
-    if len(possible) != 1 or possible[0][1] - possible[0][0] > NARROW or abs(sum(possible[0])) > 2 * NEAR:
+        return Estimate(0, max(error, ASSUMED_ERROR), len(refused), 0.0, how, "assumed")
+    at_once = ours.filter(pl.col("p").is_between(refused[0] - CUT, refused[0] + SECOND) & (pl.col("duration_ns") > CUT))
+    if (
+        at_once.get_column("client_address").n_unique() < 2
+        or len(possible) != 1
+        or possible[0][1] - possible[0][0] > NARROW
+        or abs(sum(possible[0])) > 2 * NEAR
+    ):
         return None
     low, high = possible[0]
+    offset = -(low + high) // 2
     how = "refused attempts and tunnels fit the gateway's downtime so, and not without an offset"
-    return Estimate(-(low + high) // 2, (high - low) // 2 + SECOND, refused.len(), 0.0, how, "assumed")
+    return Estimate(offset, abs(offset) + (high - low) // 2 + SECOND, len(refused), 0.0, how, "assumed")

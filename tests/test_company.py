@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from occorr.causes.company import company
 
@@ -15,12 +17,25 @@ BASE = 1_795_000_000 * SECOND
 def closes(lasted, **more):
     """Tunnels that ended one a minute, each after so many seconds."""
     rows = [
-        {"close_id": f"c{i}", "p_t": BASE + 60 * i * SECOND, "p_duration": round(s * SECOND)}
+        {
+            "p_client": None,
+            "g_forwarded": None,
+            "close_id": f"c{i}",
+            "p_t": BASE + 60 * i * SECOND,
+            "p_duration": round(s * SECOND),
+        }
         | {"g_t": None, "g_reason": None, "code_gateway": None, "g_remote": None, "via": "proxy", "p_clock": "nginx"}
         | {name: values[i] for name, values in more.items()}
         for i, s in enumerate(lasted)
     ]
-    types = {"g_t": pl.Int64, "g_reason": pl.String, "code_gateway": pl.Int64, "g_remote": pl.String}
+    types = {
+        "g_t": pl.Int64,
+        "g_reason": pl.String,
+        "code_gateway": pl.Int64,
+        "g_remote": pl.String,
+        "p_client": pl.String,
+        "g_forwarded": pl.String,
+    }
     return pl.DataFrame(rows, schema_overrides=types).with_columns(
         pl.lit(value=True).alias("p_established"),
         (pl.col("p_t") - pl.col("p_duration")).cast(pl.Datetime("ns", "UTC")).alias("opened"),
@@ -43,8 +58,21 @@ def test_a_limit_stands_out_among_durations(lasted, alike):
     assert company(closes(lasted)).get_column("same_length").to_list() == alike
 
 
-def test_the_same_words_within_a_second_are_counted_and_those_of_others_are_not():
-    told = ["gateway auth changed", "gateway auth changed", "bye", "gateway auth changed"]
-    at = [BASE, BASE + 900 * MS, BASE + 10 * MS, BASE + 3 * SECOND]
-    rows = closes([9.0] * 4, g_t=at, g_reason=told, code_gateway=[4001, 4001, 4001, 4001])
-    assert company(rows).get_column("same_words").to_list() == [2, 2, 1, 1]
+def test_other_clients_that_were_told_4001_within_a_second_are_counted_and_ones_own_tabs_are_not():
+    at = [BASE, BASE + 900 * MS, BASE + 100 * MS, BASE + 3 * SECOND, BASE + 200 * MS]
+    of = ["192.0.2.7", "192.0.2.7", "192.0.2.8", "192.0.2.9", "192.0.2.10"]
+    rows = closes([9.0] * 5, g_t=at, p_client=of, code_gateway=[4001, 4001, 4001, 4001, 1000])
+    assert company(rows).get_column("others_invalid").to_list() == [1, 1, 2, 0, None]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.sampled_from(["192.0.2.7", "192.0.2.8", None])), min_size=1, max_size=30)
+)
+def test_who_left_together_is_counted_as_by_hand(left):
+    at, of = ([BASE + ms * MS for ms, _ in left], [peer for _, peer in left])
+    rows = closes([9.0] * len(left), g_t=at, g_remote=of, code_gateway=[1001] * len(left))
+    wanted = [
+        sum(abs(a - b) <= 40 * MS and p == q for b, q in zip(at, of, strict=True)) for a, p in zip(at, of, strict=True)
+    ]
+    assert company(rows).get_column("gone_together").to_list() == wanted

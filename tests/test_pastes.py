@@ -414,6 +414,22 @@ PASTES = [
         "supported",
         1001,
     ),
+    Paste(
+        "the reason with its connection, and the close with that blacked out",
+        f"2026-02-03T01:42:13.791Z [ws] unauthorized conn={CONN} remote=192.0.2.7 client=openclaw-control-ui webchat vdev reason=token_mismatch\n"
+        "2026-02-03T01:42:13.799Z [ws] closed before connect conn=<id> remote=192.0.2.7 fwd=n/a origin=n/a host=gw.example.com ua=n/a code=1008 reason=unauthorized: gateway token mismatch\n",
+        ("auth.token_mismatch", "unknown.unknown"),
+        "supported",
+        1008,
+    ),
+    Paste(
+        "the reason with its connection, and only the tail of the close",
+        f"2026-02-03T01:42:13.791Z [ws] handshake timeout conn={CONN} remote=192.0.2.7\n"
+        "2026-02-03T01:42:13.799Z [ws] closed before connect cause=handshake-timeout durationMs=15001 code=1000\n",
+        ("timeout.handshake",),
+        "decisive",
+        1000,
+    ),
 ]
 
 

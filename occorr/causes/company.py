@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
 import polars as pl
 
 SECOND: Final = 1_000_000_000
@@ -16,7 +15,7 @@ ABOUT: Final = 20 * ALIKE
 
 
 def company(rows: pl.DataFrame) -> pl.DataFrame:
-    """The closes with how many of them were like each: same_moment, same_breath, same_length, lost_together, gone_together, same_words, outlived.
+    """The closes with how many of them were like each: same_moment, same_breath, same_length, lost_together, gone_together, others_invalid, outlived.
 
     Args:
         rows: closes with the words of their observers (`features`).
@@ -33,12 +32,11 @@ def company(rows: pl.DataFrame) -> pl.DataFrame:
     # by whom the gateway saw: the clients of one proxy have its address
     left = rows.filter((pl.col("code_gateway") == 1001) & pl.col("g_t").is_not_null())
     peers = left.select("close_id", pl.col("g_t").alias("t"), pl.col("g_remote").alias("by"))
-    said = rows.filter(pl.col("code_gateway").is_not_null() & pl.col("g_t").is_not_null())
-    words = said.select(
-        "close_id",
-        pl.col("g_t").alias("t"),
-        pl.format("{} {}", "code_gateway", pl.col("g_reason").fill_null("")).alias("by"),
-    )
+    # a code is a client's own word, too: several clients have it from the gateway
+    invalid = rows.filter((pl.col("code_gateway") == 4001) & pl.col("g_t").is_not_null())
+    whose = pl.coalesce("p_client", "g_forwarded", "g_remote")
+    all_invalid = invalid.select("close_id", pl.col("g_t").alias("t"))
+    own_invalid = invalid.select("close_id", pl.col("g_t").alias("t"), whose.alias("by"))
     for name, which, reach in (
         ("same_moment", ends, AT_ONCE),
         ("same_breath", ends, BREATH),
@@ -46,26 +44,27 @@ def company(rows: pl.DataFrame) -> pl.DataFrame:
         ("_about", lasted_alike, ABOUT),
         ("lost_together", lost, BREATH),
         ("gone_together", peers, BREATH),
-        ("same_words", words, SECOND),
+        ("_invalid", all_invalid, SECOND),
+        ("_own", own_invalid, SECOND),
     ):
         rows = rows.join(_alike(which, reach, name), on="close_id", how="left", maintain_order="left")
     # of many that ended some time or other, three last alike by chance; a timer's stand out among those that lasted about as long
     stands_out = 2 * pl.col("same_length") >= pl.col("_about")
-    rows = rows.with_columns(pl.when(stands_out).then("same_length").otherwise(1).alias("same_length")).drop("_about")
+    rows = rows.with_columns(
+        pl.when(stands_out | pl.col("same_length").is_null()).then("same_length").otherwise(1).alias("same_length"),
+        (pl.col("_invalid") - pl.col("_own")).alias("others_invalid"),
+    ).drop("_about", "_invalid", "_own")
     return rows.join(_outlived(rows), on="close_id", how="left", maintain_order="left")
 
 
 def _alike(frame: pl.DataFrame, reach: int, name: str) -> pl.DataFrame:
     """How many rows, itself included, have a `t` within `reach` of each row's, and its `by` if there is one: close_id, and the count under `name`."""
-
-    def counted(own: pl.DataFrame) -> pl.DataFrame:
-        own = own.sort("t")
-        at = own.get_column("t").to_numpy()
-        count = np.searchsorted(at, at + reach, side="right") - np.searchsorted(at, at - reach, side="left")
-        return own.select("close_id", pl.Series(name, count, dtype=pl.Int64))
-
-    groups = frame.partition_by("by") if "by" in frame.columns else [frame]
-    return pl.concat([counted(own) for own in groups or [frame]])
+    of = pl.col("by").fill_null("") if "by" in frame.columns else pl.lit("")
+    whole = frame.with_columns(of.alias("by")).sort("by", "t")
+    counts = whole.rolling(
+        index_column="t", period=f"{2 * reach}i", offset=f"-{reach}i", closed="both", group_by="by"
+    ).agg(pl.len().cast(pl.Int64).alias(name))
+    return whole.select("close_id").with_columns(counts.get_column(name))
 
 
 def _outlived(rows: pl.DataFrame) -> pl.DataFrame:

@@ -11,9 +11,8 @@ SECOND: Final = 1_000_000_000
 REFUSED_LATE: Final = (
     2 * SECOND
 )  # a client still sending hears that its message was too large up to 1.1 s after the line
-# the library's error always ends a connection; of the others the gateway closes it itself
+# the library's error always ends a connection; for these the gateway closes it itself
 _CLOSED_FOR: Final = (
-    "websocket.error",
     "auth.unauthorized",
     "handshake.timeout",
     "handshake.invalid",
@@ -35,7 +34,7 @@ def connections(events: pl.DataFrame) -> pl.DataFrame:
     events = events if "instance" in events.columns else events.with_columns(pl.lit("").alias("instance"))
     own = events.filter(pl.col("source_kind") == "gateway").with_columns(pl.col("timestamp").cast(pl.Int64).alias("t"))
     own = own.with_columns(
-        pl.when(_nameless(own) & pl.col("conn_short").is_null())
+        pl.when(_nameless() & pl.col("conn_short").is_null())
         .then(pl.col("event_id"))
         .otherwise("conn_short")
         .alias("key"),
@@ -155,22 +154,23 @@ def connections(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _nameless(own: pl.DataFrame) -> pl.Expr:
-    """Whether a line that names no connection stands for one: a close, or a reason to close in a log that tells of no close."""
-    close = pl.col("event_name") == "websocket.close"
-    told = own.select((close | (pl.col("event_name") == "websocket.open")).any()).item()
-    return close if told else close | pl.col("event_name").is_in(_CLOSED_FOR)
+def _nameless() -> pl.Expr:
+    """Whether a line that names no connection stands for one: a close, or a refusal in a log that tells of no close."""
+    close, refused = pl.col("event_name") == "websocket.close", pl.col("event_name") == "auth.unauthorized"
+    told = close | (pl.col("event_name") == "websocket.open")
+    return close | (refused & ~told.any().over("log_file_path"))
 
 
 def _ends() -> pl.Expr:
     """Whether a line says that its connection ended: the close line, or else what the gateway closes connections for.
 
     At the default verbosity it warns of an error and does not log the close after it; and people paste the line that
-    says why, without the next.
+    says why, without the next. Where a log's closes do not all name their connection, any may be that one's.
     """
-    close = pl.col("event_name") == "websocket.close"
-    why = pl.col("event_name").is_in(_CLOSED_FOR) & ~close.any().over("key")
-    return close | why.fill_null(value=False)
+    close, error = pl.col("event_name") == "websocket.close", pl.col("event_name") == "websocket.error"
+    blurred = (close & (pl.col("conn_short").is_null() | (pl.col("suppressed") > 0))).fill_null(value=False)
+    why = error | (pl.col("event_name").is_in(_CLOSED_FOR) & ~blurred.any().over("log_file_path"))
+    return close | (why & ~close.any().over("key")).fill_null(value=False)
 
 
 def _deaths(own: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:

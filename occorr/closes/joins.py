@@ -19,7 +19,9 @@ THAW: Final = 30 * SECOND  # a frozen gateway logs what was given up during the 
 EXITS: Final = 5 * SECOND  # from when the CLI gives up to its exit, on a busy machine
 GONE: Final = 12.0  # most that it costs if a tunnel did not end with its gateway: as much as 3 s late at its start
 OTHER_KIND: Final = 2.0  # cost of a browser that names itself otherwise, or of another client that names itself as one
-SEVERAL: Final = 2  # connections that one address needs to be taken for the proxy's
+SEVERAL: Final = 3  # connections that one address needs to be taken for the proxy's …
+NEARLY_ALL: Final = 0.9  # … and how many of them the proxy logged
+FEW: Final = 0.5  # of a client's that takes another way no more happen to fit
 UNSURE: Final = 5.0  # cost of a pair of which one side has no end that is known
 
 
@@ -162,7 +164,12 @@ def match_proxy(gateway: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _elsewhere(g: pl.DataFrame, p: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
-    """Addresses, as g_remote, of which the proxy did not log all connections, where it logged all of another's: those are clients'."""
+    """Addresses, as g_remote, that reach the gateway past the proxy: it logged few of their connections, and of another's nearly all.
+
+    What only happens to fit counts as logged, so that an address is a client's only where most do not. One that ever came
+    with a forwarded address is a proxy's.
+    """
+    peer = pl.col("g_remote").str.strip_prefix("::ffff:")
     if not p.get_column("p_clock_status").is_in(["aligned", "reference"]).all():
         return g.select("g_remote").clear()
     told = g.filter(
@@ -170,15 +177,15 @@ def _elsewhere(g: pl.DataFrame, p: pl.DataFrame, pairs: pl.DataFrame) -> pl.Data
         & ~pl.col("inferred")
         & pl.col("g_t").is_between(p.get_column("p_t").min(), p.get_column("p_t").max())
     )
-    each = told.group_by("g_remote").agg(
-        pl.len().alias("all"), pl.col("g_row").is_in(pairs.get_column("g_row").implode()).sum().alias("logged")
+    each = told.group_by(peer.alias("peer")).agg(
+        pl.len().alias("all"),
+        pl.col("g_row").is_in(pairs.get_column("g_row").implode()).mean().alias("logged"),
+        pl.col("g_forwarded").is_not_null().any().alias("forwards"),
+        pl.col("g_remote").unique(),
     )
-    proxys = each.filter((pl.col("logged") == pl.col("all")) & (pl.col("all") >= SEVERAL))
-    return (
-        each.filter(pl.col("logged") < pl.col("all")).select("g_remote")
-        if proxys.height
-        else each.select("g_remote").clear()
-    )
+    if each.filter((pl.col("logged") >= NEARLY_ALL) & (pl.col("all") >= SEVERAL)).is_empty():
+        return g.select("g_remote").clear()
+    return each.filter((pl.col("logged") <= FEW) & ~pl.col("forwards")).explode("g_remote").select("g_remote")
 
 
 def _late(gap: pl.Expr) -> pl.Expr:

@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from occorr.closes.assignment import assign
-from occorr.facts import GATEWAY_PORT, program
+from occorr.facts import program
 from occorr.scope import GATEWAY
 from occorr.tunnels import was_tunnel
 
@@ -156,9 +156,6 @@ def _errors_alone(events: pl.DataFrame, access: pl.DataFrame) -> pl.DataFrame:
         .join(reach, on="clock_id", how="left", maintain_order="left")
         .filter(~t.is_between("_first", "_last").fill_null(value=False))
     )
-    # where some went to the gateway's port, the others are other sites'
-    port = pl.col("upstream_address").str.extract(r":(\d+)$", 1)
-    lines = lines.filter((port == GATEWAY_PORT).fill_null(value=True) | ~(port == GATEWAY_PORT).any().over("clock_id"))
     # an attempt at several upstreams, or one told at two levels, is one attempt
     attempt = pl.coalesce(
         pl.format("#{}", "connection_serial"), pl.format("{}:{}", "client_address", "client_port"), "event_id"

@@ -27,9 +27,10 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         events: placed events with `role`.
         facts: FACTS.
     """
-    covered = coverage(events, facts) or watched(events)
+    engine = coverage(events, facts)
+    covered = engine or watched(events)
     events = events if "instance" in events.columns else events.with_columns(pl.lit("").alias("instance"))
-    found = [*proxies(events, covered), *interruptions(events)]
+    found = [*proxies(events, engine), *interruptions(events)]
     beside = instances.one_offs(events).select("a", "b").rows()
     gateways = events.select(READ).drop_nulls("instance").partition_by("instance", as_dict=True)
     kernel = events.filter(pl.col("event_name").is_in(["kernel.oom", "kernel.oom_cgroup"]))

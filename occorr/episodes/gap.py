@@ -89,7 +89,7 @@ class Gap:
         if told or self.fatal:
             return sorted(told)
         # what shut down cleanly was asked to, also where no line is left that says by whom
-        return sorted(r["t"] - (r["shutdown_ms"] or 0) * MS for r in self.rows if r["event_name"] == "gateway.shutdown")
+        return sorted(r["t"] - r["shutdown_ms"] * MS for r in self.rows if r["shutdown_ms"] is not None)
 
     @property
     def fatal(self) -> list[int]:
