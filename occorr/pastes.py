@@ -59,10 +59,6 @@ def cleaned(lines: pl.DataFrame, library: Library) -> pl.DataFrame:
 
     What stands around all lines, as a journal's words do, and a stamp at a line's head are no marks.
     """
-
-    def known(column: str) -> pl.Expr:
-        return pl.any_horizontal(pl.col(column).str.contains(d.line) for d in library.dialects)
-
     envelopes, _ = unwrap.chain(lines.get_column("text"), library.envelopes)
     inner = unwrap.peel(lines.select("text"), envelopes).get_column("text").alias("inner")
     inner = inner.str.replace_all(*_UNESCAPED)
@@ -70,16 +66,19 @@ def cleaned(lines: pl.DataFrame, library: Library) -> pl.DataFrame:
     for pattern, instead in _MARKS:
         bare = bare.str.replace_all(pattern, instead)
     within = pl.col("bare").str.extract(rf"(?:^|[^\w])[\"'`(]?({_WITHIN}[^\"`│]*)", 1).str.strip_chars_end(" `'")
+    forms = lines.select(inner).with_columns(bare.alias("bare")).with_columns(within.alias("within"))
+    forms = forms.with_columns((pl.col("inner").str.extract(_STAMP, 1) + pl.col("within")).alias("stamped"))
+    forms = forms.select("inner", "bare", "stamped", "within")
     # what is not known may be the rest of what is: only its quotation marks go
     rest = pl.when(pl.col("bare") == "").then(pl.lit("")).otherwise(pl.col("inner").str.replace(*_MARKS[0]))
-    forms = ("inner", "bare", "stamped", "within")
-    kept = pl.coalesce(*(pl.when(known(form)).then(form) for form in forms), rest)
-    texts = lines.lazy().with_columns(inner).with_columns(bare.alias("bare")).with_columns(within.alias("within"))
-    texts = texts.with_columns((pl.col("inner").str.extract(_STAMP, 1) + pl.col("within")).alias("stamped"))
-    around = pl.when(pl.col("text").str.ends_with(pl.col("inner"))).then(
-        pl.col("text").str.head(pl.col("text").str.len_chars() - pl.col("inner").str.len_chars())
-    )
-    return texts.with_columns((around.fill_null("") + kept).alias("text")).drop(forms).collect()
+    # one pattern of all, which polars keeps: to make so many anew costs more than all else
+    any_line = "|".join(f"(?:{d.line})" for d in library.dialects)
+    known = forms.select(pl.all().str.contains(any_line).fill_null(value=False))
+    first = [pl.when(known.get_column(name)).then(name) for name in forms.columns]
+    kept = forms.select(pl.coalesce(*first, rest).alias("kept")).to_series()
+    text, end = pl.col("text"), pl.lit(inner)
+    around = pl.when(text.str.ends_with(end)).then(text.str.head(text.str.len_chars() - end.str.len_chars()))
+    return lines.with_columns((around.fill_null("") + kept).alias("text"))
 
 
 def unwrapped(lines: pl.DataFrame, dialects: tuple[Dialect, ...], library: Library) -> pl.DataFrame:
