@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
 import sys
 import uuid
 
@@ -19,7 +18,7 @@ from report_tables import HOSTILE, made
 from typer.testing import CliRunner
 
 from occorr import analysis, results, schema
-from occorr.cli import app
+from occorr.cli import app, main
 from occorr import encode
 from occorr.export import otlp, perfetto, timesketch
 from occorr.report import tabular
@@ -233,17 +232,20 @@ def test_empty_tables_have_every_form():
     assert tabular.csv(nothing.closes).count("\n") == 1
 
 
-def test_mistakes_on_the_command_line(place, tmp_path):
-    for arguments, told in [
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
         (("--to", "csv"), "give a folder with -o"),
         (("--to", "csv", "--table", "clos"), "did you mean 'closes'"),
-        (("--to", "parquet", "-o", place), "would be overwritten"),
-        (("--to", "perfetto", "-o", tmp_path / "x.csv"), "perfetto comes as .json"),
+        (("--to", "parquet", "-o", "{place}"), "would be overwritten"),
+        (("--to", "perfetto", "-o", "{folder}/x.csv"), "perfetto comes as .json"),
         (("--to", "otlp", "--table", "closes"), "--table is for csv and parquet"),
-        (("--to", "otlp", "-o", tmp_path / "no" / "x.jsonl"), "cannot be written"),
-    ]:
-        code = "import sys; from occorr.cli import main; sys.argv = ['occorr', 'export', *sys.argv[1:]]; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(place), *map(str, arguments)], capture_output=True, text=True, check=False
-        )
-        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+        (("--to", "otlp", "-o", "{folder}/no/x.jsonl"), "cannot be written"),
+    ],
+)
+def test_mistakes_on_the_command_line(place, tmp_path, arguments, told, monkeypatch, capsys):
+    words = [word.format(place=place, folder=tmp_path) for word in arguments]
+    monkeypatch.setattr("sys.argv", ["occorr", "export", str(place), *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, told in capsys.readouterr().err) == (2, True)
