@@ -33,6 +33,22 @@ TELLING: Final = {
     "proxy.reload": 3,
     "container.exec_create": 3,
 }
+# What is worth a word where no close is told: how processes ended, or why they did not start.
+ENDS: Final = (
+    "gateway.conflict",
+    "gateway.start_failed",
+    "gateway.crash",
+    "process.error",
+    "gateway.signal",
+    "container.oom",
+    "container.die",
+    "kernel.oom",
+    "kernel.oom_cgroup",
+    "unit.oom",
+    "unit.exited",
+    "unit.failed",
+)
+FEW: Final = 5
 
 
 def deciding(
@@ -75,6 +91,21 @@ def deciding(
         .unique("incident_id", keep="first", maintain_order=True)
     )
     return {row["incident_id"]: row for row in cited.iter_rows(named=True)}
+
+
+def ends(timeline: pl.DataFrame) -> tuple[list[dict[str, Any]], int]:
+    """The first lines that tell how processes ended or why they did not start, and how many there are in all.
+
+    Args:
+        timeline: EVENTS.
+
+    Returns:
+        rows of log_file_path, log_line and said.
+    """
+    told = timeline.filter(pl.col("event_name").cast(pl.String).is_in(ENDS))
+    first = told.head(FEW)
+    said = first.join(sayings(first).select("event_id", "said"), on="event_id", how="left", maintain_order="left")
+    return said.select("log_file_path", "log_line", "said").to_dicts(), told.height
 
 
 def sayings(timeline: pl.DataFrame) -> pl.DataFrame:

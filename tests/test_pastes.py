@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from typer.testing import CliRunner
 
 import occorr
 from occorr import schema
+from occorr.cli import app
 from occorr.errors import NothingParsableError
 
 CONN = "5b1f6a52-1c1e-4b70-9a0e-0d6f7f5f5a11"
@@ -455,3 +457,18 @@ def test_paste(paste, tmp_path):
     if paste.at is not None:
         last = closes.get_column("timestamp").max()
         assert last.isoformat(timespec="milliseconds").startswith(paste.at)
+
+
+def test_where_no_close_is_told_the_end_of_a_process_is(tmp_path):
+    """A start that failed and a kill for memory are what such a paste is about."""
+    paste = tmp_path / "paste.txt"
+    paste.write_text(
+        "it does not come up:\nGateway failed to start: another gateway instance is already listening on ws://127.0.0.1:18789\n"
+        "[Sat Nov 21 05:43:45 2026] Memory cgroup out of memory: Killed process 812 (node) total-vm:11000000kB, anon-rss:900000kB\n",
+        encoding="utf-8",
+    )
+    told = CliRunner().invoke(app, ["analyze", str(paste)])
+    assert told.exit_code == 0
+    assert "No WebSocket close was found" in told.output
+    assert "paste.txt:2  Gateway failed to start: another gateway instance" in told.output
+    assert "paste.txt:3  Memory cgroup out of memory: Killed process 812" in told.output

@@ -79,8 +79,22 @@ def show(result: Analysis, *, brief: bool = False) -> None:
         out.print(
             f"No WebSocket close was found in these logs, or in the part of them that was asked for{_reach(result)}.\n"
         )
+        _ends(out, result)
     _first_steps(out, result)
     _footer(out, result)
+
+
+def _ends(out: Console, result: Analysis) -> None:
+    """What the logs tell of processes that ended or did not start, where they tell of no close."""
+    lines, count = quotes.ends(result.timeline)
+    if not lines:
+        return
+    out.print("They do tell how processes ended, or why one did not start:")
+    for line in lines:
+        out.print(f"  {place(line['log_file_path'], line['log_line'])}  {clean(line['said'] or '')}"[: out.width - 1])
+    if count > len(lines):
+        out.print(f"  … and {count - len(lines)} more")
+    out.print()
 
 
 def _reach(result: Analysis) -> str:
