@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from occorr import schema, times
+from occorr.scope import GATEWAY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SECOND: Final = 1_000_000_000
 NO_YEAR: Final = datetime(2000, 12, 31, tzinfo=UTC)  # a leap year, so that every date exists
 NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+NO_DATE_YEAR: Final = 1971  # stamps with a time of day alone stand in the year of the epoch, or its neighbours
 _OFFSET: Final = r"\d\d:\d\d:\d\d(?:[.,]\d+)? ?([+-])(\d\d):?(\d\d)\b"  # behind a time of day
 QUARTER: Final = 900 * SECOND
 HALF_YEAR: Final = 182 * 86_400 * SECOND
@@ -144,6 +146,7 @@ def to_utc(
             events.filter(around).get_column("observed_clock_id").rename("clock_id"),
         ]
     )
+    own_day, others_day = _days(events, "timestamp_raw"), _days(events, "observed_timestamp")
     for clock in naive.drop_nulls().unique().sort().to_list():
         role = "gateway" if clock.startswith("gateway") else "proxy"
         zone, origin = _container_zone(facts, role, clock) if clock not in RECORDERS else ("", "")
@@ -165,13 +168,13 @@ def to_utc(
             zone, origin = "UTC", "assumed"
         fixed = shift if shift is not None and not tz else None
         mine, theirs = (pl.col("clock_id") == clock) & bare, (pl.col("observed_clock_id") == clock) & around
-        first, slack = _in_utc(pl.col("timestamp_raw"), zone, fixed)
+        first, slack = _in_utc(pl.col("timestamp_raw"), zone, fixed, own_day)
         events = events.with_columns(
             pl.when(mine).then(first).otherwise("timestamp_raw").alias("timestamp_raw"),
             pl.when(mine).then(slack).otherwise("zone_slack_ns").alias("zone_slack_ns"),
             pl.when(mine).then(pl.lit(origin == "assumed")).otherwise("zone_assumed").alias("zone_assumed"),
             pl.when(theirs)
-            .then(_in_utc(pl.col("observed_timestamp"), zone, fixed)[0])
+            .then(_in_utc(pl.col("observed_timestamp"), zone, fixed, others_day)[0])
             .otherwise("observed_timestamp")
             .alias("observed_timestamp"),
         )
@@ -179,24 +182,44 @@ def to_utc(
     return _dated(events), origins
 
 
-def _in_utc(stamp: pl.Expr, zone: str, shift: int | None) -> tuple[pl.Expr, pl.Expr]:
+def _days(events: pl.DataFrame, column: str) -> pl.Series:
+    """How many ns lie between a stamp's date and the one that it is likely of: none but for stamps that have only a time of day.
+
+    What a zone's offset is depends on the date. The line's other stamp tells it, or else the first stamp of any source that has one.
+    """
+    day = 86_400 * SECOND
+    stamps = [c for c in ("timestamp_raw", "observed_timestamp") if c in events.columns]
+    dated = [events.get_column(c).filter(events.get_column(c).dt.year() > NO_DATE_YEAR).rename("t") for c in stamps]
+    first = pl.concat(dated).min()
+    other = pl.coalesce(
+        *(pl.when(pl.col(c).dt.year() > NO_DATE_YEAR).then(c) for c in stamps if c != column),
+        pl.lit(first if isinstance(first, datetime) else NO_DATE, schema.TS),
+    )
+    bare = pl.col(column).dt.year() <= NO_DATE_YEAR
+    return events.select(pl.when(bare).then(other.cast(pl.Int64) // day * day).otherwise(0)).to_series()
+
+
+def _in_utc(stamp: pl.Expr, zone: str, shift: int | None, day: pl.Series) -> tuple[pl.Expr, pl.Expr]:
     """A naive stamp (as if UTC) in UTC, and how much later it may also be: a local time that the end of summer repeats is two.
 
-    One that the beginning of summer leaves out comes from a clock that was not yet changed: the offset before holds.
+    One that the beginning of summer leaves out comes from a clock that was not yet changed: the offset before holds. `day`
+    is added for as long as the offset is asked for.
     """
     if shift is not None:
         return (stamp.cast(pl.Int64) - shift).cast(schema.TS), pl.lit(0, pl.Int64)
-    local = stamp.dt.replace_time_zone(None)
+    since = pl.lit(day)
+    local = (stamp.cast(pl.Int64) + since).cast(schema.TS).dt.replace_time_zone(None)
 
     def at(wall: pl.Expr, choice: Literal["earliest", "latest"]) -> pl.Expr:
         return wall.dt.replace_time_zone(zone, ambiguous=choice, non_existent="null").dt.convert_time_zone("UTC")
 
     # what is left out may be half an hour or a whole day: the offset before it held a day before
-    day = pl.duration(days=1, time_unit="ns")
+    before = pl.duration(days=1, time_unit="ns")
     first, second = (
-        pl.coalesce(at(local, c), at(local - day, "latest") + day).cast(schema.TS) for c in ("earliest", "latest")
+        pl.coalesce(at(local, c), at(local - before, "latest") + before).cast(pl.Int64) - since
+        for c in ("earliest", "latest")
     )
-    return first, second.cast(pl.Int64) - first.cast(pl.Int64)
+    return first.cast(schema.TS), second - first
 
 
 def _second_shift(events: pl.DataFrame, clock: str, around: pl.Expr) -> int | None:
@@ -240,7 +263,7 @@ def _second_shift(events: pl.DataFrame, clock: str, around: pl.Expr) -> int | No
 
 def _dated(events: pl.DataFrame) -> pl.DataFrame:
     """Gives stamps without a date (terminal style) the day on which they fit the envelope's or the other sources' span."""
-    undated = pl.col("timestamp_raw").is_not_null() & (pl.col("timestamp_raw").dt.year() <= 1971)
+    undated = pl.col("timestamp_raw").is_not_null() & (pl.col("timestamp_raw").dt.year() <= NO_DATE_YEAR)
     if not events.select(undated.any()).item():
         return events
     day = 86_400 * SECOND
@@ -253,7 +276,7 @@ def _dated(events: pl.DataFrame) -> pl.DataFrame:
             pl.when(undated).then(told).alias("year_origin"), (undated | pl.col("zone_assumed")).alias("zone_assumed")
         )
         first = NO_DATE
-    observed = pl.when(pl.col("observed_timestamp").dt.year() > 1971).then(
+    observed = pl.when(pl.col("observed_timestamp").dt.year() > NO_DATE_YEAR).then(
         "observed_timestamp"
     )  # an envelope's stamp may lack its date too
     context = pl.coalesce(observed, pl.lit(first, schema.TS))
@@ -265,7 +288,13 @@ def _dated(events: pl.DataFrame) -> pl.DataFrame:
         .over("log_file_path", "part", order_by="seq")
     )
     near = ((context.cast(pl.Int64) - clock + day // 2) // day) * day
-    base = pl.when(observed.is_not_null()).then(near).otherwise((context.cast(pl.Int64) // day + wrapped) * day)
+    # a zone may have moved a log's first line over midnight: then it is of the day that puts it nearer
+    since = context.cast(pl.Int64) % day
+    begun = clock.first().over("log_file_path", "part", order_by="seq")
+    over = pl.when(begun < 0).then(1).when(begun >= day).then(-1).otherwise(0)
+    moved = pl.when((begun + over * day - since).abs() < (begun - since).abs()).then(over).otherwise(0)
+    whole = (context.cast(pl.Int64) // day + wrapped + moved) * day
+    base = pl.when(observed.is_not_null()).then(near).otherwise(whole)
     return events.with_columns(
         pl.when(undated).then((clock + base).cast(schema.TS)).otherwise("timestamp_raw").alias("timestamp_raw")
     )
@@ -283,8 +312,9 @@ def _container_zone(facts: pl.DataFrame, role: str, clock: str) -> tuple[str, st
         .to_list()
     )
     if not subjects:
+        name = GATEWAY if role == "gateway" else clock.split(":", maxsplit=1)[0]
         images = (
-            facts.filter((pl.col("key") == "image") & pl.col("value").str.contains(clock.split(":", maxsplit=1)[0]))
+            facts.filter((pl.col("key") == "image") & pl.col("value").str.contains(name))
             .get_column("subject")
             .to_list()
         )

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from made_logs import event
 
 import occorr
 from occorr import definitions, times, zones
@@ -126,7 +127,7 @@ def test_years_come_back_over_any_new_years_and_leap_days(begin, gaps, later):
 
 # ---------------------------------------------------------------- zones
 def utc(local: str, zone: str) -> tuple[str, int]:
-    first, slack = zones._in_utc(pl.col("t"), zone, None)
+    first, slack = zones._in_utc(pl.col("t"), zone, None, pl.Series([0]))
     frame = pl.DataFrame({"t": [local]}).with_columns(
         pl.col("t")
         .str.strptime(pl.Datetime("us"), "%Y-%m-%dT%H:%M:%S")
@@ -284,3 +285,37 @@ def test_syslog_in_local_time_around_stamps_with_their_zone(tmp_path):
         dict(last["attributes"][i].values() for i in range(len(last["attributes"])))["year_origin"]
         == "the other sources"
     )
+
+
+# ---------------------------------------------------------------- a time of day alone
+@pytest.mark.parametrize(
+    ("zone", "moment"),
+    [
+        ("America/Los_Angeles", datetime(2026, 7, 10, 17, tzinfo=UTC)),  # summer time
+        ("Europe/London", datetime(2026, 1, 10, 17, tzinfo=UTC)),  # in January 1970 it was an hour ahead
+        ("Australia/Adelaide", datetime(2026, 11, 29, 3, tzinfo=UTC)),  # summer time, and there was none in 1970
+        ("Asia/Kolkata", datetime(2026, 7, 10, 23, tzinfo=UTC)),  # already the next day there
+    ],
+)
+@pytest.mark.parametrize("engine", [True, False])
+def test_a_time_of_day_is_read_in_the_zone_as_it_is_on_its_date(tmp_path, zone, moment, engine):
+    """What the offset is comes from zoneinfo; with the engine's stamp beside each line, and with events alone to tell the date."""
+    lines = []
+    for second in range(0, 240, 5):
+        at = moment + timedelta(seconds=second)
+        own = at.astimezone(ZoneInfo(zone))
+        seen = f"{at:%Y-%m-%dT%H:%M:%S}.002000000Z " if engine else ""
+        lines.append(f"{seen}{own:%H:%M:%S} [health-monitor] checked channels in {second} ms")
+    (tmp_path / "gateway.docker.log").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "compose.yml").write_text(
+        f"services:\n  gateway:\n    image: openclaw/openclaw:2026.9.6\n    environment:\n      TZ: {zone}\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "docker.events.jsonl").write_text(
+        event(int(moment.timestamp()) * 10**9, "start") + "\n", encoding="utf-8"
+    )
+    result = occorr.analyze(tmp_path)
+    first = result.timeline.filter(pl.col("source_kind") == "gateway").get_column("timestamp_raw").min()
+    assert first == moment
+    clock = result.clocks.filter(pl.col("clock_id") == "gateway").row(0, named=True)
+    assert abs(clock["offset_ns"]) <= 10**9
