@@ -296,15 +296,11 @@ def _plausible(
     only where the tunnels of several clients ended at once just before, as they do when a gateway dies, are they a downtime's.
     """
     # where tunnels go is the gateway
-    way = [
-        pl.struct(pl.col(c).fill_null("") for c in names)
-        for names in (("url_path", "upstream_address"), ("path", "upstream"))
-    ]
-    ways = ours.select(way[1].alias("w")).to_series().struct.rename_fields(["url_path", "upstream_address"]).unique()
-    to_gateway = access.filter(
-        pl.col("http_response_status_code").is_in([502, 503]) & way[0].is_in(ways.implode())
-    ).get_column("timestamp_raw")
-    refused = np.sort(to_gateway.cast(pl.Int64).to_numpy())
+    ways = ours.select(pl.col("path").alias("url_path"), pl.col("upstream").alias("upstream_address")).unique()
+    to_gateway = access.filter(pl.col("http_response_status_code").is_in([502, 503])).join(
+        ways, on=["url_path", "upstream_address"], how="semi", nulls_equal=True
+    )
+    refused = np.sort(to_gateway.get_column("timestamp_raw").cast(pl.Int64).to_numpy())
     if spoken is not None:
         refused = refused[(refused >= spoken[0]) & (refused <= spoken[1])]
     if len(refused) < ENOUGH or downtimes.is_empty():
