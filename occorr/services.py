@@ -47,9 +47,9 @@ def services(events: pl.DataFrame) -> pl.DataFrame:
         & pl.col("timestamp").is_not_null()
         & pl.col("systemd_unit").str.contains(UNIT)
         & pl.col("log_file_path").is_in(files.implode())
-    ).with_columns((low + (high - low) // 2).alias("t"), ((high - low) // 2).alias("clock_error_ns"))
-    told = told.sort("t")
-    told = _once(_survived(told, gateway)).with_columns(
+    )
+    placed = told.with_columns((low + (high - low) // 2).alias("t"), ((high - low) // 2).alias("clock_error_ns"))
+    told = _once(_survived(placed.sort("t"), gateway)).with_columns(
         pl.when(pl.col("event_name").is_in(ENDS))
         .then(pl.lit("container.die"))
         .when(pl.col("event_name") == "unit.oom")

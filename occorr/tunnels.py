@@ -47,15 +47,12 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     settled = settle(longer, _refusals(access, downtimes), "the same connections and refusals at the gateway", extra)
     if settled is not None and settled.segments and max(ours.height, theirs.height) <= THIN:
         return _heard(settled, pairs, ours, _running(events, gateways))
-    return settled or _plausible(access, ours, downtimes, _spoken(events, gateways)) or none
+    return settled or _plausible(access, ours, downtimes, _written(events, gateways).get_column("t")) or none
 
 
 def _running(events: pl.DataFrame, gateways: Mapping[str, Estimate]) -> pl.DataFrame:
     """When a gateway ran and wrote its log, but for the edges of that time, reference ns: `low`, `high`."""
-    lines = events.filter(pl.col("clock_id").is_in(list(gateways)) & pl.col("timestamp_raw").is_not_null())
-    moment, _ = aligned(gateways, lines.get_column("clock_id"), lines.get_column("timestamp_raw"))
-    began = lines.get_column("event_name").is_in(BEGINS)
-    lives = pl.DataFrame({"t": moment, "began": began}).sort("t").with_columns(pl.col("began").cum_sum().alias("life"))
+    lives = _written(events, gateways).with_columns(pl.col("began").cum_sum().alias("life"))
     return lives.group_by("life", maintain_order=True).agg(
         (pl.col("t").min() + COARSE).alias("low"), (pl.col("t").max() - COARSE).alias("high")
     )
@@ -97,11 +94,12 @@ def _heard(found: Estimate, pairs: pl.DataFrame, ours: pl.DataFrame, running: pl
     return replace(found, segments=tuple(pieces))
 
 
-def _spoken(events: pl.DataFrame, gateways: Mapping[str, Estimate]) -> tuple[int, int] | None:
-    """When the gateways wrote their first line and their last, reference ns."""
+def _written(events: pl.DataFrame, gateways: Mapping[str, Estimate]) -> pl.DataFrame:
+    """When the gateways wrote lines, sorted: `t`, reference ns, and whether a process `began` there."""
     lines = events.filter(pl.col("clock_id").is_in(list(gateways)) & pl.col("timestamp_raw").is_not_null())
-    moments, _ = aligned(gateways, lines.get_column("clock_id"), lines.get_column("timestamp_raw"))
-    return (int(moments.min()), int(moments.max())) if len(moments) else None
+    moment, _ = aligned(gateways, lines.get_column("clock_id"), lines.get_column("timestamp_raw"))
+    began = lines.get_column("event_name").is_in(BEGINS)
+    return pl.DataFrame({"t": moment, "began": began}).sort("t")
 
 
 def _unlikely(within: pl.DataFrame, beyond: pl.DataFrame) -> bool:
@@ -287,9 +285,7 @@ def _refusals(access: pl.DataFrame, downtimes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _plausible(
-    access: pl.DataFrame, ours: pl.DataFrame, downtimes: pl.DataFrame, spoken: tuple[int, int] | None
-) -> Estimate | None:
+def _plausible(access: pl.DataFrame, ours: pl.DataFrame, downtimes: pl.DataFrame, spoken: pl.Series) -> Estimate | None:
     """No offset at all, where refusals and tunnels agree with it, else the one that they leave; its bound reaches back to none.
 
     Before its first line and after its last (`spoken`) the gateway may have been down too. And refusals have other reasons:
@@ -301,8 +297,8 @@ def _plausible(
         ways, on=["url_path", "upstream_address"], how="semi", nulls_equal=True
     )
     refused = np.sort(to_gateway.get_column("timestamp_raw").cast(pl.Int64).to_numpy())
-    if spoken is not None:
-        refused = refused[(refused >= spoken[0]) & (refused <= spoken[1])]
+    if spoken.len():
+        refused = refused[(refused >= spoken[0]) & (refused <= spoken[-1])]
     if len(refused) < ENOUGH or downtimes.is_empty():
         return None
     cut, gone, up = (downtimes.get_column(c).to_numpy() for c in ("cut", "gone", "up"))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SECOND: Final = 1_000_000_000
 NO_YEAR: Final = datetime(2000, 12, 31, tzinfo=UTC)  # a leap year, so that every date exists
 NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+STAMPS: Final = ("timestamp_raw", "observed_timestamp")
 NO_DATE_YEAR: Final = 1971  # stamps with a time of day alone stand in the year of the epoch, or its neighbours
 _OFFSET: Final = r"\d\d:\d\d:\d\d(?:[.,]\d+)? ?([+-])(\d\d):?(\d\d)\b"  # behind a time of day
 QUARTER: Final = 900 * SECOND
@@ -46,7 +47,7 @@ def years(events: pl.DataFrame) -> pl.DataFrame:
     In one file the stamps go up, so a step back by half a year is New Year. The last one is put into the latest year
     that is not after the newest stamp that has a year; where no stamp has one, into this year or the last.
     """
-    for column, other in (("timestamp_raw", "observed_timestamp"), ("observed_timestamp", "timestamp_raw")):
+    for column, other in (STAMPS, STAMPS[::-1]):
         if column in events.columns and events.select((pl.col(column).dt.year() == times.YEARLESS).any()).item():
             events = _with_years(events, column, other)
     return events
@@ -146,8 +147,11 @@ def to_utc(
             events.filter(around).get_column("observed_clock_id").rename("clock_id"),
         ]
     )
-    own_day, others_day = _days(events, "timestamp_raw"), _days(events, "observed_timestamp")
-    for clock in naive.drop_nulls().unique().sort().to_list():
+    clocks = naive.drop_nulls().unique().sort().to_list()
+    if not clocks:
+        return _dated(events), origins
+    own_day, others_day = (_days(events, *pair) for pair in (STAMPS, STAMPS[::-1]))
+    for clock in clocks:
         role = "gateway" if clock.startswith("gateway") else "proxy"
         zone, origin = _container_zone(facts, role, clock) if clock not in RECORDERS else ("", "")
         shift = None if tz else _written_shift(events, clock)
@@ -182,21 +186,16 @@ def to_utc(
     return _dated(events), origins
 
 
-def _days(events: pl.DataFrame, column: str) -> pl.Series:
+def _days(events: pl.DataFrame, column: str, beside: str) -> pl.Series:
     """How many ns lie between a stamp's date and the one that it is likely of: none but for stamps that have only a time of day.
 
     What a zone's offset is depends on the date. The line's other stamp tells it, or else the first stamp of any source that has one.
     """
     day = 86_400 * SECOND
-    stamps = [c for c in ("timestamp_raw", "observed_timestamp") if c in events.columns]
-    dated = [events.get_column(c).filter(events.get_column(c).dt.year() > NO_DATE_YEAR).rename("t") for c in stamps]
-    first = pl.concat(dated).min()
-    other = pl.coalesce(
-        *(pl.when(pl.col(c).dt.year() > NO_DATE_YEAR).then(c) for c in stamps if c != column),
-        pl.lit(first if isinstance(first, datetime) else NO_DATE, schema.TS),
-    )
+    own, other = (pl.when(pl.col(c).dt.year() > NO_DATE_YEAR).then(c) for c in (column, beside))
+    likely = pl.coalesce(other, pl.min_horizontal(own.min(), other.min()), pl.lit(NO_DATE, schema.TS))
     bare = pl.col(column).dt.year() <= NO_DATE_YEAR
-    return events.select(pl.when(bare).then(other.cast(pl.Int64) // day * day).otherwise(0)).to_series()
+    return events.select(pl.when(bare).then(likely.cast(pl.Int64) // day * day).otherwise(0)).to_series()
 
 
 def _in_utc(stamp: pl.Expr, zone: str, shift: int | None, day: pl.Series) -> tuple[pl.Expr, pl.Expr]:

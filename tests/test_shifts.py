@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 
+import made_logs
 import numpy as np
 import polars as pl
 import pytest
@@ -62,7 +62,6 @@ def test_many_refusals_and_a_long_crash_loop_are_answered_at_once():
 
 # ------------------------------------------------------------ a clock that is 12.5 s slow, and nothing else that tells so
 BASE = datetime(2026, 11, 21, 10, 0, 0)
-ID = "75e1f0134a06bac93c6b287650f80e04ed1c236d3f883f2fcddc7fcc46a52402"
 
 
 def gateway(at, text):
@@ -73,19 +72,7 @@ def gateway(at, text):
 
 def event(at, action, **attributes):
     moment = (BASE - datetime(1970, 1, 1) + timedelta(seconds=at)) // timedelta(microseconds=1)
-    return json.dumps(
-        {
-            "status": action,
-            "id": ID,
-            "from": "openclaw/gateway:2026.9.6",
-            "Type": "container",
-            "Action": action,
-            "Actor": {"ID": ID, "Attributes": {"name": "openclaw-gateway-1", "image": "openclaw/gateway"} | attributes},
-            "scope": "local",
-            "time": moment // 10**6,
-            "timeNano": moment * 1000,
-        }
-    )
+    return made_logs.event(moment * 1000, action, **attributes)
 
 
 def access(at, status, lasted, client=7, slow=12.5):

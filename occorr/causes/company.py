@@ -11,7 +11,7 @@ MS: Final = 1_000_000
 AT_ONCE: Final = 10 * MS  # ends that lie nearer together were cut by one hand
 BREATH: Final = 40 * MS  # … and a busy gateway's lines of them lie within this (33 ms measured)
 ALIKE: Final = 60 * MS  # durations that differ by less are one limit's
-ABOUT: Final = 20 * ALIKE
+ABOUT: Final = 20 * ALIKE  # durations among which those of a limit stand out
 
 
 def company(rows: pl.DataFrame) -> pl.DataFrame:
@@ -20,7 +20,7 @@ def company(rows: pl.DataFrame) -> pl.DataFrame:
     Args:
         rows: closes with the words of their observers (`features`).
     """
-    ends = rows.select("close_id", pl.coalesce("p_t", "g_t").alias("t")).drop_nulls().sort("t")
+    ends = rows.select("close_id", pl.coalesce("p_t", "g_t").alias("t")).drop_nulls()
     cut = (
         pl.col("p_established")
         & pl.col("p_duration").is_not_null()

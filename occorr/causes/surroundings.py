@@ -178,7 +178,7 @@ def _rotated(events: pl.DataFrame, t: pl.Expr) -> pl.Expr:
     """Whether the gateway's credentials were changed just before, which makes clients end politely."""
     told = events.filter(pl.col("event_name") == "auth.rotated").get_column("timestamp").drop_nulls().cast(pl.Int64)
     tests = [t.is_between(x - SECOND, x + 5 * SECOND) for x in told.unique().sort()]
-    return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
+    return _any(tests)
 
 
 def _stopping(downtimes: pl.DataFrame) -> pl.Expr:
@@ -193,7 +193,7 @@ def _stopping(downtimes: pl.DataFrame) -> pl.Expr:
         .rows()
         if low is not None
     ]
-    return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
+    return _any(tests)
 
 
 def _any_near(episodes: pl.DataFrame, span: tuple[pl.Expr, pl.Expr], before: int = 2 * SECOND) -> pl.Expr:
@@ -203,7 +203,7 @@ def _any_near(episodes: pl.DataFrame, span: tuple[pl.Expr, pl.Expr], before: int
         for low, up in episodes.select("cut_low", "up").rows()
         if low is not None
     ]
-    return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
+    return _any(tests)
 
 
 def _gap(lines: pl.DataFrame) -> pl.Expr:
@@ -213,10 +213,15 @@ def _gap(lines: pl.DataFrame) -> pl.Expr:
     spans = lines.with_columns(began.alias("a")).join(gaps, left_on="line", right_on="b").select("a", "line").rows()
     opened, ended = pl.col("opened").cast(pl.Int64), pl.col("time_latest").cast(pl.Int64)
     tests = [(opened <= a) & (ended >= b) for a, b in spans]
-    return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)
+    return _any(tests)
 
 
 def _between(before: pl.Expr, after: pl.Expr, episodes: pl.DataFrame) -> pl.Expr:
     """Whether a process of the gateway ended between two moments: lines on both sides then say nothing of the time between."""
     cuts = episodes.filter(pl.col("kind") == "gateway").get_column("cut_high").drop_nulls().unique().sort().to_list()
-    return pl.any_horizontal([(before <= x) & (after >= x) for x in cuts]) if cuts else pl.lit(value=False)
+    return _any([(before <= x) & (after >= x) for x in cuts])
+
+
+def _any(tests: list[pl.Expr]) -> pl.Expr:
+    """Whether one of some tests holds; none of none does."""
+    return pl.any_horizontal(tests).fill_null(value=False) if tests else pl.lit(value=False)

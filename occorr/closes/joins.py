@@ -183,9 +183,8 @@ def _elsewhere(g: pl.DataFrame, p: pl.DataFrame, pairs: pl.DataFrame) -> pl.Data
         pl.col("g_forwarded").is_not_null().any().alias("forwards"),
         pl.col("g_remote").unique(),
     )
-    if each.filter((pl.col("logged") >= NEARLY_ALL) & (pl.col("all") >= SEVERAL)).is_empty():
-        return g.select("g_remote").clear()
-    return each.filter((pl.col("logged") <= FEW) & ~pl.col("forwards")).explode("g_remote").select("g_remote")
+    known = ((pl.col("logged") >= NEARLY_ALL) & (pl.col("all") >= SEVERAL)).any()
+    return each.filter(known & (pl.col("logged") <= FEW) & ~pl.col("forwards")).explode("g_remote").select("g_remote")
 
 
 def _late(gap: pl.Expr) -> pl.Expr:

@@ -84,6 +84,11 @@ def show(result: Analysis, *, brief: bool = False) -> None:
     _footer(out, result)
 
 
+def _quoted(out: Console, line: Mapping[str, Any], text: str) -> None:
+    """A line of a log in one of the terminal's: where it stands, and as much of what it says as there is room for."""
+    out.print(f"  {place(line['log_file_path'], line['log_line'])}  {clean(text)}"[: out.width - 1])
+
+
 def _ends(out: Console, result: Analysis) -> None:
     """What the logs tell of processes that ended or did not start, where they tell of no close."""
     lines, count = quotes.ends(result.timeline)
@@ -91,7 +96,7 @@ def _ends(out: Console, result: Analysis) -> None:
         return
     out.print("They do tell how processes ended, or why one did not start:")
     for line in lines:
-        out.print(f"  {place(line['log_file_path'], line['log_line'])}  {clean(line['said'] or '')}"[: out.width - 1])
+        _quoted(out, line, line["said"] or "")
     if count > len(lines):
         out.print(f"  … and {count - len(lines)} more")
     out.print()
@@ -134,7 +139,7 @@ def _incident(
             quotes.sayings(result.timeline.filter(pl.col("event_id") == line["event_id"])).get_column("said").to_list()
         )
         text = next((s for s in said if s), line["quote"])
-        out.print(f"  {place(line['log_file_path'], line['log_line'])}  {clean(text)}"[: out.width - 1])
+        _quoted(out, line, text)
 
 
 def _table() -> Table:
