@@ -85,7 +85,7 @@ def _compose_file(text: str, redactor: Redactor) -> Iterator[Fact]:
 
 
 def _proxy_config(text: str) -> tuple[str, Iterable[Fact]] | None:
-    """A proxy's configuration: the timeouts that it declares, and what its logs will not show."""
+    """A proxy's configuration: the timeouts that it declares, where its upstreams are, and what its logs will not show."""
     kind = configs.kind(text)
     if not kind:
         return None

@@ -204,7 +204,9 @@ def _twins(events: pl.DataFrame) -> pl.DataFrame:
     ).sort("rank", "log_file_path", "part")
     body = pl.col("body").str.replace(r"^(?:gateway |admission |shutdown |heartbeat: )", "").str.slice(0, 60)
     code = pl.col("websocket_close_code").cast(pl.String).fill_null("")
-    key = pl.concat_str(pl.col("event_name"), pl.lit("|"), pl.coalesce("conn_short", body), pl.lit("|"), code)
+    # one stream may tell of an end twice ("closed before connect", "→ close"), and each has fields that the other lacks
+    form = body.str.extract(r"(\w+)", 1).fill_null("")
+    key = pl.concat_str("event_name", pl.coalesce("conn_short", body), code, form, separator="|")
     moment = pl.coalesce("timestamp_raw", "observed_timestamp")
     gateway = gateway.with_columns(
         key.alias("_key"), moment.alias("_at"), pl.col("timestamp_raw").is_null().alias("_bare")

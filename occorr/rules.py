@@ -64,6 +64,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "p_duration_s": F64,
     "p_to_gateway": BOOL,
     "p_own_port": BOOL,
+    "p_socket": BOOL,
     "p_aligned": BOOL,
     "p_limit_s": F64,
     "p_error": STR,

@@ -275,6 +275,27 @@ def test_a_refused_message_without_a_close_line_is_a_close(tmp_path):
     assert low <= 4000 and 5100 <= high <= 7000
 
 
+def test_two_lines_of_one_end_keep_what_each_says(tmp_path):
+    """The console tells of a refused attempt twice, the file log once; only the first says whose it was."""
+    conn = "415c5478-6300-4929-b0b3-8bfca6cc435c"
+    peer = "203.0.113.31:43628->203.0.113.30:18789"
+    detail = f"cause=startup-sidecars-pending durationMs=220 handshake=failed phase=ws_upgrade_started endpoint={peer} conn={conn[:8]}…{conn[-4:]}"
+    console = [
+        f"{both(4000)} [ws] closed before connect conn={conn} peer={peer} remote=203.0.113.31 fwd=203.0.113.61 origin=n/a host=gw.example.com ua=openclaw-cli/2026.9.6 code=1013 reason=gateway starting phase=ws_upgrade_started",
+        f"{both(4005)} [ws] → close code=1013 reason=gateway starting {detail}",
+    ]
+    message = f"→ close code=1013 reason=gateway starting {detail}"
+    meta = {"runtime": "node", "hostname": "85c53ba36155", "date": stamp(4004), "logLevelName": "INFO"}
+    filed = {"0": '{"subsystem":"gateway/ws"}', "1": message, "_meta": meta, "time": stamp(4004)}
+    (tmp_path / "gateway.docker.log").write_text("\n".join(console) + "\n", encoding="utf-8")
+    (tmp_path / "gateway.file.log").write_text(json.dumps(filed, ensure_ascii=False) + "\n", encoding="utf-8")
+    result = occorr.analyze(tmp_path)
+    assert result.closes.select("client_address", "via", "websocket_close_code").rows() == [
+        ("203.0.113.61", "proxy", 1013)
+    ]
+    assert result.timeline.filter(pl.col("event_name") == "websocket.close").height == 2
+
+
 def test_what_a_busy_gateway_accepts_late_keeps_its_order(tmp_path):
     """Two tunnels, opened 3.0 s and 3.8 s late by a gateway that starts, and closed at one moment: first come, first served."""
     began = {1: (0, 37763), 2: (800, 52499)}

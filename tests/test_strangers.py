@@ -296,3 +296,50 @@ def test_a_clock_that_swings_has_a_bound_that_holds_its_swings(tmp_path):
     bound = timeline.get_column("clock_error_ns") / 1e9
     assert set(timeline.get_column("clock_status")) == {"aligned"}
     assert max(abs(u - t) - b for u, t, b in zip(used, truth, bound, strict=True)) <= 0
+
+
+LISTEN = """global
+  log stdout format raw local0 info
+defaults
+  timeout client 60s
+frontend web
+  bind :80
+  use_backend relay if { path_beg /relay/ }
+backend gateway
+  server a 172.18.0.2:18789 check
+backend relay
+  server a 127.0.0.1:18789
+backend lab
+  server a 172.18.0.2:18788
+"""
+
+
+def haproxy(n, at, seconds, backend="gateway", status=101, state="----", path="/"):
+    return f'{CLIENT}:{40000 + n} [21/Nov/2026:{at}] web {backend}/a 0/0/1/2/{int(seconds * 1000)} {status} 708 - - {state} 1/1/0/0/0 0/0 "GET {path} HTTP/1.1"'
+
+
+@pytest.mark.parametrize(
+    ("configured", "backend", "state", "cause", "verdict"),
+    [
+        (True, "relay", "SC--", "unreachable.loopback", "decisive"),
+        (True, "relay", "sC--", "timeout.upstream", "decisive"),
+        (True, "lab", "SC--", "unreachable.refused", "supported"),
+        (False, "relay", "SC--", "unreachable.refused", "circumstantial"),
+    ],
+)
+def test_haproxys_configuration_says_where_a_server_is(tmp_path, configured, backend, state, cause, verdict):
+    """Its log only has the name, which another backend's server may have too."""
+    own, lines = tied(lambda end, n, seconds: haproxy(n, f"10:00:{10 + n}.{TIES[n - 1][1][0]}", seconds))
+    lines.append(haproxy(30, "10:07:00.320", 1.001, backend, 503, state, "/relay/ws"))
+    log = twice([*MORNING, *own, *HEARTBEAT])
+    files = {"haproxy__cfg": LISTEN} if configured else {}
+    write(tmp_path / "in", gateway__log=log, haproxy__log=lines, events__jsonl=[BOOT], **files)
+    found = occorr.analyze([tmp_path / "in"]).closes.filter(pl.col("http_status_proxy") == 503)
+    assert found.select(pl.col("cause", "verdict").cast(pl.String)).rows() == [(cause, verdict)]
+
+
+def test_envoy_writes_a_unix_socket_as_its_path(tmp_path):
+    line = f'[2026-11-21T10:07:00.320Z] "GET / HTTP/1.1" 503 UF 0 98 0 - "{CLIENT}" "openclaw-cli/2026.9.6" "a47a2d7e-974e-4dc0-920b-17a71c7b488a" "gw.example.com" "/run/openclaw/gateway.sock"'
+    write(tmp_path / "in", gateway__log=twice([*MORNING, *HEARTBEAT]), access__log=[line], events__jsonl=[BOOT])
+    row = occorr.analyze([tmp_path / "in"]).closes.row(0, named=True)
+    assert (row["cause"], row["verdict"]) == ("unreachable.socket", "supported")

@@ -47,8 +47,11 @@ def features(
 ) -> pl.DataFrame:
     """The closes with every feature that rules may ask for (`rules.FEATURES`)."""
     rows = closes.with_columns(
-        pl.lit(None, pl.String).alias(c) for c in (*CITED.values(), "p_error", "p_upstream") if c not in closes.columns
+        pl.lit(None, pl.String).alias(c)
+        for c in (*CITED.values(), "p_error", "p_upstream", "p_backend")
+        if c not in closes.columns
     )
+    rows = rows.with_columns(upstreams.dialled(facts).alias("p_upstream"))
     rows = rows.with_columns(
         pl.col("websocket_close_code").cast(pl.Int64).alias("code"),
         pl.col("websocket_close_reason").alias("reason"),
@@ -96,6 +99,7 @@ def _of_proxy(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> 
         (pl.col("p_duration") / SECOND).alias("p_duration_s"),
         to_gateway.alias("p_to_gateway"),
         own_port.alias("p_own_port"),
+        upstreams.socket().alias("p_socket"),
         upstreams.own_loopback(to_gateway, own_port).alias("p_own_loopback"),
         pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"),
         _limit(facts).alias("p_limit_s"),

@@ -15,7 +15,7 @@ _LOOPBACK: Final = r"^(?:127\.\d+\.\d+\.\d+|localhost|\[?::1\]?)(?::\d+)?$"
 _ADDRESS: Final = (
     r"^(?:\d+\.\d+\.\d+\.\d+(?::\d+)?|\[[0-9a-fA-F:.]+\](?::\d+)?|[0-9a-fA-F]*:[0-9a-fA-F:]+:[0-9a-fA-F:.]*)$"
 )
-_SOCKET: Final = r"^unix:|/"
+_SOCKET: Final = r"^(?:unix:|/)"  # Envoy writes the path alone
 
 
 def own_ports(facts: pl.DataFrame) -> list[str]:
@@ -26,6 +26,26 @@ def own_ports(facts: pl.DataFrame) -> list[str]:
 def own_port(facts: pl.DataFrame) -> pl.Expr:
     """Whether the upstream's port is one of those; null where none is named."""
     return pl.col("p_upstream").str.extract(r":(\d+)$", 1).is_in(own_ports(facts))
+
+
+def dialled(facts: pl.DataFrame) -> pl.Expr:
+    """The address that the proxy dialled: HAProxy's log says the server's name, and its configuration where that is."""
+    servers = facts.filter(pl.col("key").str.starts_with("upstream.")).select(
+        pl.col("key").str.strip_prefix("upstream."), "value"
+    )
+    known = servers.unique().filter(pl.len().over("key") == 1)
+    name = pl.concat_str("p_backend", "p_upstream", separator="/")
+    return pl.coalesce(
+        name.replace_strict(known.get_column("key"), known.get_column("value"), default=None, return_dtype=pl.String),
+        "p_upstream",
+    )
+
+
+def socket() -> pl.Expr:
+    """Whether the proxy asked for a Unix socket, as far as its lines tell."""
+    return pl.col("p_upstream").str.contains(_SOCKET).fill_null(value=False) | pl.col("p_error").str.contains(
+        r"unix:|dial unix "
+    ).fill_null(value=False)
 
 
 def to_gateway(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> pl.Expr:

@@ -91,7 +91,9 @@ def weigh(
     # a command that reaches the gateway by a public name runs on some other machine, whose clock nobody knows
     far = pl.col("best_episode").is_not_null() & pl.col("c_far") & ~pl.col("g_seen") & ~pl.col("p_seen")
     # Nothing says that a request was an upgrade: pages are refused so too, and other sites' upstreams cannot be reached.
-    elsewhere = pl.col("cause").is_in(OF_ANY_UPSTREAM) & ~pl.coalesce("p_to_gateway", "p_own_port", pl.lit(value=False))
+    # What is asked for at the gateway's port is meant for it, wherever that address is.
+    meant = pl.any_horizontal(pl.col("p_to_gateway", "p_own_port").fill_null(value=False))
+    elsewhere = pl.col("cause").is_in(OF_ANY_UPSTREAM) & ~meant
     page = pl.col("p_guessed").fill_null(value=False) & (pl.col("cause").is_in(OF_ANY_PAGE) | elsewhere)
     # Of closes in some order, each may be the other. What the gateway says of its own connection stays true in any order.
     mixed = (

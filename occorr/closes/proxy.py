@@ -84,6 +84,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("user_agent_original").replace(["-", ""], None).alias("p_agent"),
             pl.col("proxy_termination").alias("p_termination"),
             pl.col("upstream_address").alias("p_upstream"),
+            pl.col("proxy_backend").alias("p_backend"),
             pl.col("upstream_status").alias("p_upstream_status"),
             pl.col("upstream_address").is_not_null().alias("p_says_upstream"),
             pl.col("upstream_port_local").alias("p_local_port"),

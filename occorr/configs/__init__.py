@@ -1,4 +1,4 @@
-r"""Reads configurations of reverse proxies: the timeouts they set, the log formats they declare, and what their logs will not show.
+r"""Reads configurations of reverse proxies: timeouts, log formats, addresses behind names, and what their logs will not show.
 
 A configuration is recognised by its statements and never by its name; a module a proxy knows them. Each reader keeps the
 lines' numbers, so that a fact can say where it stands.
@@ -35,8 +35,9 @@ def kind(text: str) -> str | None:
 
 
 def findings(name: str, text: str) -> Iterator[Finding]:
-    """The timeouts in seconds, and the gaps of the logs as sentences under `logging.…`; raises what `SHAPELESS` names."""
+    """Timeouts in seconds, addresses as `upstream.…`, gaps of the logs as sentences under `logging.…`; raises what `SHAPELESS` names."""
     yield from READERS[name].timeouts(text)
+    yield from READERS[name].upstreams(text)
     yield from READERS[name].gaps(text)
 
 

@@ -80,6 +80,7 @@ class Reader:
             `timeout.connect` and `timeout.handshake` one that never opened, `timeout.life` every one.
         gaps: what the logs will not show, as sentences under `logging.…`.
         formats: the log formats that a configuration declares or uses.
+        upstreams: `upstream.NAME`, the address behind a name that the log says instead of it.
     """
 
     title: str
@@ -87,6 +88,7 @@ class Reader:
     timeouts: Callable[[str], Iterable[Finding]]
     gaps: Callable[[str], Iterable[Finding]]
     formats: Callable[[str], list[Declared]] = lambda _: []
+    upstreams: Callable[[str], Iterable[Finding]] = lambda _: ()
 
 
 def durations(text: str, patterns: Iterable[tuple[str, str]], unit: float = 1.0) -> Iterator[Finding]:

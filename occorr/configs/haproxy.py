@@ -49,6 +49,14 @@ def formats(text: str) -> list[Declared]:
     ]
 
 
+def upstreams(text: str) -> Iterator[Finding]:
+    """The address of each server, as `upstream.BACKEND/SERVER`: what the log calls an upstream is its name."""
+    for section, line, number in _statements(text):
+        backend = re.match(r"(?:backend|listen)\s+(\S+)", section)
+        if backend and (server := re.match(r"server\s+(\S+)\s+(?:ipv[46]@|(unix@))?(\S+)", line)):
+            yield Finding(f"upstream.{backend[1]}/{server[1]}", ("unix:" if server[2] else "") + server[3], number)
+
+
 def timeouts(text: str) -> Iterator[Finding]:
     """The timeouts, in seconds; a bare number is milliseconds.
 
@@ -113,4 +121,4 @@ def gaps(text: str) -> Iterator[Finding]:
         )
 
 
-READER: Final = Reader("HAProxy configuration", recognised, timeouts, gaps, formats)
+READER: Final = Reader("HAProxy configuration", recognised, timeouts, gaps, formats, upstreams)
