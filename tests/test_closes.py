@@ -275,6 +275,24 @@ def test_a_refused_message_without_a_close_line_is_a_close(tmp_path):
     assert low <= 4000 and 5100 <= high <= 7000
 
 
+@pytest.mark.parametrize(
+    ("reason", "verdict"),
+    [
+        ("pairing required: device is not approved yet (requestId: 7c206152-3a78-4f2f-8ff7-56030576452e)", "decisive"),
+        ("pairing required", "supported"),
+    ],
+)
+def test_the_number_of_a_pairing_request_is_the_gateways_own(tmp_path, reason, verdict):
+    """Consoles before 2026.8 name no cause; the bare words may be a client's that leaves."""
+    head = "conn=3308a312-00b3-483f-a610-16595feb6c97 peer=203.0.113.10:55460->203.0.113.9:18789 remote=203.0.113.10"
+    line = f"{both(4000)} [ws] closed before connect {head} fwd=203.0.113.50 origin=http://gw.example.com host=gw.example.com ua=Mozilla/5.0 (X11; Linux x86_64) code=1008 reason={reason}"
+    (tmp_path / "gateway.log").write_text(f"{both(0)} [gateway] ready\n{line}\n", encoding="utf-8")
+    rows = occorr.analyze(tmp_path).closes
+    assert rows.select("cause", "verdict", "client_address").rows() == [
+        ("auth.pairing_required", verdict, "203.0.113.50")
+    ]
+
+
 def test_two_lines_of_one_end_keep_what_each_says(tmp_path):
     """The console tells of a refused attempt twice, the file log once; only the first says whose it was."""
     conn = "415c5478-6300-4929-b0b3-8bfca6cc435c"
