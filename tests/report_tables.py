@@ -110,7 +110,7 @@ def made(ordinary: int = 40, lines: int = 200, final: bool = True, hostile: bool
         container_exit_code=137,
         **box,
     )
-    up = event("docker", "docker.events.jsonl", 13.2, "container start claw_gateway_1", container_action="start", **box)
+    event("docker", "docker.events.jsonl", 13.2, "container start claw_gateway_1", container_action="start", **box)
     for i in range(9):
         line = event(
             "cli",

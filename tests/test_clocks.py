@@ -8,7 +8,6 @@ import shutil
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 import occorr
 from made_logs import event, ready, started, write
-from occorr import anchors, clock_faults, offsets, pairs, place, schema, times
+from occorr import clock_faults, offsets, place, schema, times
 
 SAMPLES = Path(__file__).parent.parent / "sample_logs"
 MS = 1_000_000

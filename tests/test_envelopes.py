@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import json
@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import occorr
-from occorr import definitions, detect, ingest, read, unwrap
+from occorr import definitions, read, unwrap
 
 LIBRARY = definitions.builtin()
 SAMPLE = Path(__file__).parent.parent / "sample_logs" / "wrong-token-without-events"

@@ -262,7 +262,7 @@ def test_versions_of_gateway_and_cli(tmp_path):
 
 def test_logs_that_begin_after_their_container_were_not_kept(tmp_path):
     old = made.inspect(created="2026-11-01T09:00:00.000000000Z")
-    log = [f"2026-11-18T10:00:00.000+00:00 [gateway] ready", f"2026-11-21T10:00:00.000+00:00 [gateway] ready"]
+    log = ["2026-11-18T10:00:00.000+00:00 [gateway] ready", "2026-11-21T10:00:00.000+00:00 [gateway] ready"]
     found = of(made.write(tmp_path / "in", gateway__log=log, inspect__json=old))
     assert found["log_days"].value == pytest.approx(3.0, abs=0.001) and not found["log_days"].floor
 

@@ -393,7 +393,7 @@ FURTHER = {
     "openai": "sk-proj-aB3dE5gH7jK9mN1pQ3rS5tU7vW9xY1zA3bC5",
     "anthropic": "sk-ant-api03-aB3dE5gH7jK9mN1pQ3rS5tU7vW9xY1zA3bC5-aBcD",
     "aws": "AKIAIOSFODNN7EXAMPLE",
-    "aws secret": f"aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "aws secret": "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
     "google": "AIzaSyD-aB3dE5gH7jK9mN1pQ3rS5tU7vW9xY1z",
     "telegram": "https://api.telegram.org/bot123456789:AAE3dE5gH7jK9mN1pQ3rS5tU7vW9xY1zA3b/getMe",
     "discord": "MTIzNDU2Nzg5MDEyMzQ1Njc4.GaBcDe.aB3dE5gH7jK9mN1pQ3rS5tU7vW9xY1zA3bC5dE",

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from occorr import causes, resources, rules, schema
+from occorr import resources, rules, schema
 from occorr.causes.features import CITED
 from occorr.errors import DefinitionError
 

@@ -338,8 +338,12 @@ def test_haproxys_configuration_says_where_a_server_is(tmp_path, configured, bac
     assert found.select(pl.col("cause", "verdict").cast(pl.String)).rows() == [(cause, verdict)]
 
 
-def test_envoy_writes_a_unix_socket_as_its_path(tmp_path):
+@pytest.mark.parametrize(("elsewhere", "verdict"), [(True, "decisive"), (False, "supported")])
+def test_envoy_writes_a_unix_socket_as_its_path(tmp_path, elsewhere, verdict):
+    """That the gateway is reached by another way shows that it is not behind the socket."""
     line = f'[2026-11-21T10:07:00.320Z] "GET / HTTP/1.1" 503 UF 0 98 0 - "{CLIENT}" "openclaw-cli/2026.9.6" "a47a2d7e-974e-4dc0-920b-17a71c7b488a" "gw.example.com" "/run/openclaw/gateway.sock"'
-    write(tmp_path / "in", gateway__log=twice([*MORNING, *HEARTBEAT]), access__log=[line], events__jsonl=[BOOT])
+    files = {"inspect__json": inspect()} if elsewhere else {}
+    log = twice([*MORNING, *HEARTBEAT])
+    write(tmp_path / "in", gateway__log=log, access__log=[line], events__jsonl=[BOOT], **files)
     row = occorr.analyze([tmp_path / "in"]).closes.row(0, named=True)
-    assert (row["cause"], row["verdict"]) == ("unreachable.socket", "supported")
+    assert (row["cause"], row["verdict"]) == ("unreachable.socket", verdict)

@@ -8,7 +8,7 @@ container), dns (a name that nobody knows), socket (a Unix socket that is not th
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
