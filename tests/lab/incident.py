@@ -27,7 +27,7 @@ class Step:
     """A fault at a moment."""
 
     at: float  # seconds after the beginning
-    fault: str  # a function of faults.py
+    fault: str  # a function of faults
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
