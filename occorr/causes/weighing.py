@@ -60,7 +60,8 @@ def weigh(
             "p_status",
             "p_guessed",
             "p_to_gateway",
-            "p_own_port",
+            "p_own_loopback",
+            "p_serves",
             "g_seen",
             "p_seen",
             "p_maybe_near",
@@ -92,9 +93,13 @@ def weigh(
     far = pl.col("best_episode").is_not_null() & pl.col("c_far") & ~pl.col("g_seen") & ~pl.col("p_seen")
     # Nothing says that a request was an upgrade: pages are refused so too, and other sites' upstreams cannot be reached.
     # What is asked for at the gateway's port is meant for it, wherever that address is.
-    meant = pl.any_horizontal(pl.col("p_to_gateway", "p_own_port").fill_null(value=False))
+    meant = pl.any_horizontal(pl.col("p_to_gateway", "p_own_loopback").fill_null(value=False))
     elsewhere = pl.col("cause").is_in(OF_ANY_UPSTREAM) & ~meant
     page = pl.col("p_guessed").fill_null(value=False) & (pl.col("cause").is_in(OF_ANY_PAGE) | elsewhere)
+    # What takes tunnels at that address is another gateway, or another site: why it refuses now nothing tells.
+    page = page | (
+        pl.col("cause").is_in(OF_ANY_UPSTREAM) & pl.col("p_serves") & ~pl.col("p_to_gateway").fill_null(value=True)
+    )
     # Of closes in some order, each may be the other. What the gateway says of its own connection stays true in any order.
     mixed = (
         pl.col("group_id").is_not_null()
