@@ -64,6 +64,7 @@ def expand(inputs: Sequence[str | Path]) -> list[tuple[Path | None, bool]]:
         OccorrError: an input does not exist.
     """
     found: dict[str, tuple[Path | None, bool]] = {}
+    closed: list[OSError] = []  # directories that may not be listed
     for given in inputs:
         text = str(given)
         if text == "-":
@@ -71,12 +72,15 @@ def expand(inputs: Sequence[str | Path]) -> list[tuple[Path | None, bool]]:
             continue
         path = Path(text)
         if path.is_dir():
-            for base, folders, names in os.walk(path):
+            for base, folders, names in os.walk(path, onerror=closed.append):
                 folders[:] = sorted(f for f in folders if not f.startswith("."))
                 for name in sorted(names, key=_rotation):
                     if not name.startswith("."):
                         file = Path(base, name)
                         found.setdefault(str(file), (file, False))
+            # its own entry, so that it is said why nothing of it was read
+            found |= {str(e.filename): (Path(e.filename), True) for e in closed}
+            closed.clear()
             continue
         matches = [path] if path.exists() else [Path(m) for m in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
         if not matches:
@@ -156,6 +160,10 @@ def _file(path: Path, *, named: bool) -> Iterator[Blob]:
         return
     try:
         mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            why = "a directory that may not be listed; check its permissions"
+            yield Blob(shown, status="failed", message=why)
+            return
         if not stat.S_ISREG(mode):
             yield Blob(
                 shown,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -132,7 +133,7 @@ def within(path: Path) -> list[Path]:
 
 
 def _marked(source: Path) -> None:
-    if not (source / MARK).is_file():
+    if not os.access(source / MARK, os.F_OK):
         raise OccorrError(
             f"{source} is no result directory of occorr (it lacks {MARK}); write one with: occorr analyze INPUT… -o"
             f" {source}"
@@ -148,4 +149,4 @@ def _table(source: Path, name: str) -> Path:
 
 def is_result(path: Path) -> bool:
     """Whether a path is a directory that `save` wrote."""
-    return path.is_dir() and (path / MARK).is_file()
+    return path.is_dir() and os.access(path / MARK, os.F_OK)  # is_file() raises where the directory may not be entered

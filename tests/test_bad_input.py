@@ -8,6 +8,7 @@ import io
 import lzma
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -353,3 +354,15 @@ def test_a_document_that_is_not_as_it_should_be_ends_nothing(folder, case):
         assert "openclaw" in result.facts.filter(pl.col("key") == "image")["value"].to_list()
     if case == "a tab":
         assert "line 3" in sources[name]["message"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not enter a directory")
+def test_a_directory_that_may_not_be_entered_is_named(tmp_path):
+    for folder in (tmp_path, *tmp_path.parents[:-1]):
+        if folder.owner() == "root" and str(folder).startswith("/tmp/pytest"):
+            folder.chmod(0o755)
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0o700)
+    run = [sys.executable, "-c", "import os, sys; from occorr.read import blobs; os.setgroups([]); os.setgid(65534); os.setuid(65534); print([(b.status, b.message) for b in blobs([sys.argv[1]])])", str(shut)]  # fmt: skip
+    said = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert "failed" in said.stdout and "may not be listed" in said.stdout, said.stderr

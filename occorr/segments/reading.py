@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def is_record(path: Path) -> bool:
     """Whether a path is a directory that `Record` wrote."""
-    return path.is_dir() and (path / MARK).is_file()
+    return path.is_dir() and os.access(path / MARK, os.F_OK)  # is_file() raises where the directory may not be entered
 
 
 @dataclass(frozen=True, slots=True)
