@@ -92,7 +92,7 @@ def weigh(
     # a command that reaches the gateway by a public name runs on some other machine, whose clock nobody knows
     far = pl.col("best_episode").is_not_null() & pl.col("c_far") & ~pl.col("g_seen") & ~pl.col("p_seen")
     # Nothing says that a request was an upgrade: pages are refused so too, and other sites' upstreams cannot be reached.
-    # What is asked for at the gateway's port is meant for it, wherever that address is.
+    # What is asked for at the gateway's port of a loopback that is not the gateway's is meant for it.
     meant = pl.any_horizontal(pl.col("p_to_gateway", "p_own_loopback").fill_null(value=False))
     elsewhere = pl.col("cause").is_in(OF_ANY_UPSTREAM) & ~meant
     page = pl.col("p_guessed").fill_null(value=False) & (pl.col("cause").is_in(OF_ANY_PAGE) | elsewhere)
