@@ -64,7 +64,6 @@ def expand(inputs: Sequence[str | Path]) -> list[tuple[Path | None, bool]]:
         OccorrError: an input does not exist.
     """
     found: dict[str, tuple[Path | None, bool]] = {}
-    closed: list[OSError] = []  # directories that may not be listed
     for given in inputs:
         text = str(given)
         if text == "-":
@@ -72,15 +71,15 @@ def expand(inputs: Sequence[str | Path]) -> list[tuple[Path | None, bool]]:
             continue
         path = Path(text)
         if path.is_dir():
+            closed: list[OSError] = []
             for base, folders, names in os.walk(path, onerror=closed.append):
                 folders[:] = sorted(f for f in folders if not f.startswith("."))
                 for name in sorted(names, key=_rotation):
                     if not name.startswith("."):
                         file = Path(base, name)
                         found.setdefault(str(file), (file, False))
-            # its own entry, so that it is said why nothing of it was read
+            # a directory that may not be listed stands for itself, so that it is said why nothing of it was read
             found |= {str(e.filename): (Path(e.filename), True) for e in closed}
-            closed.clear()
             continue
         matches = [path] if path.exists() else [Path(m) for m in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
         if not matches:

@@ -133,7 +133,7 @@ def within(path: Path) -> list[Path]:
 
 
 def _marked(source: Path) -> None:
-    if not os.access(source / MARK, os.F_OK):
+    if not is_result(source):
         raise OccorrError(
             f"{source} is no result directory of occorr (it lacks {MARK}); write one with: occorr analyze INPUT… -o"
             f" {source}"
@@ -149,4 +149,4 @@ def _table(source: Path, name: str) -> Path:
 
 def is_result(path: Path) -> bool:
     """Whether a path is a directory that `save` wrote."""
-    return path.is_dir() and os.access(path / MARK, os.F_OK)  # is_file() raises where the directory may not be entered
+    return os.path.isfile(path / MARK)  # noqa: PTH113 - is_file() raises where the directory may not be entered

@@ -46,7 +46,7 @@ def dialled(facts: pl.DataFrame) -> pl.Expr:
     )
 
 
-def socket() -> pl.Expr:
+def dials_socket() -> pl.Expr:
     """Whether the proxy asked for a Unix socket, as far as its lines tell."""
     return pl.col("p_upstream").str.contains(_SOCKET).fill_null(value=False) | pl.col("p_error").str.contains(
         r"unix:|dial unix "

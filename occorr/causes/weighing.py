@@ -97,9 +97,7 @@ def weigh(
     elsewhere = pl.col("cause").is_in(OF_ANY_UPSTREAM) & ~meant
     page = pl.col("p_guessed").fill_null(value=False) & (pl.col("cause").is_in(OF_ANY_PAGE) | elsewhere)
     # What takes tunnels at that address is another gateway, or another site: why it refuses now nothing tells.
-    page = page | (
-        pl.col("cause").is_in(OF_ANY_UPSTREAM) & pl.col("p_serves") & ~pl.col("p_to_gateway").fill_null(value=True)
-    )
+    another = pl.col("p_serves") & ~pl.col("p_to_gateway") & pl.col("cause").is_in(OF_ANY_UPSTREAM)
     # Of closes in some order, each may be the other. What the gateway says of its own connection stays true in any order.
     mixed = (
         pl.col("group_id").is_not_null()
@@ -107,7 +105,9 @@ def weigh(
         & ~pl.col("best_rule").is_in(_of_the_gateway(causes))
     )
     rank = (
-        pl.when((disputed | unplaced | far | mixed | page).fill_null(value=False) & (pl.col("best_rank") == 3))
+        pl.when(
+            (disputed | unplaced | far | mixed | page | another).fill_null(value=False) & (pl.col("best_rank") == 3)
+        )
         .then(2)
         .otherwise(pl.col("best_rank").fill_null(0))
         .cast(pl.Int32)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def is_record(path: Path) -> bool:
     """Whether a path is a directory that `Record` wrote."""
-    return path.is_dir() and os.access(path / MARK, os.F_OK)  # is_file() raises where the directory may not be entered
+    return os.path.isfile(path / MARK)  # noqa: PTH113 - is_file() raises where the directory may not be entered
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,13 @@ def cut(
     return fault
 
 
+def from_host(run: Run, cause: str, sent: signal.Signals, then: str = "") -> None:
+    """A signal of which the engine hears nothing."""
+    name, pid = run.setting.container(run.setting.gateway), run.stage.pid(run.setting.gateway)
+    command = f"kill -{sent.name.removeprefix('SIG')} of {name}'s first process from the host{then}"
+    cut(run, cause, command, lambda: os.kill(pid, sent))
+
+
 def manual(run: Run, how: str = "restart") -> None:
     """Somebody stops or restarts the gateway."""
     place, name = run.stage, run.setting.container(run.setting.gateway)
@@ -74,13 +81,7 @@ def manual(run: Run, how: str = "restart") -> None:
             lambda: (time.sleep(2), place.docker("start", name)),
         )
     else:
-        pid = place.pid(run.setting.gateway)
-        cut(
-            run,
-            "restart.manual",
-            f"kill -TERM of {name}'s first process from the host; the restart policy brings it back",
-            lambda: os.kill(pid, signal.SIGTERM),
-        )
+        from_host(run, "restart.manual", signal.SIGTERM, "; the restart policy brings it back")
 
 
 def killed(run: Run, how: str = "docker") -> None:
@@ -95,13 +96,7 @@ def killed(run: Run, how: str = "docker") -> None:
             lambda: (time.sleep(1.5), place.docker("start", name)),
         )
     else:
-        pid = place.pid(run.setting.gateway)
-        cut(
-            run,
-            "restart.killed",
-            f"kill -KILL of {name}'s first process from the host",
-            lambda: os.kill(pid, signal.SIGKILL),
-        )
+        from_host(run, "restart.killed", signal.SIGKILL)
 
 
 def trigger(run: Run, word: str, file: str = "trigger") -> None:

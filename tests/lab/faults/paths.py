@@ -139,48 +139,17 @@ def reset(run: Run, where: str = "gateway", seconds: float = 4) -> None:
         also=("client.abort",) if where != "gateway" else (),
         grace_ms=2500,
     )
-    rules = (("INPUT", "--dport"), ("OUTPUT", "--sport"))
-    for chain, option in rules:
-        done = place.netns(
-            service,
-            "iptables",
-            "-I",
-            chain,
-            "-p",
-            "tcp",
-            option,
-            str(port),
-            "-m",
-            "conntrack",
-            "--ctstate",
-            "ESTABLISHED",
-            "-j",
-            "REJECT",
-            "--reject-with",
-            "tcp-reset",
-        )
+    resets = ("-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "REJECT", "--reject-with", "tcp-reset")
+    rules = [
+        (chain, "-p", "tcp", end, str(port), *resets) for chain, end in (("INPUT", "--dport"), ("OUTPUT", "--sport"))
+    ]
+    for rule in rules:
+        done = place.netns(service, "iptables", "-I", *rule)
         if done.returncode:
             raise RuntimeError(done.stderr)
     time.sleep(seconds)
-    for chain, option in rules:
-        place.netns(
-            service,
-            "iptables",
-            "-D",
-            chain,
-            "-p",
-            "tcp",
-            option,
-            str(port),
-            "-m",
-            "conntrack",
-            "--ctstate",
-            "ESTABLISHED",
-            "-j",
-            "REJECT",
-            "--reject-with",
-            "tcp-reset",
-        )
+    for rule in rules:
+        place.netns(service, "iptables", "-D", *rule)
     fault.t_end_ms = now()
 
 
