@@ -354,6 +354,54 @@ def test_a_command_that_was_reset_is_no_connection_that_ended_meanwhile(tmp_path
     assert sorted(found.get_column("observers").to_list()) == [["cli"], ["gateway"]]
 
 
+def command(folder, number, start, end, *told):
+    """What a command printed, with when it ran: ms after T0."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{number:02}.out").write_text("\n".join(told) + "\n", encoding="utf-8")
+    meta = {"argv": "openclaw gateway call health", "start_ms": T0 + start, "end_ms": T0 + end, "rc": 1}
+    (folder / f"{number:02}.meta.json").write_text(json.dumps(meta), encoding="utf-8")
+
+
+def refused_beside(folder, *others):
+    """A command that was refused at 16 s, another client's tunnel that ended at 4 s, and other commands beside them."""
+    why = "unauthorized: gateway token mismatch"
+    peer = "198.51.100.7:40001->192.0.2.2:18789"
+    refusal = f"{both(16_000)} [ws] closed before connect conn=00000001-1111-4222-8333-000000000001 peer={peer} remote=198.51.100.7 fwd=n/a origin=n/a host=gw.example.com ua=n/a code=1008 reason={why} phase=auth_credentials_received cause=unauthorized durationMs=200 handshake=failed phase=auth_credentials_received endpoint={peer} authReason=token_mismatch client=cli mode=cli version=2026.9.6"
+    lines = [f"{both(0)} [gateway] ready", refusal, f"{both(40_000)} [gateway] ready"]
+    (folder / "gateway.log").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "access.log").write_text(
+        f'203.0.113.9:4000 {(T0 + 4000) / 1000:.3f} "GET / HTTP/1.1" 101 request_time=2.500 connection=7 upgrade=websocket'
+        f' upstream=192.0.2.2:18789 upstream_status=101 upstream_time=2.500 agent="openclaw-cli/2026.9.6"\n'
+    )
+    closed = f"Gateway call failed: GatewayTransportError: gateway closed (1008): {why}"
+    command(folder / "cli", 1, 1000, 16_500, closed)
+    for n, (start, end, told) in enumerate(others, 2):
+        command(folder / "cli", n, start, end, told)
+    return occorr.analyze(folder).closes
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (15_500, 18_500, "Gateway call failed: GatewayTransportError: gateway closed (1008): no close reason"),
+        (15_500, 18_500, 'Gateway call failed: Error: SECURITY ERROR: Gateway URL "ws://gw:18789" uses plaintext ws://'),
+        (15_500, 25_000, "Gateway call failed: GatewayTransportError: gateway closed (1006 abnormal closure (no close frame)): no close reason"),
+    ],
+)  # fmt: skip
+def test_a_command_that_was_told_the_very_words_of_a_close_is_that_closes(tmp_path, other):
+    """It was given a bystander's tunnel, so that a later command, which had another end, could have its close."""
+    found = refused_beside(tmp_path, other)
+    (own,) = found.filter(pl.col("code_gateway") == 1008).to_dicts()
+    assert (own["observers"], own["code_client"]) == (["gateway", "cli"], 1008)
+    (tunnel,) = found.filter(pl.col("observers").list.contains("proxy")).to_dicts()
+    assert tunnel["observers"] == ["proxy"]
+
+
+def test_a_command_that_did_not_dial_had_no_connection_to_close(tmp_path):
+    refusal = 'Gateway call failed: Error: SECURITY ERROR: Gateway URL "ws://gw:18789" uses plaintext ws://'
+    assert refused_beside(tmp_path, (20_000, 22_000, refusal)).height == 2
+
+
 def test_a_refusal_whose_end_apache_does_not_stamp_ends_where_its_error_is_told(tmp_path):
     """Apache's common format stamps the start, and a refusal may take a minute; its error log tells when it failed."""
     (tmp_path / "access.log").write_text(

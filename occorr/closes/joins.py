@@ -280,11 +280,15 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
     place = place & ~(loopback & other_way).fill_null(value=False)
     tunnel = pl.col("p_established").fill_null(value=True)
     open_ = pl.coalesce("p_established", "g_established").fill_null(value=False)
+    just = pl.col("_t") >= pl.col("c_high") - EXITS
     status = (
         pl.when(pl.col("c_error") == "rejected")
         .then(pl.col("p_status") == pl.col("c_status"))
         .when(pl.col("c_error") == "timeout")  # what was open ends when it gives up
-        .then(~open_ | (pl.col("_t") >= pl.col("c_high") - EXITS))
+        .then(~open_ | just)
+        # without a code of its own kind only the time tells which connection it lost
+        .when((pl.col("c_error") == "closed") & (pl.col("code_client") == 1006) & pl.col("c_printed"))
+        .then(tunnel & just)
         .otherwise(tunnel)
         .fill_null(value=False)
     )
@@ -336,9 +340,16 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
     )
     # the CLI sends no User-Agent
     other = pl.col("p_agent").is_not_null().cast(pl.Float64) / 2
-    found = assign(pairs.filter(ok).with_columns((gap / 5 + said + gone + other).alias("cost")), "row", "c_row").rename(
-        {"group": "c_group"}
+    fitting = pairs.filter(ok).with_columns((gap / 5 + said + gone + other).alias("cost"))
+    # whoever was told the very words of a close is not moved to a bystander's, so that another command may have it
+    words = ((pl.col("code_client") == pl.col("code_gateway")) & (pl.col("c_reason") == pl.col("g_reason"))).fill_null(
+        value=False
     )
+    sure = assign(fitting.filter(words), "row", "c_row")
+    rest = fitting.join(sure, on="row", how="anti").join(sure, on="c_row", how="anti")
+    # the two are numbered apart
+    free = assign(rest, "row", "c_row").with_columns(pl.col("group") + sure.height)
+    found = pl.concat([sure, free]).rename({"group": "c_group"})
     return pl.concat([found, _match_untimed(rows, calls, found)])
 
 
