@@ -136,7 +136,10 @@ def _base_year(group: pl.DataFrame, rolls: NDArray[np.int64], limit: datetime) -
 def to_utc(
     events: pl.DataFrame, facts: pl.DataFrame, tz: str | None
 ) -> tuple[pl.DataFrame, dict[str, tuple[str, str]]]:
-    """Naive stamps to UTC: by `--tz`, by the sibling log of the same program, by the container's TZ, by a second stamp of the line, else as UTC."""
+    """Naive stamps to UTC: by the zone that the access log of the same proxy writes, else by `--tz`, else by that log's times.
+
+    Where none of them tells, by the container's TZ, by a second stamp of the line, at last as UTC.
+    """
     origins: dict[str, tuple[str, str]] = {}
     events = events.with_columns(pl.lit(0, pl.Int64).alias("zone_slack_ns"), pl.lit(value=False).alias("zone_assumed"))
     bare = ~pl.col("zone_inline").fill_null(value=True) & pl.col("timestamp_raw").is_not_null()
@@ -154,12 +157,14 @@ def to_utc(
     for clock in clocks:
         role = "gateway" if clock.startswith("gateway") else "proxy"
         zone, origin = _container_zone(facts, role, clock) if clock not in RECORDERS else ("", "")
-        shift = None if tz else _written_shift(events, clock)
-        shift = _sibling_shift(events, clock) if shift is None and not tz else shift
-        why = "the access log of the same proxy"
+        # one process writes in one zone, whatever people say of the stamps that carry none
+        shift = _written_shift(events, clock)
+        why = f"the access log of the same proxy{', not --tz' if tz else ''}"
+        if shift is None and not tz:
+            shift = _sibling_shift(events, clock)
         if shift is None and not tz and not zone:
             shift, why = _second_shift(events, clock, around), "a second stamp of its lines"
-        if tz:
+        if tz and shift is None:
             zone, origin = tz, "--tz"
         elif shift is not None:
             zone, origin = (
@@ -170,15 +175,14 @@ def to_utc(
             )
         elif not zone:
             zone, origin = "UTC", "assumed"
-        fixed = shift if shift is not None and not tz else None
         mine, theirs = (pl.col("clock_id") == clock) & bare, (pl.col("observed_clock_id") == clock) & around
-        first, slack = _in_utc(pl.col("timestamp_raw"), zone, fixed, own_day)
+        first, slack = _in_utc(pl.col("timestamp_raw"), zone, shift, own_day)
         events = events.with_columns(
             pl.when(mine).then(first).otherwise("timestamp_raw").alias("timestamp_raw"),
             pl.when(mine).then(slack).otherwise("zone_slack_ns").alias("zone_slack_ns"),
             pl.when(mine).then(pl.lit(origin == "assumed")).otherwise("zone_assumed").alias("zone_assumed"),
             pl.when(theirs)
-            .then(_in_utc(pl.col("observed_timestamp"), zone, fixed, others_day)[0])
+            .then(_in_utc(pl.col("observed_timestamp"), zone, shift, others_day)[0])
             .otherwise("observed_timestamp")
             .alias("observed_timestamp"),
         )

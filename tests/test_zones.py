@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -319,3 +320,12 @@ def test_a_time_of_day_is_read_in_the_zone_as_it_is_on_its_date(tmp_path, zone, 
     assert first == moment
     clock = result.clocks.filter(pl.col("clock_id") == "gateway").row(0, named=True)
     assert abs(clock["offset_ns"]) <= 10**9
+
+
+def test_what_a_proxy_writes_in_its_own_zone_stands_against_the_option():
+    """nginx's access log has its zone at each stamp; with a wrong --tz its error log's lines became closes of their own."""
+    sample = Path(__file__).parents[1] / "sample_logs/oom-then-deploy"
+    plain, wrong = occorr.analyze(sample), occorr.analyze(sample, tz="America/New_York")
+    assert wrong.closes.height == plain.closes.height
+    (nginx,) = wrong.clocks.filter(pl.col("clock_id") == "nginx").to_dicts()
+    assert (nginx["zone"], nginx["zone_origin"]) == ("UTC+05:30", "the access log of the same proxy, not --tz")
