@@ -130,10 +130,10 @@ def was_tunnel() -> pl.Expr:
 def _tunnels(access: pl.DataFrame) -> pl.DataFrame:
     """Connections that a proxy logged: `p`, this clock's time of the end, `before`, how long before it the stamp was read, both ns."""
     base = pl.col("timestamp_raw").cast(pl.Int64)
-    end = (
-        pl.when(pl.col("time_semantics") == "at_start").then(base + pl.col("duration_ns").fill_null(0)).otherwise(base)
-    )
-    return access.filter(was_tunnel()).select(
+    began = pl.col("time_semantics") == "at_start"
+    end = pl.when(began).then(base + pl.col("duration_ns")).otherwise(base)
+    # one of which only the beginning is told may have ended whenever
+    return access.filter(was_tunnel() & end.is_not_null()).select(
         pl.int_range(pl.len()).alias("ours"),
         "client_address",
         pl.col("user_agent_original").replace(["-", ""], None).alias("agent"),
@@ -273,9 +273,11 @@ def _downtimes(events: pl.DataFrame, found: Mapping[str, Estimate]) -> pl.DataFr
 def _refusals(access: pl.DataFrame, downtimes: pl.DataFrame) -> pl.DataFrame:
     """Refused attempts (502, 503) fall into downtimes: windows for the offset, a row a pair of both."""
     base = pl.col("timestamp_raw").cast(pl.Int64)
-    refused = thin(access.filter(pl.col("http_response_status_code").is_in([502, 503]))).select(
-        base.alias("p"),
-        pl.when(pl.col("time_semantics") == "at_start").then(pl.col("duration_ns")).fill_null(0).alias("took"),
+    began = pl.col("time_semantics") == "at_start"
+    # one of which only the beginning is told may have waited for a minute until it was refused
+    told = pl.col("http_response_status_code").is_in([502, 503]) & ~(began & pl.col("duration_ns").is_null())
+    refused = thin(access.filter(told)).select(
+        base.alias("p"), pl.when(began).then("duration_ns").otherwise(0).alias("took")
     )
     return refused.join(downtimes, how="cross").select(
         "p",

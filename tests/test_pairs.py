@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_logs import conn, stamp, twice, write
 
+import occorr
 from occorr import anchors, pairs
 
 MS = 1_000_000
@@ -216,3 +218,22 @@ def test_a_few_connections_outweigh_many_wide_windows(places):
 def test_connections_that_recur_evenly_settle_nothing():
     every_five = pairs_of(*((5_000 * a, 5_000 * b) for a in range(4) for b in range(4)))
     assert pairs.settle(every_five, WINDOWS, "ends", 0) is None
+
+
+def test_ends_that_a_log_of_beginnings_does_not_tell_tie_no_clock(tmp_path):
+    """Apache's combined lines stamp when a request began. Five tunnels of 10 s each made its clock one that runs 10 s behind."""
+    console, access = [], []
+    for n, at in enumerate((0, 3, 11, 26, 45)):
+        console += twice(
+            [
+                f"{stamp(f'10:00:{at:02}.100')} [ws] webchat connected conn={conn(n)} remote=192.0.2.9 client=openclaw-control-ui webchat v2026.9.6",
+                f"{stamp(f'10:00:{at + 10:02}.100')} [ws] webchat disconnected code=1000 reason=n/a conn={conn(n)}",
+            ]
+        )
+        access.append(
+            f'203.0.113.{n} - - [21/Nov/2026:10:00:{at:02} +0000] "GET / HTTP/1.1" 101 9000 "-" "Mozilla/5.0 (X11) Chrome/139.0.0.0"'
+        )
+    started = "[Sat Nov 21 09:59:00.465621 2026] [mpm_event:notice] [pid 1:tid 1] AH00489: Apache/2.4.71 (Debian) configured -- resuming normal operations"
+    write(tmp_path, **{"gateway.docker.log": sorted(console), "access.log": access, "error.log": [started]})
+    (apache,) = occorr.analyze(tmp_path).clocks.filter(pl.col("clock_id") == "apache").to_dicts()
+    assert (apache["status"], apache["offset_ns"]) == ("assumed", 0)
