@@ -307,7 +307,7 @@ def conflict_loop(run: Run, seconds: float = 25) -> None:
 
 
 def place_ready(place: Any, container: str) -> bool:
-    from .stage import READY
+    from tests.lab.stage import READY
 
     done = subprocess.run(
         ["docker", "logs", container], capture_output=True, text=True, env=place.engine.environment, check=False
