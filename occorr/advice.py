@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from occorr import rules
-from occorr.facts import GATEWAY_PORT, program, proxies
+from occorr import rules, schema
+from occorr.facts import GATEWAY_PORT, PROGRAMS, program, proxies
 from occorr.zones import NO_DATE
 
 if TYPE_CHECKING:
     from occorr.schema import Tables
 
 MOST: Final = 3  # more than a few settings nobody makes
+_NAME: Final = r"[\w.:/@-]+"  # what a shell takes as one word
 LAYERS: Final = ("L1", "L2", "L3")  # transport, then credentials, then channels
 
 
@@ -42,6 +43,7 @@ _APACHE: Final = (
     '"%h:%{remote}p %t begin=%{begin:msec}t end=%{end:msec}t D=%D X=%X O=%O >s=%>s UID=%L R=%R'
     ' \\"%r\\" up=\\"%{Upgrade}i\\""'
 )
+_VERBOSE: Final = "openclaw gateway run --verbose   (or keep its file log, /tmp/openclaw/openclaw-*.log)"
 PROXIES: Final = {
     "nginx": (
         "nginx logs milliseconds, ports and the upstream's answer",
@@ -84,13 +86,10 @@ SETTINGS: Final = (
         "the gateway's output is kept",
         "docker logs -t <gateway> > gateway.docker.log 2>&1   (and logging.file in openclaw.json)",
     ),
-    Setting(
-        "the gateway did not log this close",
-        "the gateway logs every close",
-        "openclaw gateway run --verbose   (or keep its file log, /tmp/openclaw/openclaw-*.log)",
-    ),
+    Setting("the gateway did not log this close", "the gateway logs every close", _VERBOSE),
+    Setting("no line of the gateway ties the proxy's clock", "the gateway logs every connection", _VERBOSE),
     Setting("the proxy's access log", "the proxy's access log is kept", ""),
-    Setting("nothing ties the proxy's clock", "the proxy's stamps are fine enough to be tied to the gateway's", ""),
+    Setting("the proxy's clock", "the proxy's stamps are fine enough to be tied to the gateway's", ""),
     Setting(
         "what the client saw",
         "what the client prints is recorded with times",
@@ -124,17 +123,7 @@ def collect(tables: Tables) -> list[Advice]:
 
     A close that wishes for several things is settled by the first of its wishes at the latest; it counts once.
     """
-    kinds = proxies(tables.facts)
-    parsers = (
-        tables.timeline.filter(pl.col("source_kind").cast(pl.String) == "proxy")
-        .select(program())
-        .to_series()
-        .drop_nulls()
-        .unique()
-        .sort()
-        .to_list()
-    )
-    proxy = next((k for k in (*kinds, *parsers) if k in PROXIES), "nginx")
+    proxy = _program(tables, tables.closes) or "nginx"
     open_ = (
         tables.closes.filter(pl.col("verdict").cast(pl.String) != "decisive")
         .select("missing", pl.col("count").fill_null(1))
@@ -183,7 +172,22 @@ def check_of(tables: Tables, cause: str, closes: pl.DataFrame | None = None) -> 
         return "", ""
     own = tables.closes.filter(pl.col("cause").cast(pl.String) == cause) if closes is None else closes
     names = _names(tables, own)
-    return filled(known.check, names), filled(known.command, names)
+    check, command = known.check, known.command
+    if known.steps:
+        check, command = known.steps.get(_program(tables, own), (check, command))
+    return filled(check, names), filled(command, names)
+
+
+def _program(tables: Tables, closes: pl.DataFrame) -> str:
+    """The proxy's program that wrote of these closes, else the one that documents or other logs tell of; empty where none does."""
+    logs = tables.timeline.filter(pl.col("source_kind").cast(pl.String) == "proxy").select("event_id", name=program())
+    own = tables.evidence.filter(pl.col("close_id").is_in(closes.get_column("close_id").implode()))
+    cited = logs.filter(pl.col("event_id").is_in(own.get_column("event_id").drop_nulls().implode()))
+    told = pl.concat(
+        lines.get_column("name").drop_nulls().mode().sort()
+        for lines in (cited, proxies(tables.facts).to_frame("name"), logs)
+    )
+    return next((name for name in told if name in PROGRAMS), "")
 
 
 def filled(text: str, names: dict[str, str]) -> str:
@@ -193,7 +197,7 @@ def filled(text: str, names: dict[str, str]) -> str:
 
 def _names(tables: Tables, closes: pl.DataFrame) -> dict[str, str]:
     """Names of these closes for commands: containers, network, subnet and address of a proxy that is not trusted, port, time."""
-    facts = tables.facts
+    facts, events = tables.facts, tables.timeline
     project = (
         closes.drop_nulls("compose_project")
         .group_by(pl.col("compose_project").cast(pl.String))
@@ -204,6 +208,10 @@ def _names(tables: Tables, closes: pl.DataFrame) -> dict[str, str]:
     if project.len():
         others = facts.filter((pl.col("key") == "compose.project") & (pl.col("value") != project[0]))["subject"]
         facts = facts.filter(~pl.col("subject").is_in(others.implode()))
+        events = events.filter((pl.col("compose_project").cast(pl.String) == project[0]).fill_null(value=True))
+    seen = events.drop_nulls("container_name").select(
+        schema.attribute("role").alias("role"), pl.col("container_name").cast(pl.String)
+    )
 
     def of(role: str, key: str) -> str | None:
         subjects = (
@@ -216,11 +224,15 @@ def _names(tables: Tables, closes: pl.DataFrame) -> dict[str, str]:
             .get_column("value")
             .to_list()
         )
-        return str(found[0]) if found and re.fullmatch(r"[\w.:/@-]+", str(found[0])) else None
+        return str(found[0]) if found and re.fullmatch(_NAME, str(found[0])) else None
+
+    def named(role: str) -> str | None:
+        names = seen.filter(pl.col("role") == role).get_column("container_name").mode().sort()
+        return of(role, r"^name$") or next((name for name in names if re.fullmatch(_NAME, name)), None)
 
     out = {
-        "gateway": of("gateway", r"^name$"),
-        "proxy": of("proxy", r"^name$"),
+        "gateway": named("gateway"),
+        "proxy": named("proxy"),
         "network": of("gateway", r"^network_mode$"),
     }
     ports = facts.filter(pl.col("key") == "gateway.port").get_column("value").to_list()

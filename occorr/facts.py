@@ -14,6 +14,7 @@ GATEWAY_PORT: Final = "18789"  # unless a configuration says otherwise
 PROXY_IMAGE: Final = (
     r"(?i)(?:^|[/_-])(nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)"
 )
+PROGRAMS: Final = ("nginx", "haproxy", "caddy", "traefik", "envoy", "apache")  # proxies whose logs are read
 _PROGRAMS: Final = {"openresty": "nginx", "swag": "nginx", "httpd": "apache", "apache2": "apache"}
 
 
@@ -46,10 +47,9 @@ def program() -> pl.Expr:
     return pl.col("parser").cast(pl.String).str.extract(r"^([a-z]+)", 1)
 
 
-def proxies(facts: pl.DataFrame) -> list[str]:
+def proxies(facts: pl.DataFrame) -> pl.Series:
     """The programs of the containers that are proxies, one a container."""
-    said = facts.filter(pl.col("key") == "role").get_column("value").str.extract(r"^proxy\.(.+)$", 1)
-    return [str(name) for name in said.drop_nulls()]
+    return facts.filter(pl.col("key") == "role").get_column("value").str.extract(r"^proxy\.(.+)$", 1).drop_nulls()
 
 
 def frame(found: list[tuple[str, list[Fact]]]) -> pl.DataFrame:

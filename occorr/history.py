@@ -125,15 +125,12 @@ def _frames(part: Path | Analysis) -> Mapping[str, pl.LazyFrame]:
 def _closes(frames: Mapping[str, pl.LazyFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The closes with the lines beside them, and which lines are a close's own."""
     cited = frames["evidence"].filter(pl.col("role") == "supports").select("close_id", "event_id").unique()
-    attribute = (
-        pl.col("attributes")
-        .list.eval(pl.element().filter(pl.element().struct.field("key") == "client_id").struct.field("value"))
-        .list.first()
-    )
     lines = (
         frames["timeline"]
         .join(cited.select("event_id").unique(), on="event_id", how="semi")
-        .select("event_id", "event_name", "body", client=pl.coalesce(attribute, "user_agent_original"))
+        .select(
+            "event_id", "event_name", "body", client=pl.coalesce(schema.attribute("client_id"), "user_agent_original")
+        )
         .unique("event_id", keep="first", maintain_order=True)
     )
     joined = cited.join(lines, on="event_id", how="left").sort("close_id", "event_id").collect().rechunk()

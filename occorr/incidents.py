@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 SECOND: Final = 1_000_000_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-VAGUE: Final = timedelta(seconds=1.5)  # a beginning that is known no better is told as from when to when
+VAGUE: Final = timedelta(seconds=1.5)  # a beginning that is known no better is told as from when to when it may be
+SOME_TIME: Final = "some time between"
 TOGETHER: Final = 45 * SECOND  # closes of one cause that lie nearer together are one incident
 STORM: Final = 3  # downtimes of one cause that follow on each other …
 STORM_GAP: Final = 300 * SECOND  # … within this are a storm: a restart policy waits at most a minute between two starts
 AFTER_DEPLOY: Final = 900 * SECOND  # how long after a deploy clients come back and find that they are not paired
+AWAY: Final = {"gateway": "down", "proxy": "down", "freeze": "paused", "partition": "off its network"}
 # A line tells when the process ended; without one an end lies somewhere before the next start.
 _MARKED: Final = (pl.col("die") > 0) | pl.col("shown") | (pl.col("fatal") > 0)
 _STATE: Final = r"(?i)/(?:\.openclaw|\.clawdbot|\.moltbot|openclaw|state)(?:/|$)"
@@ -78,7 +80,17 @@ def incidents(
         pl.col("cause").str.extract(r"^([^.]+)", 1).alias("family"),
     )
     told = grouped.join(
-        episodes.select(pl.col("episode").alias("best_episode"), "told", "cut_low", "cut_high", "up", _marked=_MARKED),
+        episodes.select(
+            pl.col("episode").alias("best_episode"),
+            "kind",
+            "told",
+            "cut_low",
+            "cut_high",
+            "back",
+            "boot",
+            "failed",
+            _marked=_MARKED,
+        ),
         on="best_episode",
         how="left",
         maintain_order="left",
@@ -101,7 +113,7 @@ def storms(episodes: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
     Returns:
         episode → `first` (the story's key), `times`, `left` (of them, starts that failed since the state was still held
-        by what ended before), `period_s` (median from one to the next), `from` and `up` in ns.
+        by what ended before), `period_s` (median from one to the next), `from` and `back` in ns.
     """
     out: dict[str, dict[str, Any]] = {}
     downs = episodes.filter(
@@ -125,7 +137,7 @@ def storms(episodes: pl.DataFrame) -> dict[str, dict[str, Any]]:
             "left": int(chain.get_column("left").sum()) if "left" in chain.columns else 0,
             "period_s": period,
             "from": starts[0],
-            "up": chain.item(-1, "up"),
+            "back": chain.item(-1, "back"),
         }
         out |= dict.fromkeys(chain.get_column("episode").to_list(), story)
     return out
@@ -240,26 +252,24 @@ def _sureness(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "probability": max((c["probability"] or 0.0 for c in own if c["verdict"] == best), default=None),
         "_verdicts": {v: n for v, n in verdicts.items() if n},
+        "_guessed": best not in schema.PROVEN,
     }
 
 
 def _title(row: dict[str, Any], titles: dict[str, str], stories: dict[str, dict[str, Any]], lost: str) -> str:
     """The incident in one sentence: what, when, how many, for how long, and how much of it is less than decisive."""
-    what = row["told"] or titles.get(row["cause"], row["cause"])
+    what = ("Perhaps: " if row["_guessed"] else "") + (row["told"] or titles.get(row["cause"], row["cause"]))
     storm = stories.get(row["best_episode"] or "")
     ended, refused = int(row["closes"]) - int(row["_refused"]), int(row["_refused"])
     nobody = row["cause"].startswith(("timeout.", "client.", "network.", "overload.", "unknown."))
     parts = [f"{ended} connection{'s' * (ended != 1)} closed"] * (ended > 0) + [
         f"{refused} attempt{'s' * (refused != 1)} {'failed' if nobody else 'refused'}"
     ] * (refused > 0)
-    begun, up = (storm["from"], storm["up"]) if storm else (row["cut_low"], row["up"])
     if storm and storm["left"]:
         what = f"{what}, and could not start {storm['left']} times, since its state was still held"
     elif storm:
         what = f"{what}, {storm['times']} times, every {storm['period_s']:.0f} s (a restart storm)"
-    if up is not None and begun is not None and up > begun:
-        down = (up - begun) / SECOND
-        parts.append(f"{down:.{0 if down >= 10 else 1}f} s {'until it was up again' if storm else 'down'}")
+    parts += _away(row, storm)
     if row["_paired"]:
         parts.append(f"{row['_paired']} of them had to be paired again, since {lost} is on no persistent mount")
     rest = {v: n for v, n in row["_verdicts"].items() if v != "decisive"}
@@ -271,6 +281,23 @@ def _title(row: dict[str, Any], titles: dict[str, str], stories: dict[str, dict[
         else ""
     )
     return f"{what}{_when(row, storm)}: {', '.join(parts)}.{surely}"
+
+
+def _away(row: dict[str, Any], storm: dict[str, Any] | None) -> list[str]:
+    """For how long clients found nobody, as far as something tells that it ended."""
+    begun, back = (storm["from"], storm["back"]) if storm else (row["cut_low"], row["back"])
+    if begun is None:
+        return []
+    if back is not None and back > begun:
+        starts = f", {row['failed']} start{'s' * (row['failed'] != 1)} failed" if row["failed"] and not storm else ""
+        return [f"{_seconds(back - begun)} {'until it was up again' if storm else AWAY[row['kind']]}{starts}"]
+    if row["boot"] is not None and not storm:
+        return [f"{_seconds(row['boot'] - begun)} until its container ran again"]
+    return []
+
+
+def _seconds(ns: int) -> str:
+    return f"{ns / SECOND:.{0 if ns >= 10 * SECOND else 1}f} s"
 
 
 def _when(row: dict[str, Any], storm: dict[str, Any] | None) -> str:
@@ -287,7 +314,7 @@ def _when(row: dict[str, Any], storm: dict[str, Any] | None) -> str:
         if row["start"] > cut[1] or (row["_marked"] and low is not None and cut[1] - cut[0] < high - low):
             low, high = cut
     if low is not None and high - low > VAGUE:
-        return f" between {low:%H:%M:%S} and {high:%H:%M:%S} UTC"
+        return f" {SOME_TIME} {low:%H:%M:%S} and {high:%H:%M:%S} UTC"
     at = row["start"] if low is None or low <= row["start"] <= high else high
     return f" at {at:%H:%M:%S.%f}"[:-3] + " UTC"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from occorr import schema
 from occorr.episodes.proxies import RELOADS
 
 if TYPE_CHECKING:
@@ -157,13 +158,13 @@ def lives(timeline: pl.DataFrame, gateways: Iterable[tuple[str, str]], project_o
         )
     )
     known_roles = dict(
-        timeline.select("container_id", role=_attribute("role"))
+        timeline.select("container_id", role=schema.attribute("role"))
         .drop_nulls()
         .unique("container_id", keep="first", maintain_order=True)
         .rows()
     )
     told = "gateway" in known_roles.values()
-    several = timeline.select((_attribute("instance") != "").any()).to_series().any()
+    several = timeline.select((schema.attribute("instance") != "").any()).to_series().any()
     for row in rows.iter_rows(named=True):
         project = row["compose_project"] or project_of
         service = (
@@ -279,12 +280,6 @@ def _hear_proxy(all_lives: dict[tuple[str, str], _Life], project: str, row: dict
         life.turn("up", at)
     elif life.state == "up":
         life.turn("down", at)
-
-
-def _attribute(key: str) -> pl.Expr:
-    """What the events say of a thing that has no column of its own."""
-    said = pl.element().filter(pl.element().struct.field("key") == key).struct.field("value")
-    return pl.col("attributes").list.eval(said).list.first()
 
 
 def _instance(row: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ import polars as pl
 from occorr import resources, schema
 from occorr.checked import File
 from occorr.errors import DefinitionError, Problem, nearest
+from occorr.facts import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -229,6 +230,7 @@ class Cause:
     settle: str
     rules: tuple[Rule, ...]
     episodes: tuple[EpisodeRule, ...]
+    steps: Mapping[str, tuple[str, str]]  # check and command by the proxy's program, where it has words of its own
     cases: tuple[Case, ...] = field(default=())
 
 
@@ -241,7 +243,9 @@ _TOP: Final = {
     "rule": list,
     "episode": list,
     "case": list,
+    "step": list,
 }
+_STEP: Final = {"proxy": str, "check": str, "command": str}
 _RULE: Final = {
     "id": str,
     "when": str,
@@ -348,6 +352,17 @@ def _file(path: Path, shown: str) -> tuple[Cause | None, list[Problem]]:
                     about,
                 )
         cases.append(Case(shown, file.line_of("case", index, about), about, raw.get(about, {}), bool(raw.get("fires"))))
+    steps = {}
+    for index, raw in enumerate(data.get("step", [])):
+        file.keys(raw, _STEP, "step", index)
+        if raw.get("proxy") not in PROGRAMS:
+            file.wrong(
+                f"proxy {raw.get('proxy')!r} is unknown; {nearest(str(raw.get('proxy')), PROGRAMS)}",
+                "step",
+                index,
+                "proxy",
+            )
+        steps[raw.get("proxy", "")] = (raw.get("check", ""), raw.get("command", ""))
     found = Cause(
         cause,
         shown,
@@ -357,6 +372,7 @@ def _file(path: Path, shown: str) -> tuple[Cause | None, list[Problem]]:
         data.get("settle", ""),
         tuple(rules),
         tuple(episodes),
+        steps,
         tuple(cases),
     )
     return found, file.problems

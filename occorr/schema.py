@@ -22,6 +22,7 @@ TIME_SEMANTICS: Final = ("at_event", "at_start", "at_end", "at_write", "unknown"
 CLOCK_STATUS: Final = ("reference", "aligned", "assumed", "unalignable")
 OBSERVERS: Final = ("server", "client", "proxy")
 VERDICTS: Final = ("decisive", "supported", "circumstantial", "unknown")
+PROVEN: Final = VERDICTS[:2]  # the others guess
 STRENGTHS: Final = ("decisive", "supporting", "circumstantial")
 VIA: Final = ("direct", "proxy", "unknown")
 LAYERS: Final = ("L1", "L2", "L3", "none")
@@ -444,3 +445,9 @@ def plain(frame: pl.DataFrame) -> pl.DataFrame:
         for name, dtype in frame.schema.items()
         if isinstance(dtype, pl.Categorical | pl.Enum | pl.Datetime) or dtype.is_float()
     )
+
+
+def attribute(key: str) -> pl.Expr:
+    """What EVENTS say of a thing that has no column of its own; null where they do not."""
+    said = pl.element().filter(pl.element().struct.field("key") == key).struct.field("value")
+    return pl.col("attributes").list.eval(said).list.first()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import polars as pl
+import pytest
 from test_incidents import facts
 
 from occorr import advice, rules, schema
@@ -58,3 +59,37 @@ def test_a_command_names_the_container_of_the_closes_that_it_is_about():
 def test_every_cause_but_the_harmless_has_a_command_or_needs_a_person():
     without = {c.cause for c in rules.builtin() if not c.command and c.cause != rules.EPISODE}
     assert without == {"client.abort", "client.normal", "timeout.heartbeat", "unknown.unknown"}
+
+
+@pytest.mark.parametrize(
+    ("wrote", "documented", "word"),
+    [
+        ("caddy_json", None, "stream_timeout"),
+        ("nginx_error", "haproxy", "proxy_read_timeout"),  # what wrote of the close, before what else there is
+        (None, "haproxy", "timeout tunnel"),
+        (None, None, "the proxy or balancer"),
+    ],
+)
+def test_a_check_speaks_of_the_proxy_that_is_there(wrote, documented, word):
+    lines = {"event_id": ["v1"], "source_kind": ["proxy"], "parser": [wrote], "container_name": [None]}
+
+    class Tables:
+        facts = facts(*[("container:p", "role", f"proxy.{documented}")] * bool(documented))
+        timeline = schema.conform(pl.DataFrame(lines if wrote else {n: [] for n in lines}), schema.EVENTS)
+        closes = schema.conform(pl.DataFrame({"close_id": ["c1"], "cause": ["timeout.proxy_idle"]}), schema.CLOSES)
+        evidence = schema.conform(pl.DataFrame({"close_id": ["c1"], "event_id": ["v1"]}), schema.EVIDENCE)
+
+    assert word in advice.check_of(Tables(), "timeout.proxy_idle")[0]
+
+
+def test_a_container_that_only_events_tell_of_is_named():
+    seen = [{"key": "role", "value": "gateway"}]
+
+    class Tables:
+        facts = schema.empty(schema.FACTS)
+        timeline = schema.conform(
+            pl.DataFrame({"container_name": ["claw-gateway-1", "db"], "attributes": [seen, []]}), schema.EVENTS
+        )
+        closes = schema.empty(schema.CLOSES)
+
+    assert advice.check_of(Tables(), "restart.manual")[1].endswith("--filter container=claw-gateway-1")

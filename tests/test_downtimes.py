@@ -311,3 +311,36 @@ def test_two_gateways_that_write_one_log_by_turns_are_no_deploy():
         (105, "gateway.start", {"host_name": "aaaaaaaaaaaa"}),
     )
     assert [e["moved"] for e in life(*rows, *own)] == [False]
+
+
+def test_a_gateway_is_back_when_it_listens_however_many_starts_failed_before():
+    """Stopped at 100 s, two starts fail on a held state, the third listens at 148 s."""
+    tries = [(t, name, {}) for t in (117, 127) for name in ("gateway.start", "gateway.conflict")]
+    rows = events(
+        *lines(
+            (5, "gateway.start", {}),
+            (9, "gateway.listening", {}),
+            (100, "gateway.signal", {"signal": "SIGTERM"}),
+            *((t + (name == "gateway.conflict"), name, more) for t, name, more in tries),
+            (140, "gateway.start", {}),
+            (148, "gateway.listening", {}),
+        )
+    ).with_columns(pl.lit("gateway").alias("role"))
+    found = episodes(rows, NOTHING).to_dicts()
+    assert [((r["back"] - at(0)) / SECOND, r["failed"], r["boot"]) for r in found] == [
+        (148, 2, None),
+        (148, 1, None),
+        (148, 0, None),
+    ]
+
+
+def test_without_its_log_only_the_container_is_known_to_run_again():
+    rows = events(
+        *engine(
+            (0, "container.start", "claw", GW, {}),
+            (100, "container.die", "claw", GW, {}),
+            (104, "container.start", "claw", GW, {}),
+        )
+    ).with_columns(pl.lit("gateway").alias("role"))
+    (row,) = episodes(rows, NOTHING).to_dicts()
+    assert (row["back"], (row["boot"] - at(0)) / SECOND) == (None, 104)

@@ -127,6 +127,19 @@ def test_a_proxy_that_is_created_anew_is_the_same_proxy():
     assert seconds(death, "up") == (106,)
 
 
+@pytest.mark.parametrize(
+    ("lines", "back"),
+    [
+        (((100, "proxy.stop"), (101, "proxy.start")), 101),  # its own log tells both; nobody was served until 101 s
+        (((100, "proxy.stop"),), None),  # when it came back nobody says
+        (((100, "proxy.reload"), (104, "proxy.worker"), (104.5, "proxy.start")), None),  # it was never away
+    ],
+)
+def test_a_proxy_is_back_when_something_says_so(lines, back):
+    rows = events(*((at, {"source_kind": "proxy", "event_name": name}) for at, name in lines))
+    assert [r["back"] and (r["back"] - START) / SECOND for r in proxies(rows, None)] == [back]
+
+
 def test_a_close_belongs_to_the_downtime_whose_cut_it_lies_at():
     """A restart, and 1.3 s later a deploy: the windows of both hold the second close, and the restart's middle is nearer."""
     (rule,) = [r for c in rules.builtin() for r in c.rules if r.id.endswith("code-1012-at-stop")]

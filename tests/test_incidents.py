@@ -25,6 +25,9 @@ def downs(*rows):
                 "cause": c,
                 "cut_low": at(low),
                 "up": at(up),
+                "back": at(up),
+                "boot": None,
+                "failed": 0,
                 "cut_high": at(low),
                 "ready": None,
                 "instance": "",
@@ -41,6 +44,9 @@ def downs(*rows):
             "cause": pl.String,
             "cut_low": pl.Int64,
             "up": pl.Int64,
+            "back": pl.Int64,
+            "boot": pl.Int64,
+            "failed": pl.Int64,
             "cut_high": pl.Int64,
             "ready": pl.Int64,
             "instance": pl.String,
@@ -158,7 +164,7 @@ def test_pairing_after_a_deploy_without_a_persistent_mount_is_one_story():
     [
         (1, 100, 99.9, 100.1, "at 11:08:20.000 UTC:"),
         (1, 100, 80, 101, "at 11:08:20.000 UTC:"),  # the engine tells the death; nobody logged the close
-        (0, 100, 80, 101, "between 11:08:00 and 11:08:21 UTC:"),  # only the gateway's log, which just stops
+        (0, 100, 80, 101, "some time between 11:08:00 and 11:08:21 UTC:"),  # only the gateway's log, which just stops
         (1, 104, 104, 104, "at 11:08:20.500 UTC:"),  # the first client that knocked came later
     ],
 )
@@ -171,3 +177,36 @@ def test_a_heading_says_when_it_began_or_from_when_to_when_it_may_have(die, firs
     )
     _, table = incidents.incidents(rows, lives, NOTHING, rules.builtin())
     assert f" {said} " in table.item(0, "title")
+
+
+@pytest.mark.parametrize(
+    ("kind", "back", "boot", "failed", "said"),
+    [
+        ("gateway", 148, None, 0, "1 attempt refused, 48 s down."),
+        ("gateway", 148, None, 4, "1 attempt refused, 48 s down, 4 starts failed."),
+        ("gateway", None, 104.5, 0, "1 attempt refused, 4.5 s until its container ran again."),
+        ("gateway", None, None, 0, "1 attempt refused."),
+        ("proxy", 101, None, None, "1 attempt refused, 1.0 s down."),
+        ("freeze", 130, None, None, "1 attempt refused, 30 s paused."),
+        ("partition", 130, None, None, "1 attempt refused, 30 s off its network."),
+    ],
+)
+def test_a_heading_says_for_how_long_as_far_as_anything_tells(kind, back, boot, failed, said):
+    lives = downs(("e0", "restart.manual", 100, 190)).with_columns(
+        kind=pl.lit(kind),
+        back=pl.lit(back and at(back), pl.Int64),
+        boot=pl.lit(boot and at(boot), pl.Int64),
+        failed=pl.lit(failed, pl.Int64),
+    )
+    _, table = incidents.incidents(
+        closes(("a", "restart.manual", 100, "e0", "decisive")), lives, NOTHING, rules.builtin()
+    )
+    assert table.item(0, "title").endswith(f" UTC: {said}")
+
+
+@pytest.mark.parametrize(("verdict", "guessed"), [("decisive", False), ("circumstantial", True)])
+def test_a_heading_says_that_it_guesses(verdict, guessed):
+    _, table = incidents.incidents(
+        closes(("a", "network.reset", 100, None, verdict)), downs(), NOTHING, rules.builtin()
+    )
+    assert table.item(0, "title").startswith("Perhaps: ") == guessed

@@ -6,6 +6,7 @@ from typing import Final
 
 import polars as pl
 
+SECOND: Final = 1_000_000_000
 ITS_WORDS: Final = 160  # characters of the gateway's error that are repeated
 
 
@@ -43,7 +44,9 @@ def missing(facts: pl.DataFrame) -> pl.Expr:
             pl.lit("the proxy's access log with request time and port")
         ),
         pl.when(open_ & (pl.col("p_clock_status") == "assumed").fill_null(value=False)).then(
-            pl.lit("nothing ties the proxy's clock to the gateway's; log $msec and $request_time")
+            pl.when(pl.col("p_resolution") < SECOND)
+            .then(pl.lit("no line of the gateway ties the proxy's clock to its own: run it with --verbose"))
+            .otherwise(pl.lit("the proxy's clock: whole seconds tie it to no other; log milliseconds and durations"))
         ),
         pl.when(
             open_

@@ -134,6 +134,7 @@ def downtimes(
             row["surely"] = max(row["cut_high"], told + BACK_UP)
     if alone and not spoken.by_turns:
         _left(out, talks)
+    _back(out, life, failed)
     for row, later in zip(out, out[1:], strict=False):
         # a process that died before it listened never ended the downtime: the next one's cause takes over
         if row["up"] is None or row["up"] > later["cut_low"]:
@@ -235,6 +236,26 @@ def _left(rows: list[dict[str, Any]], talks: list[int]) -> None:
         for row in failed:
             own = owner is None or (not owner["released"] and row["cut_low"] - owner["cut_low"] <= LEASE)
             row["left"] = bool(row["leased"] and own and not lives)
+
+
+def _back(rows: list[dict[str, Any]], life: pl.DataFrame, beside: list[int]) -> None:
+    """Adds when the gateway was told to be there again, and how many starts had failed by then.
+
+    Args:
+        rows: downtimes in order; those of processes that failed at the moments `beside` kept nobody out.
+        life: the lines and events that tell of its lives.
+        beside: ns.
+    """
+    listening, boots = (
+        life.filter(pl.col("event_name") == name).get_column("t").to_list()
+        for name in ("gateway.listening", "container.start")
+    )
+    for at, row in enumerate(rows):
+        ends = listening or boots
+        after = bisect_right(ends, row["cut_low"])
+        end = ends[after] if after < len(ends) and row["clash"] not in beside else None
+        row["back" if listening else "boot"] = end
+        row["failed"] = sum(not r["listened"] and r["cut_low"] < (end or 0) for r in rows[at + 1 :])
 
 
 def _begins(life: pl.DataFrame) -> list[int]:

@@ -48,6 +48,7 @@ def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
                     cut_low=row["t"],
                     cut_high=until,
                     up=until,
+                    back=row["until"],
                     error=0,
                     covered=True,
                     abrupt=False,

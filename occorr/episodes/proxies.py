@@ -33,7 +33,7 @@ def proxies(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[
         )
     ).filter(_beside(events))
     own = events.filter(
-        (pl.col("source_kind") == "proxy") & names.is_in(["proxy.reload", "proxy.stop", "proxy.worker"])
+        (pl.col("source_kind") == "proxy") & names.is_in(["proxy.reload", "proxy.stop", "proxy.start", "proxy.worker"])
     )
     life = (
         pl.concat([engine, own], how="diagonal")
@@ -56,14 +56,14 @@ def proxies(events: pl.DataFrame, covered: tuple[int, int] | None) -> list[dict[
     deaths = names.is_in(["container.die", "container.stop", "proxy.stop"]) | ((names == "container.kill") & ~again)
     stranger = _strangers(engine, events)
     out = []
-    for acts, gap in ((reloads, RELOAD_GAP), (deaths, DEATH_GAP)):
+    for acts, gap, ended in ((reloads, RELOAD_GAP, False), (deaths, DEATH_GAP, True)):
         chosen = life.filter(acts)
         if chosen.is_empty():
             continue
         apart = (pl.col("t").diff().fill_null(0) > gap).cum_sum().over("proxy")
         chosen = chosen.with_columns(apart.alias("_c"))
         for (proxy, _), group in chosen.partition_by("proxy", "_c", maintain_order=True, as_dict=True).items():
-            row = _proxy_episode(group, life.filter(pl.col("proxy") == proxy), covered)
+            row = _proxy_episode(group, life.filter(pl.col("proxy") == proxy), covered, ended=ended)
             out.append(row | {"narrow": row["narrow"] and row["container_id"] not in stranger})
     return out
 
@@ -95,14 +95,20 @@ def _which(engine: pl.DataFrame) -> pl.Expr:
     return family.fill_null("") if several else pl.lit("")
 
 
-def _proxy_episode(group: pl.DataFrame, life: pl.DataFrame, covered: tuple[int, int] | None) -> dict[str, Any]:
-    """One reload or death: when the connections were cut, as narrowly as the lines tell."""
+def _proxy_episode(
+    group: pl.DataFrame, life: pl.DataFrame, covered: tuple[int, int] | None, *, ended: bool
+) -> dict[str, Any]:
+    """One reload, or death where it `ended`: when the connections were cut, as narrowly as the lines tell."""
     names = group.get_column("event_name").to_list()
     times = group.get_column("t").to_list()
     begun = times[0]
     dies = [x for x, n in zip(times, names, strict=True) if n == "container.die"]
     error = int(group.get_column("clock_error_ns").drop_nulls().max() or 0)  # type: ignore[arg-type]  # polars types a column's maximum as any value
-    ups = [x for x in life.filter(pl.col("event_name") == "container.start").get_column("t").to_list() if x >= begun]
+    after = life.filter(pl.col("t") >= begun)
+    ups, back = (
+        after.filter(pl.col("event_name").is_in(told)).get_column("t").to_list()
+        for told in (["container.start"], ["container.start", "proxy.start"])
+    )
     if dies:
         low, high, narrow = dies[0] - 450 * MS, dies[0] + 150 * MS, True
         up = (ups[0] + SECOND) if ups else None
@@ -126,6 +132,7 @@ def _proxy_episode(group: pl.DataFrame, life: pl.DataFrame, covered: tuple[int, 
         cut_low=low,
         cut_high=high,
         up=up,
+        back=back[0] if back and ended else None,
         error=error,
         covered=covered is not None and covered[0] - SECOND <= begun <= covered[1],
         abrupt=bool(dies),

@@ -18,6 +18,9 @@ SHAPE: Final[dict[str, Any]] = {
     "cut_low": pl.Int64,
     "cut_high": pl.Int64,
     "up": pl.Int64,
+    "back": pl.Int64,  # when something tells that it was there again; `up` may be an assumption
+    "boot": pl.Int64,  # when its container began again, where nothing tells that it listened
+    "failed": pl.Int64,  # starts that failed until then
     "surely": pl.Int64,  # until when nothing else can have kept clients out
     "ready": pl.Int64,
     "error": pl.Int64,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from occorr import schema
 from occorr.evaluate.matching import labels, match, truth_of
 
 if TYPE_CHECKING:
@@ -99,11 +100,7 @@ def alignment(timeline: pl.DataFrame, facts: pl.DataFrame, truth: Mapping[str, A
 def _since_start(own: pl.DataFrame, timeline: pl.DataFrame, facts: pl.DataFrame, *, kind_of: str) -> pl.DataFrame:
     """Events with `_begun`, ns: when their process began, by its container, else by its own words, else by its first line."""
     name, kind = pl.col("event_name").cast(pl.String), pl.col("source_kind").cast(pl.String)
-    role = (
-        pl.col("attributes").list.eval(
-            (pl.element().struct["key"] == "role") & pl.element().struct["value"].str.starts_with(kind_of)
-        )
-    ).list.any()
+    role = schema.attribute("role").str.starts_with(kind_of)
     told = timeline.filter((name == "container.start") & role.fill_null(value=False)).get_column("timestamp")
     containers = facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with(kind_of)).get_column(
         "subject"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from occorr import lives, quotes
+from occorr import lives, quotes, schema
 from occorr.report import words
 from occorr.report.tables import SECOND, Tables, plain, shorten, shown
 
@@ -61,13 +61,18 @@ class Incident:
         return self.cut + self.refused
 
     @property
+    def proven(self) -> bool:
+        """Whether several signs agree on the cause, or a line decides it; else it is a guess."""
+        return self.verdict in schema.PROVEN
+
+    @property
     def harm(self) -> float:
         """How bad it was, in refused attempts.
 
         An attempt is made again, but a session that was cut is lost: it counts for three. A second without a ready
         gateway counts for one. What is only guessed counts for its closes alone: it heads no report above what is known.
         """
-        if self.verdict not in ("decisive", "supported"):
+        if not self.proven:
             return self.closes
         return 3 * self.cut + self.refused + (self.down_ns or 0) / SECOND
 

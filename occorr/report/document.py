@@ -13,6 +13,7 @@ import polars as pl
 
 from occorr import advice, moments, resources, schema
 from occorr.clock_faults import sentence
+from occorr.incidents import SOME_TIME
 from occorr.report import words
 from occorr.report.digest import Digest, Proof, digest, proof_of, said_of
 from occorr.report.tables import Tables, shown
@@ -120,7 +121,7 @@ def headline(d: Digest) -> dict[str, Any]:
         }
     who = f"{worst.projects}’s gateway" if worst.projects and "," not in worst.projects else "The gateway"
     # An incident's own sentence knows how well its beginning is known.
-    dated = re.search(r" (at|between) ([\d:.]+(?: and [\d:.]+)?) UTC", worst.title)
+    dated = re.search(rf" (at|{SOME_TIME}) ([\d:.]+(?: and [\d:.]+)?) UTC", worst.title)
     at, when = (dated[1], dated[2]) if dated else ("at", words.moment(worst.start))
     parts = []
     if worst.cut:
@@ -135,7 +136,7 @@ def headline(d: Digest) -> dict[str, Any]:
     return {
         "worst": worst,
         "who": who,
-        "deed": words.deed(worst.cause),
+        "deed": ("" if worst.proven or worst.family == "unknown" else "perhaps ") + words.deed(worst.cause),
         "at": at,
         "when": when,
         "harm": ", ".join(parts),
@@ -151,7 +152,7 @@ def headline(d: Digest) -> dict[str, Any]:
 def _guessed(d: Digest) -> str:
     """Where there was no incident: how many closes only look ordinary, in a sentence; nothing where the logs tell all."""
     weight = pl.col("count").fill_null(1).clip(lower_bound=1)
-    weak = ~pl.col("verdict").cast(pl.String).is_in(["decisive", "supported"]).fill_null(value=False)
+    weak = ~pl.col("verdict").cast(pl.String).is_in(schema.PROVEN).fill_null(value=False)
     open_ = int(d.closes.filter(weak).select(weight.sum()).item() or 0)
     if not open_:
         return ""

@@ -95,7 +95,7 @@ def gather(tables: Tables) -> dict[str, Any]:
         "digest": d,
         "headline": head,
         "title": (
-            f"{head['who']} {head['deed'].replace('*', '')} at {head['when']} UTC".strip()
+            f"{head['who']} {head['deed'].replace('*', '')} {head['at']} {head['when']} UTC".strip()
             if head["worst"]
             else head["deed"]
         ),

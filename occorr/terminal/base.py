@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from rich.console import Console, ConsoleRenderable
@@ -14,6 +15,7 @@ from rich.table import Table
 from occorr.visible import plain
 
 WIDTH: Final = 80  # off a terminal
+VAGUE: Final = timedelta(seconds=1)  # a time that is known no better is told without a fraction, with its error
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,16 @@ def whole(line: str, indent: int = 6) -> Segments:
 def clock(value: Any) -> str:
     """A time of day in ms, or a dash."""
     return f"{value:%H:%M:%S.%f}"[:-3] if value is not None else "–"
+
+
+def about(row: dict[str, Any]) -> str:
+    """A close's time of day, as exactly as it is known: 05:35:02.603, or 05:34:58 ±2s."""
+    low, high = row["time_earliest"], row["time_latest"]
+    if low is None or high is None or high - low < VAGUE:
+        return clock(row["timestamp"])
+    half = (high - low).total_seconds() / 2
+    error = f"{half:.0f}s" if half < 100 else f"{half / 60:.0f}m" if half < 6000 else f"{half / 3600:.0f}h"
+    return f"{low + (high - low) / 2:%H:%M:%S} ±{error}"
 
 
 def bound(row: dict[str, Any]) -> str:

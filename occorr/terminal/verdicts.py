@@ -11,7 +11,7 @@ from rich.text import Text
 from occorr import advice, quotes, rules as rule_files, schema
 from occorr.clock_faults import sentence
 from occorr.fitted import MOST_OF_A_GUESS
-from occorr.terminal.base import clean, clock, console, label, percent, place, whole
+from occorr.terminal.base import about, clean, console, label, percent, place, whole
 from occorr.visible import NOT_REDACTED
 from occorr.zones import NO_DATE
 
@@ -155,7 +155,7 @@ def _cells(row: dict[str, Any], proof: dict[str, str], cause: str) -> tuple[str,
     times = f" ×{row['count']}" if (row["count"] or 1) > 1 else ""
     said = " ".join(x for x in (cause, proof.get(row["close_id"], "")) if x)
     return (
-        f"  {clock(row['timestamp'])}",
+        f"  {about(row)}",
         clean(f"{client}{port}"),
         f"{label(row)}{times}",
         f"{SHORT.get(row['verdict'], row['verdict'])} {percent(row['probability'])}",
