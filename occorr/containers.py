@@ -196,8 +196,15 @@ def network(item: dict[str, Any], text: str) -> Iterator[Fact]:
             yield Fact(f"container:{ident}", f"network.{item.get('Name', '')}.address", address, line_of(text, ident))
 
 
+def _is_host(network: dict[str, Any] | None, name: str) -> bool:
+    """Whether a Compose file's network is the host's own, as a Swarm's stack has to ask for it."""
+    said = network or {}
+    return bool(said.get("external")) and said.get("name", name) == "host"
+
+
 def compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fact]:
     """A Compose file; the subject is `service:<name>`."""
+    shared = data.get("networks") or {}
     for name, service in data["services"].items():
         if not isinstance(service, dict):
             continue
@@ -230,7 +237,9 @@ def compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fac
                 "bind" if str(volume).startswith((".", "/")) else "volume",
                 line_of(text, str(target), at),
             )
-        networks = service.get("networks")
+        networks = service.get("networks") or []
+        if any(_is_host(shared.get(network), network) for network in networks):
+            yield Fact(subject, "network_mode", "host", line_of(text, "networks:", at))
         if isinstance(networks, dict):
             for network, settings in networks.items():
                 if isinstance(settings, dict) and settings.get("ipv4_address"):
@@ -245,7 +254,7 @@ def compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fac
             yield Fact(subject, f"healthcheck.{key}", redactor.text(command), line_of(text, "healthcheck:", at))
         if data.get("name"):
             yield Fact(subject, "compose.project", str(data["name"]), line_of(text, "name:"))
-    for name, network in (data.get("networks") or {}).items():
+    for name, network in shared.items():
         for config in ((network or {}).get("ipam") or {}).get("config") or []:
             if config.get("subnet"):
                 yield Fact(f"network:{name}", "subnet", config["subnet"], line_of(text, config["subnet"]))

@@ -74,11 +74,20 @@ def test_a_gateway_that_is_down_behind_its_hosts_loopback_is_not_elsewhere(tmp_p
 def test_a_proxy_that_has_the_gateways_network_has_its_loopback(tmp_path):
     own, its = tied(lambda end, n, seconds: haproxy(n, f"10:00:{10 + n}.{TIES[n - 1][1][0]}", seconds, "lab"))
     refused = [haproxy(30 + n, f"10:07:{10 + n}.320", 3.003, "relay", 503, "SC--") for n in range(3)]
-    compose = "services:\n  gateway:\n    image: openclaw/gateway:2026.9.6\n    network_mode: service:haproxy\n  haproxy:\n    image: haproxy:3.0\n"
-    for mode in ("service:haproxy", "${NET:-host}"):
-        text = compose.replace("service:haproxy", mode) if mode[0] == "s" else compose.replace("    network_mode: service:haproxy\n", "") + f"    network_mode: {mode}\n"  # fmt: skip
-        found = sure(tmp_path / mode[0], haproxy__log=its + refused, gateway__log=LATE, haproxy__cfg=LISTEN, compose__yml=text)  # fmt: skip
+    gateway, proxy = (
+        "services:\n  gateway:\n    image: openclaw/gateway:2026.9.6\n",
+        "  haproxy:\n    image: haproxy:3.0\n",
+    )
+    ways = {
+        "lent": f"{gateway}    network_mode: service:haproxy\n{proxy}",
+        "variable": f"{gateway}{proxy}    network_mode: ${{NET:-host}}\n",
+        "swarm": f"{gateway}{proxy}    networks: [outside]\nnetworks:\n  outside:\n    external: true\n    name: host\n",
+    }
+    for way, text in ways.items():
+        found = sure(tmp_path / way, haproxy__log=its + refused, gateway__log=LATE, haproxy__cfg=LISTEN, compose__yml=text)  # fmt: skip
         assert "unreachable.loopback" not in found
+    apart = f"{gateway}{proxy}    networks: [inside]\nnetworks:\n  inside: {{}}\n"
+    assert "unreachable.loopback" in sure(tmp_path / "apart", haproxy__log=its + refused, gateway__log=LATE, haproxy__cfg=LISTEN, compose__yml=apart)  # fmt: skip
 
 
 def test_a_term_of_which_the_engine_does_not_say_that_it_stopped_may_be_a_watchdogs(tmp_path):
@@ -127,6 +136,7 @@ def haproxy(n, at, seconds, backend="gateway", status=101, state="----", path="/
     [
         (True, "relay", "SC--", "unreachable.loopback", "supported"),
         (True, "relay", "sC--", "timeout.upstream", "supported"),
+        (True, "gateway", "sC--", "timeout.upstream", "supported"),  # a firewall may drop what it dials
         (True, "lab", "SC--", "unreachable.refused", "supported"),
         (False, "relay", "SC--", "unreachable.refused", "circumstantial"),
     ],

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from made_logs import event
+from made_logs import event, ready, stamp, twice, write
 
 import occorr
 from occorr import definitions, times, zones
@@ -329,3 +329,26 @@ def test_what_a_proxy_writes_in_its_own_zone_stands_against_the_option():
     assert wrong.closes.height == plain.closes.height
     (nginx,) = wrong.clocks.filter(pl.col("clock_id") == "nginx").to_dicts()
     assert (nginx["zone"], nginx["zone_origin"]) == ("UTC+05:30", "the access log of the same proxy, not --tz")
+
+
+def test_a_proxy_that_is_not_trusted_has_the_zone_that_puts_a_refusal_where_the_gateway_says_so(tmp_path):
+    """HAProxy in New York, five hours behind, refused only: no connection ties its clock, and it was taken for UTC's."""
+    word = "observed unattributable proxy-shaped traffic from 192.0.2.139; Gateway-authenticated routes reject it"
+    log = twice(
+        [
+            *ready("07:16:00.100"),
+            f"{stamp('07:16:13.087')} [gateway] {word}",
+            f"{stamp('07:20:00.000')} [gateway] ready",
+        ]
+    )
+    refused = [
+        f'192.0.2.167:5262{n} [21/Nov/2026:02:16:{at}] web gateway/gateway-1 0/0/0/16/16 403 313 - - ---- 1/1/0/0/0 0/0 "GET / HTTP/1.1"'
+        for n, at in enumerate(("13.070", "15.642", "41.001"))
+    ]
+    write(tmp_path, **{"gateway.docker.log": log, "haproxy.log": refused})
+    found = occorr.analyze(tmp_path)
+    (clock,) = found.clocks.filter(pl.col("clock_id") == "haproxy").to_dicts()
+    assert (clock["offset_ns"], clock["status"]) == (-5 * 3600 * 10**9, "assumed")
+    assert (
+        found.closes.filter(pl.col("http_status_proxy") == 403).get_column("timestamp").dt.hour().to_list() == [7] * 3
+    )

@@ -122,9 +122,9 @@ def _stayed(proxied: pl.DataFrame, events: pl.DataFrame) -> pl.Expr:
 
 def _unanswered(t: pl.Expr) -> pl.Expr:
     """Whether a proxy dialled the gateway in vain at about that time: nobody answered, or no way led there."""
+    dialling = pl.col("p_errno").is_in([110, 113]) & (pl.col("p_phase") == "connecting")
     in_vain = t.filter(
-        pl.col("p_errno").is_in([110, 113])
-        & (pl.col("p_phase") == "connecting")
+        (dialling | pl.col("p_termination").str.starts_with("sC").fill_null(value=False))  # HAProxy: its connect timer
         & ~pl.col("p_established")
         & pl.col("p_to_gateway").fill_null(value=True)
     )
