@@ -37,8 +37,9 @@ from occorr.errors import NothingParsableError
 from occorr.zones import years
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+NAMED: Final = 20  # inputs that an error lists
 FAILED: Final = ("failed", "partial", "unknown")
 
 
@@ -92,6 +93,7 @@ def analyze(
     redact_key: bytes | None = None,
     redact_secrets: bool = True,
     parsers: Path | None = None,
+    watching: Callable[[Sequence[read.Blob]], Iterable[read.Blob]] = iter,
 ) -> Analysis:
     """Reads logs as they were found and attributes each WebSocket close in them.
 
@@ -107,6 +109,7 @@ def analyze(
         redact_key: key of the fingerprints, for comparing across runs; by default they compare inside one result.
         redact_secrets: False leaves secrets in the output.
         parsers: a folder with further definitions.
+        watching: gives the inputs on one by one, and may show how far it is.
 
     Returns:
         the tables; identical for identical input.
@@ -121,7 +124,7 @@ def analyze(
     library = customs.extended(library, documents.texts(inputs))
     redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
     result = attribute(
-        [take(blob, library, redactor, all_lines=all_lines) for blob in inputs],
+        [take(blob, library, redactor, all_lines=all_lines) for blob in watching(inputs)],
         library=library,
         tz=tz,
         offsets=offsets,
@@ -233,7 +236,9 @@ def _doubled(table: pl.DataFrame, doubled: Mapping[tuple[str, str], Mapping[str,
 
 
 def _nothing(table: pl.DataFrame) -> str:
-    rows = [f"  {r['path']}: {r['message'] or r['status'] or 'no known format'}" for r in table.to_dicts()]
+    rows = [f"  {r['path']}: {r['message'] or r['status'] or 'no known format'}" for r in table.head(NAMED).to_dicts()]
+    if table.height > NAMED:
+        rows.append(f"  … and {table.height - NAMED:,} more")
     return (
         "No line of a known format was found.\n"
         + "\n".join(rows or ["  (no input)"])

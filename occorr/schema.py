@@ -451,3 +451,9 @@ def attribute(key: str) -> pl.Expr:
     """What EVENTS say of a thing that has no column of its own; null where they do not."""
     said = pl.element().filter(pl.element().struct.field("key") == key).struct.field("value")
     return pl.col("attributes").list.eval(said).list.first()
+
+
+def refusal() -> pl.Expr:
+    """The HTTP status with which an attempt of CLOSES ended; null where it was upgraded, or where its proxy wrote none (0)."""
+    status = pl.col("http_status_proxy")
+    return pl.when(~status.is_in([0, 101])).then(status)

@@ -18,6 +18,7 @@ import zstandard
 
 import occorr
 from occorr import read
+from occorr.cli import options
 from occorr.errors import EXIT_NOTHING, EXIT_USAGE, NothingParsableError, OccorrError
 
 SAMPLE = Path(__file__).parent.parent / "sample_logs" / "wrong-token-without-events"
@@ -366,3 +367,28 @@ def test_a_directory_that_may_not_be_entered_is_named(tmp_path):
     run = [sys.executable, "-c", "import os, sys; from occorr.read import blobs; os.setgroups([]); os.setgid(65534); os.setuid(65534); print([(b.status, b.message) for b in blobs([sys.argv[1]])])", str(shut)]  # fmt: skip
     said = subprocess.run(run, capture_output=True, text=True, check=False)
     assert "failed" in said.stdout and "may not be listed" in said.stdout, said.stderr
+
+
+def many(folder: Path, count: int) -> Path:
+    for n in range(count):
+        (folder / f"{n:03}.txt").write_text(f"Dear diary {n}\n")
+    return folder
+
+
+def test_of_many_inputs_that_are_no_logs_some_are_named(tmp_path):
+    with pytest.raises(NothingParsableError) as error:
+        occorr.analyze(many(tmp_path, 30))
+    assert str(error.value).count(".txt: ") == 20
+    assert "… and 10 more" in str(error.value)
+
+
+@pytest.mark.parametrize(("tty", "count", "shown"), [(True, 101, True), (True, 3, False), (False, 101, False)])
+def test_who_waits_at_a_terminal_sees_how_far_it_is(monkeypatch, tty, count, shown):
+    class Screen(io.StringIO):
+        def isatty(self):
+            return tty
+
+    monkeypatch.setattr(sys, "stderr", Screen())
+    inputs = [read.Blob(f"{n}.log", b"", "") for n in range(count)]
+    assert list(options._watching(inputs)) == inputs
+    assert ("Reading" in sys.stderr.getvalue()) == shown

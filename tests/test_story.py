@@ -11,6 +11,7 @@ from rich.console import Console
 
 import occorr
 from occorr import corrections
+from occorr.errors import OccorrError
 from occorr.report import document
 from occorr.terminal import rules as shown_rules, story, verdicts
 
@@ -47,6 +48,13 @@ def test_the_story_of_a_refused_attempt(result, said):
     assert "docker.events.jsonl:28" in text and "container destroy" in text  # the line that the sample's README names
     assert "restart.oom (1 %). It lost because it is only supported, and restart.deploy is stated by a source." in text
     assert " before ± " in text and "Check first" in text and "docker inspect claw_gateway_1 --format" in text
+
+
+@pytest.mark.parametrize(("asked", "known"), [("i099", "known: i001, i002"), ("zzz", "known: ")])
+def test_an_id_that_is_not_known_names_those_of_its_kind(result, asked, known):
+    with pytest.raises(OccorrError, match=known) as error:
+        story.explain(result, asked)
+    assert ("i001" in str(error.value)) == (asked == "i099")
 
 
 def occorr_col(name):

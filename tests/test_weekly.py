@@ -18,11 +18,11 @@ from report_tables import HOSTILE
 from typer.testing import CliRunner
 from weekly_results import HOUR, MONDAY, close, result
 
-from occorr import history, keywords, results
+from occorr import history, keywords, results, schema
 from occorr.cli import app
 from occorr.errors import OccorrError
 from occorr.report import weekly as pages
-from occorr.weekly import weekly
+from occorr.weekly import levels, weekly
 from occorr.weekly.calendar import NO_WEEK
 
 WEEK = timedelta(weeks=1)
@@ -495,3 +495,10 @@ def test_week_and_since_on_the_command_line(small, tmp_path):
     assert "2026-W20" in str(ask("--week", "2026-W20").exception)
     alone = CliRunner().invoke(app, ["report", "postmortem", str(tmp_path / "r"), "--week", "2026-W40"])
     assert isinstance(alone.exception, OccorrError) and "--since and --until" in str(alone.exception)
+
+
+@pytest.mark.parametrize(("status", "code"), [(0, "none"), (101, "none"), (None, "none"), (502, "HTTP 502")])
+def test_a_status_that_the_proxy_did_not_write_is_no_code(status, code):
+    """Traefik and older Caddys write 0 of a connection that was upgraded."""
+    one = schema.conform(pl.DataFrame({"close_id": ["c1"], "http_status_proxy": [status]}), schema.CLOSES)
+    assert levels.labelled(one).item(0, "code") == code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,15 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from occorr.cli.base import note
+from occorr.cli.base import note, quiet
 from occorr.errors import OccorrError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from occorr.analysis import Analysis
     from occorr.history import History
+    from occorr.read import Blob
 
+MANY, LARGE = 100, 20_000_000  # inputs, and bytes of them, that take more than some seconds to read
 _UNITS: Final = {
     "ns": 1,
     "us": 10**3,
@@ -125,9 +128,20 @@ def read_inputs(
         redact_key=key,
         redact_secrets=not no_redact,
         parsers=parsers,
+        watching=_watching,
     )
     result = corrected(result, inputs, verdicts)
     return analysis.anonymized(result, key) if anonymize else result
+
+
+def _watching(inputs: Sequence[Blob]) -> Iterable[Blob]:
+    """The inputs one by one; people at a terminal see how far it is where that takes a while."""
+    slow = len(inputs) > MANY or sum(len(i.data) for i in inputs) > LARGE
+    if not slow or quiet.get() or not sys.stderr.isatty():
+        return inputs
+    from occorr.terminal.base import watched  # noqa: PLC0415
+
+    return watched(inputs)
 
 
 def stored(directory: Path, *, redact_key: Path | None = None, anonymize: bool = False) -> Analysis:

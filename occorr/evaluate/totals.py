@@ -137,6 +137,7 @@ def _shares(group: Sequence[Score]) -> dict[str, Any]:
         "wrong_decisive": sum(len(s.wrong) for s in group),
         "time_error_ms": _middle([v for s in group for v in s.off_ns]),
         "time_half_width_ms": _middle([v for s in group for v in s.half_ns]),
+        "clocks": len(clocks),
         "clocks_aligned": round(len(held) / max(len(clocks), 1), 4),
         "clocks_inside": round(sum(c["inside"] == 1 for c in held) / max(len(held), 1), 4),
     }

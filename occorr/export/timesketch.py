@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr import quotes
+from occorr import quotes, schema
 from occorr.encode import ascii_only, iso, members_of, value
 from occorr.report import tabular
 
@@ -83,7 +83,7 @@ def timeline(tables: Tables) -> pl.DataFrame:
     )
     code = pl.coalesce(
         pl.col("websocket_close_code").cast(pl.String),
-        pl.format("HTTP {}", "http_status_proxy"),
+        pl.format("HTTP {}", schema.refusal()),
         pl.lit("without a code"),
     )
     sure = pl.format(

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rich.console import Console, ConsoleRenderable
 from rich.segment import Segment, Segments
@@ -14,6 +14,10 @@ from rich.table import Table
 
 from occorr.visible import plain
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+T = TypeVar("T")
 WIDTH: Final = 80  # off a terminal
 VAGUE: Final = timedelta(seconds=1)  # a time that is known no better is told without a fraction, with its error
 
@@ -32,10 +36,11 @@ class _Cleaner:
         ]
 
 
-def console() -> Console:
-    """Standard output: colours and the window's width on a terminal, plain text of 80 columns elsewhere."""
-    tty = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+def console(*, stderr: bool = False) -> Console:
+    """Standard output or error: colours and the window's width on a terminal, plain text of 80 columns elsewhere."""
+    tty = (sys.stderr if stderr else sys.stdout).isatty() and os.environ.get("TERM") != "dumb"
     made = Console(
+        stderr=stderr,
         width=None if tty else WIDTH,
         force_terminal=None if tty else False,
         no_color=None if tty else True,
@@ -46,6 +51,13 @@ def console() -> Console:
     )
     made.push_render_hook(_Cleaner(made))  # type: ignore[arg-type]  # rich asks for its own base class, and uses this one method of it
     return made
+
+
+def watched(inputs: Sequence[T]) -> Iterable[T]:
+    """The inputs one by one, with a bar on standard error that goes when the last was read."""
+    from rich.progress import track  # noqa: PLC0415 - most runs need none
+
+    return track(inputs, "Reading", console=console(stderr=True), transient=True)
 
 
 def clean(text: object) -> str:

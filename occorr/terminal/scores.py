@@ -89,10 +89,14 @@ def _clocks(out: Console, summary: Mapping[str, Any]) -> None:
     for name in ("clean", "skewed", "all"):
         if name in summary:
             t = summary[name]
+            known = (
+                f"clocks aligned {figure(t['clocks_aligned'])}, inside their bounds {figure(t['clocks_inside'])}"
+                if t["clocks"]
+                else "no truth of clocks (INCIDENT.clocks.json)"
+            )
             out.print(
                 f"{name} clocks: {t['incidents']} incidents, decided {figure(t['decided'])}, in time"
-                f" {figure(t['time_inside'])}, off by {t['time_error_ms']} ms ± {t['time_half_width_ms']} ms, clocks"
-                f" aligned {figure(t['clocks_aligned'])}, inside their bounds {figure(t['clocks_inside'])}"
+                f" {figure(t['time_inside'])}, off by {t['time_error_ms']} ms ± {t['time_half_width_ms']} ms, {known}"
             )
     for c in summary["clocks"]:
         if c["inside"] < 1 or c["status"] not in ("aligned", "reference"):

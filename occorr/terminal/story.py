@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -66,8 +67,10 @@ def _found(result: Analysis, close_id: str) -> dict[str, Any]:
             1
         )
     if found.is_empty():
-        known = result.closes.get_column("close_id").to_list()[:200]
-        hint = nearest(close_id, known) if known else "the result holds no close"
+        # whoever types i099 means an incident
+        known = result.closes.get_column("incident_id" if re.fullmatch(r"i\d+", close_id) else "close_id")
+        ids = known.drop_nulls().unique(maintain_order=True).head(200).to_list()
+        hint = nearest(close_id, ids) if ids else "the result holds none"
         raise OccorrError(f"no close or incident has the id {close_id!r}; {hint}"[:300])
     if found.height > 1:
         raise OccorrError(

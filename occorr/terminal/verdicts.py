@@ -26,6 +26,7 @@ STYLE: Final = {"decisive": "bold", "supported": "", "circumstantial": "dim", "u
 SHORT: Final = {"circumstantial": "circumst."}
 ROWS: Final = 60  # closes in the table; the rest is counted
 FEW: Final = 20
+ODD: Final = ("failed", "partial", "unknown", "empty")  # inputs that are told one by one
 
 
 def show(result: Analysis, *, brief: bool = False) -> None:
@@ -238,12 +239,19 @@ def _footer(out: Console, result: Analysis) -> None:
         c: int(s.get_column(c).fill_null(0).sum())
         for c in ("lines_read", "lines_kept", "lines_skipped", "lines_unparsed")
     }
+    inputs = s.get_column("path").n_unique()
     out.print(
-        f"read {s.get_column('path').n_unique()} inputs, {total['lines_read']:,} lines: {total['lines_kept']:,} kept,"
+        f"read {inputs} input{'s' * (inputs != 1)}, {total['lines_read']:,} lines: {total['lines_kept']:,} kept,"
         f" {total['lines_skipped']:,} skipped, {total['lines_unparsed']:,} unparsed"
     )
-    for row in s.filter(pl.col("status").is_in(["failed", "partial", "unknown", "empty"])).to_dicts():
+    # what is no log at all comes last, so that the rest is not lost among it
+    odd = s.filter(pl.col("status").is_in(ODD)).sort(
+        pl.col("status").replace_strict(ODD, range(len(ODD)), default=0, return_dtype=pl.Int8), maintain_order=True
+    )
+    for row in odd.head(FEW).to_dicts():
         out.print(f"  {row['status']}: {clean(row['path'])}: {clean(row['message'])}")
+    if odd.height > FEW:
+        out.print(f"  … and {odd.height - FEW:,} more; all of them in sources.parquet with -o DIR")
     if asks := advice.collect(result):
         out.print("\nWhat would have settled most of what is open:", style="bold")
         for ask in asks:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from occorr import history, rates
+from occorr import history, rates, schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,18 +27,18 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 
 def labelled(closes: pl.DataFrame) -> pl.DataFrame:
     """The closes with the code as people say it, and plain names of project and service."""
-    status = pl.col("http_status_proxy")
+    status = schema.refusal()
     code = (
         pl.when(pl.col("websocket_close_code").is_not_null())
         .then(pl.col("websocket_close_code").cast(pl.String))
-        .when(status.is_not_null() & (status != 101))
+        .when(status.is_not_null())
         .then(pl.format("HTTP {}", status))
         .otherwise(pl.lit("none"))
     )
     observer = (
         pl.when(pl.col("websocket_close_code").is_not_null())
         .then(pl.col("code_observer"))
-        .when(status.is_not_null() & (status != 101))
+        .when(status.is_not_null())
         .then(pl.lit("proxy"))
         .otherwise(pl.lit("nobody"))
     )
