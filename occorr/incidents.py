@@ -28,7 +28,7 @@ TOGETHER: Final = 45 * SECOND  # closes of one cause that lie nearer together ar
 STORM: Final = 3  # downtimes of one cause that follow on each other …
 STORM_GAP: Final = 300 * SECOND  # … within this are a storm: a restart policy waits at most a minute between two starts
 AFTER_DEPLOY: Final = 900 * SECOND  # how long after a deploy clients come back and find that they are not paired
-AWAY: Final = {"gateway": "down", "proxy": "down", "freeze": "paused", "partition": "off its network"}
+AWAY: Final = {"gateway": "down", "proxy": "down", "freeze": "paused", "partition": "cut off"}
 # A line tells when the process ended; without one an end lies somewhere before the next start.
 _MARKED: Final = (pl.col("die") > 0) | pl.col("shown") | (pl.col("fatal") > 0)
 _STATE: Final = r"(?i)/(?:\.openclaw|\.clawdbot|\.moltbot|openclaw|state)(?:/|$)"
@@ -280,7 +280,8 @@ def _title(row: dict[str, Any], titles: dict[str, str], stories: dict[str, dict[
         if mixed
         else ""
     )
-    return f"{what}{_when(row, storm)}: {', '.join(parts)}.{surely}"
+    meanwhile = ", as the gateway's container was paused" if row["kind"] == "freeze" else ""
+    return f"{what}{_when(row, storm)}{meanwhile}: {', '.join(parts)}.{surely}"
 
 
 def _away(row: dict[str, Any], storm: dict[str, Any] | None) -> list[str]:

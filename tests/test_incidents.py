@@ -188,7 +188,7 @@ def test_a_heading_says_when_it_began_or_from_when_to_when_it_may_have(die, firs
         ("gateway", None, None, 0, "1 attempt refused."),
         ("proxy", 101, None, None, "1 attempt refused, 1.0 s down."),
         ("freeze", 130, None, None, "1 attempt refused, 30 s paused."),
-        ("partition", 130, None, None, "1 attempt refused, 30 s off its network."),
+        ("partition", 130, None, None, "1 attempt refused, 30 s cut off."),
     ],
 )
 def test_a_heading_says_for_how_long_as_far_as_anything_tells(kind, back, boot, failed, said):
@@ -201,7 +201,8 @@ def test_a_heading_says_for_how_long_as_far_as_anything_tells(kind, back, boot, 
     _, table = incidents.incidents(
         closes(("a", "restart.manual", 100, "e0", "decisive")), lives, NOTHING, rules.builtin()
     )
-    assert table.item(0, "title").endswith(f" UTC: {said}")
+    assert table.item(0, "title").endswith(f": {said}")
+    assert (" UTC, as the gateway's container was paused: " in table.item(0, "title")) == (kind == "freeze")
 
 
 @pytest.mark.parametrize(("verdict", "guessed"), [("decisive", False), ("circumstantial", True)])

@@ -42,6 +42,7 @@ class Incident:
     cause: str
     title: str
     start: int | None
+    start_error: int | None
     end: int | None
     probability: float | None
     verdict: str
@@ -178,6 +179,9 @@ def _incidents(
     files: Mapping[str, str],
 ) -> tuple[Incident, ...]:
     n = pl.col("count").fill_null(1).clip(lower_bound=1)
+    far = pl.max_horizontal(
+        pl.col("timestamp") - pl.col("time_earliest"), pl.col("time_latest") - pl.col("timestamp")
+    )  # how far off each close's time may be
     harm = {
         row["incident_id"]: row
         for row in (
@@ -186,6 +190,7 @@ def _incidents(
             .agg(
                 cut=n.filter(pl.col("established").fill_null(value=True)).sum(),
                 refused=n.filter(~pl.col("established").fill_null(value=True)).sum(),
+                error=far.sort_by("timestamp", nulls_last=True).first(),
             )
             .iter_rows(named=True)
         )
@@ -212,6 +217,7 @@ def _incidents(
                 cause=row["cause"] or "unknown.unknown",
                 title=shown(row["title"]),
                 start=row["start"],
+                start_error=own.get("error"),
                 end=row["end"],
                 probability=row["probability"],
                 verdict=verdict,

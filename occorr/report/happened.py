@@ -121,6 +121,7 @@ def incident(i: Any, d: Digest) -> dict[str, Any]:
         "title": words.title(i.cause),
         "sentence": i.title,
         "start": i.start,
+        "start_error": i.start_error,
         "end": i.end,
         "duration_s": (i.end - i.start) / SECOND if i.start is not None and i.end is not None else None,
         "not_ready_s": i.down_ns / SECOND if i.down_ns else None,

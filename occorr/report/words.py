@@ -97,18 +97,21 @@ def percent(probability: float | None) -> str:
     return "no figure" if probability is None else f"{min(99, max(1, round(probability * 100)))} %"
 
 
-def moment(ns: int | None, *, date: bool = False) -> str:
-    """A time of day in UTC to the millisecond, `05:47:18.616`.
+def moment(ns: int | None, *, date: bool = False, error: int | None = None) -> str:
+    """A time of day in UTC, `05:47:18.616`, or `05:47:18 ± 2.5 s` where it is known no better.
 
     Args:
         ns: ns since 1970.
         date: put the date before it.
+        error: by how many ns it may be off, where that is to be told.
     """
     if ns is None:
         return "at an unknown time"
     ms = ns // 1_000_000
     day = datetime.fromtimestamp(ms // 1000, UTC)
-    return f"{day:%Y-%m-%d %H:%M:%S}.{ms % 1000:03d}" if date else f"{day:%H:%M:%S}.{ms % 1000:03d}"
+    vague = error is not None and error >= SECOND // 2
+    text = f"{day:%Y-%m-%d %H:%M:%S}" if date else f"{day:%H:%M:%S}"
+    return f"{text} ± {length(error)}" if vague else f"{text}.{ms % 1000:03d}"
 
 
 def length(ns: int | None) -> str:
