@@ -72,7 +72,7 @@ def recognise(texts: pl.Series, library: Library, path: str = "") -> Recognition
         path: the input, whose last part a configuration may name.
     """
     filled = texts.filter(texts.str.len_bytes() > 0)
-    if filled.is_empty():
+    if not filled.str.contains(library.line).any():
         return Recognition((), (), 0.0)
     dialects = library.dialects
     frame = pl.DataFrame({"text": filled})
@@ -128,18 +128,21 @@ def _told(dialect: Dialect, texts: pl.Series, library: Library) -> int:
 def assign(lines: pl.DataFrame, dialects: tuple[Dialect, ...], library: Library) -> pl.DataFrame:
     """Adds `_dialect`: the index into the returned order of the first dialect whose line test a line passes, or NONE.
 
-    The sample's dialects are tried first; only what they leave is tried against all the others.
+    The sample's dialects are tried first; only what they leave, and what any other claims, is tried against all the others.
     """
     text = lines.get_column("text")
     result = np.full(lines.height, NONE, dtype=np.int32)
     places = np.arange(lines.height)
     for index, dialect in enumerate(order(dialects, library)):
+        if index == len(dialects):
+            claimed = text.str.contains(library.line)
+            text, places = text.filter(claimed), places[claimed.to_numpy()]
+        if not len(places):
+            break
         hit = text.str.contains(dialect.line).to_numpy()
         if hit.any():
             result[places[hit]] = index
             places = places[~hit]
-            if not len(places):
-                break
             text = text.filter(pl.Series(~hit))
     return lines.with_columns(pl.Series("_dialect", result))
 

@@ -71,9 +71,7 @@ def cleaned(lines: pl.DataFrame, library: Library) -> pl.DataFrame:
     forms = forms.select("inner", "bare", "stamped", "within")
     # what is not known may be the rest of what is: only its quotation marks go
     rest = pl.when(pl.col("bare") == "").then(pl.lit("")).otherwise(pl.col("inner").str.replace(*_MARKS[0]))
-    # one pattern of all, which polars keeps: to make so many anew costs more than all else
-    any_line = "|".join(f"(?:{d.line})" for d in library.dialects)
-    known = forms.select(pl.all().str.contains(any_line).fill_null(value=False))
+    known = forms.select(pl.all().str.contains(library.line).fill_null(value=False))
     first = [pl.when(known.get_column(name)).then(name) for name in forms.columns]
     kept = forms.select(pl.coalesce(*first, rest).alias("kept")).to_series()
     text, end = pl.col("text"), pl.lit(inner)

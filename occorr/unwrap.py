@@ -43,9 +43,10 @@ def bare(lines: pl.DataFrame) -> pl.DataFrame:
 def chain(texts: pl.Series, envelopes: Mapping[str, Envelope]) -> tuple[list[Envelope], pl.Series]:
     """The envelopes around a sample of lines, outermost first, and the lines inside them."""
     found: list[Envelope] = []
+    any_line = "|".join(f"(?:{e.line})" for e in envelopes.values())
     for _ in range(DEPTH):
         filled = texts.filter(texts.str.len_bytes() > 0)
-        if filled.is_empty():
+        if not filled.str.contains(any_line).any():
             break
         fits = [
             (float(str(filled.str.contains(e.line).mean() or 0.0)), e)

@@ -173,6 +173,11 @@ class Library:
         """Every dialect, the most specific first."""
         return tuple(sorted((d for f in self.formats.values() for d in f.dialects), key=lambda d: (d.rank, d.parser)))
 
+    @property
+    def line(self) -> str:
+        """What a line of any dialect matches: one pattern, which polars keeps, where to make so many anew costs more than all else."""
+        return "|".join(f"(?:{d.line})" for d in self.dialects)
+
     def rivals(self, dialect: Dialect) -> tuple[Dialect, ...]:
         """The dialects of the formats that look like this one's, and itself; empty where none does or the stamp marks no end."""
         if dialect.time is None or dialect.time.marks not in ("start", "end"):
