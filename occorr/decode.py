@@ -250,7 +250,7 @@ def _filled(template: str) -> pl.Expr:
 
 
 def _selected(event: Event, base: pl.DataFrame) -> pl.Expr:
-    """Whether the line holds one of the event's literals and its column fits the event's regex."""
+    """Whether the line holds one of the event's literals, its column fits the event's regex and its speaker is one for it."""
     text = pl.col("text")
     test = (
         text.str.contains(event.select[0], literal=True)
@@ -259,6 +259,8 @@ def _selected(event: Event, base: pl.DataFrame) -> pl.Expr:
     )
     if event.extract.regex:
         test = test & pl.col(event.column if event.column in base.columns else "body").str.contains(event.extract.regex)
+    if event.speaker and "subsystem" in base.columns:
+        test = test & pl.col("subsystem").str.contains(event.speaker).fill_null(value=True)
     return test.fill_null(value=False)
 
 

@@ -83,6 +83,7 @@ _EVENT: Final[Mapping[str, type | tuple[type, ...]]] = {
     "dialects": list,
     "column": str,
     "context": bool,
+    "speaker": str,
     **_EXTRACT,
 }
 _SAMPLE: Final[Mapping[str, type | tuple[type, ...]]] = {
@@ -301,6 +302,8 @@ def format_(file: File, data: Mapping[str, Any], name: str) -> Definition:
             if dialect not in known:
                 file.wrong(f"dialect {dialect!r} is unknown; {nearest(dialect, known)}", "event", index, "dialects")
         extract, _ = _extract(file, raw, DECODABLE, "event", index)
+        if raw.get("speaker"):
+            file.regex(raw["speaker"], "event", index, "speaker")
         select = raw.get("select", ())
         literals = (select,) if isinstance(select, str) else tuple(select)
         events.append(
@@ -311,6 +314,7 @@ def format_(file: File, data: Mapping[str, Any], name: str) -> Definition:
                 raw.get("column", "body"),
                 extract,
                 bool(raw.get("context", False)),
+                raw.get("speaker", ""),
             )
         )
     names = {e.name for e in events} | {d.event for d in dialects if d.event}

@@ -85,6 +85,7 @@ class Event:
     column: str
     extract: Extract
     context: bool
+    speaker: str  # regex of the subsystems that may say it, of lines that name one; empty where any may
 
 
 @dataclass(frozen=True, slots=True, eq=False)
