@@ -8,6 +8,7 @@ import polars as pl
 
 from occorr import schema
 
+SEVERAL: Final = 3  # lines of one and the greatest length are no chance
 SAME: Final = 0.8  # share of a file's events, in the time that two files share, from which they are one log
 TWIN_WINDOW_NS: Final = 150_000_000  # console minus file stamp of one message: 0–68 ms measured, doubled
 FINE_NS: Final = 1_000_000  # stamps as fine as this can stand for another form of their message
@@ -176,8 +177,21 @@ def _connections(events: pl.DataFrame) -> pl.DataFrame:
         .over("log_file_path", "part", order_by="seq")
     )
     hidden = pl.col("body").str.contains(" conn=", literal=True).fill_null(value=False)  # blacked out, and not left out
-    compact = lines & pl.col("conn_short").is_null() & (pl.col("source_kind") == "gateway") & ~hidden
-    events = events.with_columns(pl.when(compact).then(last).otherwise("conn_short").alias("conn_short"))
+    # a line that ends where others were cut off may have lost it, and of lines that somebody chose the one before may be another's
+    compact = lines & pl.col("conn_short").is_null() & (pl.col("source_kind") == "gateway") & ~hidden & ~_cut()
+    events = events.with_columns(pl.when(compact).then(last).alias("_last"))
+    ends = (
+        events.filter(pl.col("endpoint").is_not_null() & pl.col("conn_short").is_not_null())
+        .group_by(pl.col("conn_short").alias("_last"))
+        .agg(pl.col("endpoint").first().alias("_end"))
+    )
+    events = events.join(ends, on="_last", how="left", maintain_order="left")
+    other = (pl.col("endpoint") != pl.col("_end")).fill_null(value=False)
+    ended = pl.col("_last").is_not_null() & (pl.col("event_name") == "websocket.close")
+    other |= ended & (ended.sum().over("log_file_path", "part", "_last") > 1)  # a connection ends once
+    events = events.with_columns(pl.coalesce("conn_short", pl.when(~other).then("_last")).alias("conn_short")).drop(
+        "_last", "_end"
+    )
     whole = (
         events.filter(pl.col("conn_id").is_not_null())
         .group_by("conn_short")
@@ -187,6 +201,15 @@ def _connections(events: pl.DataFrame) -> pl.DataFrame:
         events.join(whole, on="conn_short", how="left")
         .with_columns(pl.coalesce("conn_id", "_whole").alias("conn_id"))
         .drop("_whole")
+    )
+
+
+def _cut() -> pl.Expr:
+    """Whether a line is as long as the longest of its file, as several are: a screen or a command may have cut them."""
+    width = pl.col("log_record_original").str.len_chars()
+    longest = width.max().over("log_file_path", "part")
+    return ((width == longest) & ((width == longest).sum().over("log_file_path", "part") >= SEVERAL)).fill_null(
+        value=False
     )
 
 

@@ -22,6 +22,7 @@ OTHER_KIND: Final = 2.0  # cost of a browser that names itself otherwise, or of 
 SEVERAL: Final = 2  # connections that one address needs to be taken for the proxy's …
 NEARLY_ALL: Final = 0.9  # … and how many of them the proxy logged
 FEW: Final = 0.5  # of a client's that takes another way no more happen to fit
+VAGUE: Final = ("connect failed", "handshake failed", "n/a", "")  # reasons of the gateway that any refusal may have
 UNSURE: Final = 5.0  # cost of a pair of which one side has no end that is known
 
 
@@ -232,6 +233,7 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
         "p_status",
         "code_gateway",
         "g_mode",
+        "g_agent",
         "p_path",
         "g_reason",
         "p_agent",
@@ -293,9 +295,10 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
         .fill_null(value=False)
     )
     path = pl.col("c_path").fill_null("/") == pl.col("p_path").fill_null(pl.col("c_path").fill_null("/"))
-    mode = (pl.col("g_mode").fill_null("cli").is_in(["cli", "backend", "probe"])) & (
-        ~pl.col("p_agent").fill_null("").str.contains("Mozilla/", literal=True)
+    browser = pl.any_horizontal(
+        pl.col(agent).str.contains("Mozilla/", literal=True) for agent in ("p_agent", "g_agent")
     )
+    mode = pl.col("g_mode").fill_null("cli").is_in(["cli", "backend", "probe"]) & ~browser.fill_null(value=False)
     both = pl.col("code_client").is_not_null() & pl.col("code_gateway").is_not_null()
     normal = [1000, 1001, 1005]
     code = (
@@ -322,7 +325,7 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
         .fill_null(value=False)
     )
     same_gateway = (pl.col("c_instance") == pl.coalesce("g_instance", "p_instance")).fill_null(value=True)
-    ok = same_gateway & place & status & path & mode & code & refusal
+    ok = same_gateway & place & status & path & mode & code & refusal & ~_contradicts()
     gap = (pl.col("c_high") - pl.col("_t")).abs() / SECOND
     said = (
         pl.when(
@@ -351,6 +354,13 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
     free = assign(rest, "row", "c_row").with_columns(pl.col("group") + sure.height)
     found = pl.concat([sure, free]).rename({"group": "c_group"})
     return pl.concat([found, _match_untimed(rows, calls, found)])
+
+
+def _contradicts() -> pl.Expr:
+    """Whether client and gateway give reasons of different kinds; a gateway may say no more than that it failed."""
+    ours, theirs = (pl.col(name).str.extract(r"^([^:(]+?) *(?:[:(]|$)", 1) for name in ("c_reason", "g_reason"))
+    told = pl.col("c_error").is_in(["closed", "failed"]) & ~theirs.is_in(VAGUE)
+    return (told & ~ours.str.starts_with(theirs) & ~theirs.str.starts_with(ours)).fill_null(value=False)
 
 
 def _loose() -> pl.Expr:

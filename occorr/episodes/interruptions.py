@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any, Final
 
 import polars as pl
@@ -9,6 +10,8 @@ import polars as pl
 from occorr.episodes.table import record
 
 SECOND: Final = 1_000_000_000
+STOP: Final = 5 * SECOND  # a stop takes the container off its network, so long before or after its other signs
+_OPENS: Final = ("websocket.open", "websocket.connected")
 
 
 def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
@@ -20,6 +23,10 @@ def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
     gone: dict[str, list[int]] = {}
     for container, moment in lives.rows():
         gone.setdefault(container, []).append(moment)
+    spoken: dict[str, list[tuple[int, str]]] = {}
+    lines = events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null())
+    for instance, moment, name in lines.sort("timestamp").select("instance", t, "event_name").rows():
+        spoken.setdefault(instance, []).append((moment, name))
     for kind, begin, end in (
         ("freeze", "container.pause", "container.unpause"),
         ("partition", "network.disconnect", "network.connect"),
@@ -39,9 +46,13 @@ def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
         )
         # an engine may say twice that it began; it ends once
         for row in spans.unique(["until", "container_id"], keep="first", maintain_order=True).to_dicts():
-            if kind == "partition" and any(abs(g - row["t"]) < 5 * SECOND for g in gone.get(row["container_id"], ())):
-                continue  # a stop takes the container off its network: that is no partition
             until = row["until"] if row["until"] is not None else row["t"] + 3600 * SECOND
+            if kind == "partition":
+                said = spoken.get(row["instance"], [])
+                if any(abs(g - row["t"]) < STOP for g in gone.get(row["container_id"], ())) or _stopped(said, row["t"]):
+                    continue  # a stop takes the container off its network: that is no partition
+                # who accepts a new connection is on a network, be it another one
+                until = min([until, *(at for at, name in said if name in _OPENS and at > row["t"] + SECOND)])
             out.append(
                 record(
                     kind=kind,
@@ -59,3 +70,11 @@ def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
                 )
             )
     return out
+
+
+def _stopped(said: list[tuple[int, str]], at: int) -> bool:
+    """Whether the gateway's own log tells of a stop at a moment: a signal, or nothing but its next start."""
+    if any(name == "gateway.signal" and abs(moment - at) < STOP for moment, name in said):
+        return True
+    after = bisect_right(said, at + SECOND, key=lambda line: line[0])
+    return after < len(said) and said[after][1] == "gateway.start"
