@@ -53,6 +53,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "p_status": I64,
     "p_established": BOOL,
     "p_failed": BOOL,
+    "p_refused": BOOL,  # … it could not connect, at once: a refusal, though no error number says so
     "p_upstream_status": STR,
     "p_upstream_known": BOOL,
     "p_errno": I64,

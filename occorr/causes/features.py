@@ -12,6 +12,7 @@ from occorr.causes.surroundings import surroundings
 from occorr.facts import proxies
 
 MS: Final = 1_000_000
+AT_ONCE: Final = 100 * MS  # a timer takes longer
 SECOND: Final = 1_000_000_000
 # addresses that a proxy on the same host or network may have, too
 _NOBODYS: Final = (
@@ -95,6 +96,7 @@ def _of_proxy(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> 
     return [
         pl.col("p_event").is_not_null().alias("p_seen"),
         _failed().alias("p_failed"),
+        (_failed() & _refused()).alias("p_refused"),
         (known | says_upstream.fill_null(value=False)).alias("p_upstream_known"),
         (pl.col("p_duration") / SECOND).alias("p_duration_s"),
         to_gateway.alias("p_to_gateway"),
@@ -138,6 +140,14 @@ def _failed() -> pl.Expr:
         pl.col("p_status").is_null() & pl.col("p_phase").is_in(["connecting", "no_upstream", "awaiting_response"])
     )
     return (told & ~pl.col("p_established")).fill_null(value=False)
+
+
+def _refused() -> pl.Expr:
+    """Whether the proxy could not connect, and that at once, where it names no error number: HAProxy's SC, and Envoy's UF before any timer ran out."""
+    haproxy = (pl.col("p_kind") == "haproxy") & pl.col("p_termination").str.starts_with("SC")
+    envoy = (pl.col("p_kind") == "envoy") & pl.col("p_termination").str.contains("UF", literal=True)
+    told = haproxy | envoy & (pl.col("p_duration") < AT_ONCE)
+    return (told & pl.col("p_errno").is_null()).fill_null(value=False)
 
 
 def _published(events: pl.DataFrame, facts: pl.DataFrame) -> list[int] | None:
