@@ -62,6 +62,10 @@ def read_calls(events: pl.DataFrame) -> pl.DataFrame:
     rows = rows.with_columns(
         pl.coalesce("c_target", pl.col("c_command").str.extract(r"--url[= ](\S+)", 1)).alias("c_target")
     )
+    stamped = events.filter(pl.col("timestamp_raw").is_not_null()).get_column("log_file_path").unique()
+    rows = rows.with_columns(
+        (pl.col("c_start").is_null() & ~pl.col("c_file").is_in(stamped.implode())).alias("c_undated")
+    )
     url = pl.col("c_target")
     rows = rows.with_columns(
         url.str.extract(r"^wss?(?:\+unix)?://\[?([^/\]:]+|[0-9a-fA-F:]+)\]?", 1).alias("c_host"),

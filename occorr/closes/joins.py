@@ -364,8 +364,9 @@ def _contradicts() -> pl.Expr:
 
 
 def _loose() -> pl.Expr:
-    """Whether a call's place in time is too wide to be joined by time."""
-    return ((pl.col("c_high") - pl.col("c_low") > LATE) & pl.col("c_start").is_null()).fill_null(value=False)
+    """Whether a call's place in time is too wide to be joined by time: all that was read, where nothing beside it has a stamp."""
+    wide = (pl.col("c_high") - pl.col("c_low") > LATE) & pl.col("c_start").is_null()
+    return (pl.col("c_undated") | wide).fill_null(value=False)
 
 
 def _match_untimed(rows: pl.DataFrame, calls: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
