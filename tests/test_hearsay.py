@@ -236,6 +236,6 @@ def test_a_line_that_was_cut_off_is_not_of_the_connection_above(tmp_path, width)
 def test_a_command_of_no_known_time_is_not_whatever_ended_in_a_short_log(tmp_path):
     """All that was read is half a minute; that does not place what somebody pasted."""
     lines = [nginx("10:00:20.500", 7, 9.3, 101, GATEWAYS)]
-    said = ["$ openclaw gateway call health --timeout 3500 --url ws://127.0.0.1:18789", "gateway timeout after 3500ms", "Gateway target: ws://127.0.0.1:18789", "Source: cli --url"]  # fmt: skip
-    rows = closes(tmp_path / "in", access__log=lines, gateway__log=twice([*MORNING, *busy("10:00:25.100")]), cli__out=said)  # fmt: skip
+    said = ["$ openclaw gateway call health --timeout 3500 --url ws://127.0.0.1:8080", "gateway timeout after 3500ms", "Gateway target: ws://127.0.0.1:8080", "Source: cli --url"]  # fmt: skip
+    rows = closes(tmp_path / "in", access__log=lines, gateway__log=twice([*MORNING, *busy("10:00:20.600")]), cli__out=said)  # fmt: skip
     assert sorted(rows.get_column("observers").to_list()) == [["cli"], ["proxy"]]
