@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import Any, Final
 
 import polars as pl
@@ -23,10 +22,9 @@ def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
     gone: dict[str, list[int]] = {}
     for container, moment in lives.rows():
         gone.setdefault(container, []).append(moment)
-    spoken: dict[str, list[tuple[int, str]]] = {}
-    lines = events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null())
-    for instance, moment, name in lines.sort("timestamp").select("instance", t, "event_name").rows():
-        spoken.setdefault(instance, []).append((moment, name))
+    spoken = events.filter((pl.col("source_kind") == "gateway") & pl.col("timestamp").is_not_null()).select(
+        "instance", t.alias("t"), "event_name"
+    )
     for kind, begin, end in (
         ("freeze", "container.pause", "container.unpause"),
         ("partition", "network.disconnect", "network.connect"),
@@ -48,11 +46,12 @@ def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
         for row in spans.unique(["until", "container_id"], keep="first", maintain_order=True).to_dicts():
             until = row["until"] if row["until"] is not None else row["t"] + 3600 * SECOND
             if kind == "partition":
-                said = spoken.get(row["instance"], [])
+                said = spoken.filter(pl.col("instance").eq_missing(row["instance"]))
                 if any(abs(g - row["t"]) < STOP for g in gone.get(row["container_id"], ())) or _stopped(said, row["t"]):
                     continue  # a stop takes the container off its network: that is no partition
                 # who accepts a new connection is on a network, be it another one
-                until = min([until, *(at for at, name in said if name in _OPENS and at > row["t"] + SECOND)])
+                opened = said.filter((pl.col("t") > row["t"] + SECOND) & pl.col("event_name").is_in(_OPENS))
+                until = min([until, *opened.get_column("t").sort().head(1)])
             out.append(
                 record(
                     kind=kind,
@@ -72,9 +71,10 @@ def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
     return out
 
 
-def _stopped(said: list[tuple[int, str]], at: int) -> bool:
+def _stopped(said: pl.DataFrame, at: int) -> bool:
     """Whether the gateway's own log tells of a stop at a moment: a signal, or nothing but its next start."""
-    if any(name == "gateway.signal" and abs(moment - at) < STOP for moment, name in said):
+    near = (pl.col("t") - at).abs() < STOP
+    if said.filter(near & (pl.col("event_name") == "gateway.signal")).height:
         return True
-    after = bisect_right(said, at + SECOND, key=lambda line: line[0])
-    return after < len(said) and said[after][1] == "gateway.start"
+    after = said.filter(pl.col("t") > at + SECOND)
+    return bool(after.height) and after.sort("t").item(0, "event_name") == "gateway.start"
