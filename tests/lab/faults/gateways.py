@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..evidence import engine_lines
+from ..stage import READY
 from ..websocket import now
 
 if TYPE_CHECKING:
@@ -307,8 +308,6 @@ def conflict_loop(run: Run, seconds: float = 25) -> None:
 
 
 def place_ready(place: Any, container: str) -> bool:
-    from tests.lab.stage import READY
-
     done = subprocess.run(
         ["docker", "logs", container], capture_output=True, text=True, env=place.engine.environment, check=False
     )
