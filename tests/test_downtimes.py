@@ -334,6 +334,31 @@ def test_a_gateway_is_back_when_it_listens_however_many_starts_failed_before():
     ]
 
 
+def test_a_start_that_a_deploy_cut_short_did_not_fail():
+    """Killed for memory at 100 s; what started then was stopped before it listened, and the next one listens at 143 s."""
+    rows = events(
+        *engine(
+            (0, "container.start", "claw", GW, {}),
+            (100, "container.oom", "claw", GW, {}),
+            (100.1, "container.die", "claw", GW, {"container_exit_code": 137}),
+            (101, "container.start", "claw", GW, {}),
+            (122, "container.kill", "claw", GW, {"signal": "15"}),
+            (122.5, "container.die", "claw", GW, {"container_exit_code": 0}),
+            (130, "container.start", "claw", GW, {}),
+        ),
+        *lines(
+            (5, "gateway.start", {}),
+            (9, "gateway.listening", {}),
+            (106, "gateway.start", {}),
+            (122.1, "gateway.signal", {"signal": "SIGTERM"}),
+            (135, "gateway.start", {}),
+            (143, "gateway.listening", {}),
+        ),
+    ).with_columns(pl.lit("gateway").alias("role"))
+    oom, _ = episodes(rows, NOTHING).to_dicts()
+    assert ((oom["back"] - at(0)) / SECOND, oom["failed"]) == (143, 0)
+
+
 def test_without_its_log_only_the_container_is_known_to_run_again():
     rows = events(
         *engine(

@@ -26,6 +26,7 @@ LIVED: Final = 60 * SECOND  # a start that fails does so sooner
 REMOVED: Final = 30 * SECOND  # a container that is removed later than this after its death was not ended by that
 REPLACED: Final = 600 * SECOND  # … and one that is made later than this takes nobody's place
 KERNEL: Final = 3 * SECOND  # a kernel's stamps are of whole seconds, and drift while the host sleeps
+ASKED: Final = (None, 0, 137, 143)  # exit codes of who was stopped from outside, or may have been
 LEASE: Final = 600 * SECOND  # a state is free again so long after an owner that did not let go of it, at the latest
 _LIFE: Final = (
     "gateway.signal",
@@ -178,8 +179,7 @@ def _gaps(
             continue
         # a start that fails by itself is why nobody listens from the moment its container began; one that is stopped
         # from outside is not
-        stopped = any(row[k] for k in ("kill_term", "kill_kill", "kill_other", "sigterm", "sigusr", "oom", "destroyed"))
-        if not row["listened"] and before is not None and not stopped:
+        if _failed(row) and before is not None:
             row["cut_low"] = min(
                 row["cut_low"], max((b for b in boots if before - BACK_UP <= b <= before), default=before)
             )
@@ -255,7 +255,17 @@ def _back(rows: list[dict[str, Any]], life: pl.DataFrame, beside: list[int]) -> 
         after = bisect_right(ends, row["cut_low"])
         end = ends[after] if after < len(ends) and row["clash"] not in beside else None
         row["back" if listening else "boot"] = end
-        row["failed"] = sum(not r["listened"] and r["cut_low"] < (end or 0) for r in rows[at + 1 :])
+        # a code of its own outweighs a signal that another process of the log was sent
+        row["failed"] = sum(
+            (_failed(r) or not (r["listened"] or r["exit_code"] in ASKED)) and r["cut_low"] < (end or 0)
+            for r in rows[at + 1 :]
+        )
+
+
+def _failed(row: dict[str, Any]) -> bool:
+    """Whether a process ended by itself before it listened, and was not stopped from outside."""
+    stopped = any(row[k] for k in ("kill_term", "kill_kill", "kill_other", "sigterm", "sigusr", "oom", "destroyed"))
+    return not row["listened"] and not stopped
 
 
 def _begins(life: pl.DataFrame) -> list[int]:
