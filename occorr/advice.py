@@ -209,9 +209,6 @@ def _names(tables: Tables, closes: pl.DataFrame) -> dict[str, str]:
         others = facts.filter((pl.col("key") == "compose.project") & (pl.col("value") != project[0]))["subject"]
         facts = facts.filter(~pl.col("subject").is_in(others.implode()))
         events = events.filter((pl.col("compose_project").cast(pl.String) == project[0]).fill_null(value=True))
-    seen = events.drop_nulls("container_name").select(
-        schema.attribute("role").alias("role"), pl.col("container_name").cast(pl.String)
-    )
 
     def of(role: str, key: str) -> str | None:
         subjects = (
@@ -227,8 +224,11 @@ def _names(tables: Tables, closes: pl.DataFrame) -> dict[str, str]:
         return str(found[0]) if found and re.fullmatch(_NAME, str(found[0])) else None
 
     def named(role: str) -> str | None:
-        names = seen.filter(pl.col("role") == role).get_column("container_name").mode().sort()
-        return of(role, r"^name$") or next((name for name in names if re.fullmatch(_NAME, name)), None)
+        if documented := of(role, r"^name$"):
+            return documented
+        seen = events.drop_nulls("container_name").filter(schema.attribute("role") == role)
+        names = seen.get_column("container_name").cast(pl.String).mode().sort()
+        return next((name for name in names if re.fullmatch(_NAME, name)), None)
 
     out = {
         "gateway": named("gateway"),
