@@ -24,6 +24,7 @@ SECOND: Final = 1_000_000_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 VAGUE: Final = timedelta(seconds=1.5)  # a beginning that is known no better is told as from when to when it may be
 SOME_TIME: Final = "some time between"
+BEGUN: Final = ("start", "start_earliest", "start_latest")
 TOGETHER: Final = 45 * SECOND  # closes of one cause that lie nearer together are one incident
 STORM: Final = 3  # downtimes of one cause that follow on each other …
 STORM_GAP: Final = 300 * SECOND  # … within this are a storm: a restart policy waits at most a minute between two starts
@@ -96,12 +97,13 @@ def incidents(
         maintain_order="left",
     )
     titles = {c.cause: c.title for c in causes}
-    out = [row | _sureness(row) for row in told.to_dicts()]
+    out = [row | _sureness(row) | _begun(row, stories.get(row["best_episode"] or "")) for row in told.to_dicts()]
     lines = [_title(row, titles, stories, lost) for row in out]
     table = told.with_columns(
         pl.Series("title", lines, dtype=pl.String),
         pl.Series("probability", [r["probability"] for r in out], dtype=pl.Float64),
-    )
+        *(pl.Series(name, [r[name] for r in out], dtype=told.schema["start"]) for name in BEGUN),
+    ).with_columns(pl.max_horizontal("start", "end").alias("end"))
     closes = ranked.join(grouped.select("_key", "incident_id"), on="_key", how="left", maintain_order="left").drop(
         "_key", "_n", "_follows"
     )
@@ -281,7 +283,9 @@ def _title(row: dict[str, Any], titles: dict[str, str], stories: dict[str, dict[
         else ""
     )
     meanwhile = ", as the gateway's container was paused" if row["kind"] == "freeze" else ""
-    return f"{what}{_when(row, storm)}{meanwhile}: {', '.join(parts)}.{surely}"
+    word, time = when(*(row[name] for name in BEGUN))
+    begun = f" {word} {time} UTC" if word else ""
+    return f"{what}{begun}{meanwhile}: {', '.join(parts)}.{surely}"
 
 
 def _away(row: dict[str, Any], storm: dict[str, Any] | None) -> list[str]:
@@ -301,24 +305,33 @@ def _seconds(ns: int) -> str:
     return f"{ns / SECOND:.{0 if ns >= 10 * SECOND else 1}f} s"
 
 
-def _when(row: dict[str, Any], storm: dict[str, Any] | None) -> str:
-    """When it began: as the first close says, or from when to when it may have, where that is not known to a second.
+def _begun(row: dict[str, Any], storm: dict[str, Any] | None) -> dict[str, datetime | None]:
+    """When it began, and from when to when it may have: as the first close says, or the downtime.
 
     What ended connections is as old as the first that it ended; where that was refused later, or its end is less well
     known than the gateway's own, the downtime says when.
     """
-    if row["start"] is None:
-        return ""
     low, high = row["_first"]["time_earliest"], row["_first"]["time_latest"]
-    if storm is None and row["cut_high"] is not None:
-        cut = _moment(row["cut_low"]), _moment(row["cut_high"])
+    if row["start"] is not None and storm is None and row["cut_high"] is not None:
+        cut = moment(row["cut_low"]), moment(row["cut_high"])
         if row["start"] > cut[1] or (row["_marked"] and low is not None and cut[1] - cut[0] < high - low):
             low, high = cut
-    if low is not None and high - low > VAGUE:
-        return f" {SOME_TIME} {low:%H:%M:%S} and {high:%H:%M:%S} UTC"
-    at = row["start"] if low is None or low <= row["start"] <= high else high
-    return f" at {at:%H:%M:%S.%f}"[:-3] + " UTC"
+    at = row["start"]
+    if at is not None and low is not None and not low <= at <= high:
+        at = high
+    return {"start": at, "start_earliest": low, "start_latest": high}
 
 
-def _moment(time_ns: int) -> datetime:
+def when(at: datetime | None, low: datetime | None, high: datetime | None) -> tuple[str, str]:
+    """When something began, in UTC: `at` and the time of day, or from when to when it may have, where that is not known to a second.
+
+    Both are empty where nothing tells.
+    """
+    if low is not None and high is not None and high - low > VAGUE:
+        return SOME_TIME, f"{low:%H:%M:%S} and {high:%H:%M:%S}"
+    return ("", "") if at is None else ("at", f"{at:%H:%M:%S.%f}"[:-3])
+
+
+def moment(time_ns: int) -> datetime:
+    """Nanoseconds since 1970 as a time, to the microsecond."""
     return EPOCH + timedelta(microseconds=time_ns // 1000)

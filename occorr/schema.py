@@ -305,6 +305,8 @@ EVIDENCE: Final[Mapping[str, Column]] = {
 INCIDENTS: Final[Mapping[str, Column]] = {
     "incident_id": C(STR, "the incident"),
     "start": C(TS, "its first moment"),
+    "start_earliest": C(TS, "from when on it may have begun"),
+    "start_latest": C(TS, "until when it may have begun"),
     "end": C(TS, "its last moment"),
     "family": C(DICT, "family of its cause"),
     "cause": C(DICT, "its cause"),

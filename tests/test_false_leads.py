@@ -464,3 +464,31 @@ def test_brief_connections_that_the_gateways_log_lacks_tell_that_the_proxys_cloc
     assert proxy.get_column("clock_status").to_list() == ["aligned"] * sure + ["assumed"] * (8 - sure)
     why = result.clocks.filter(pl.col("clock_id") == "nginx").get_column("method").to_list()
     assert ["may have been set" in w for w in why] == [False, *[True] * (sure < 8)]
+
+
+UNMASKED = "Invalid WebSocket frame: MASK must be set"
+
+
+@pytest.mark.parametrize("stop", ["its log", "nothing"])
+def test_a_frame_without_a_mask_that_came_through_a_proxy_is_the_proxys(tmp_path, stop):
+    """Caddy before 2.6.3 writes its goodbye to the gateway without a mask; of the fourth nothing tells how it came."""
+    log = [
+        *MORNING,
+        *(web(n, f"10:00:0{n}.113", "172.18.0.3" if n < 4 else "203.0.113.9") for n in (1, 2, 3, 4)),
+        *(
+            f"{stamp(at)} [ws] error conn={conn(n)} remote={'172.18.0.3' if n < 4 else '203.0.113.9'}: {UNMASKED}"
+            for n, at in ((1, "10:05:00.317"), (2, "10:05:00.319"), (3, "10:05:00.323"), (4, "10:07:00.113"))
+        ),
+        *(gone(n, at, 1006) for n, at in ((1, "10:05:00.331"), (2, "10:05:00.333"), (3, "10:05:00.337"), (4, "10:07:00.127"))),
+        *busy("10:09:30.241"),
+    ]  # fmt: skip
+    tunnels = [caddy(n, f"10:05:00.{316 + n}", 300.21 - n) for n in (1, 2, 3)]
+    words = [
+        json.dumps({"level": "info", "ts": ns(at) / 1e9, "msg": text, "signal": "SIGTERM"}, separators=(",", ":"))
+        for at, text in (("10:05:00.309", "shutting down apps, then terminating"), ("10:05:00.310", "exiting; byeee!! 👋"))
+    ]  # fmt: skip
+    files = {"proxy__access__log": tunnels} | ({"proxy__error__log": words} if stop == "its log" else {})
+    rows = closes(tmp_path, gateway__log=twice(log), **files).sort("timestamp")
+    assert rows.get_column("cause").cast(pl.String).to_list() == ["restart.proxy"] * 3 + ["protocol.invalid_frame"]
+    sure = "decisive" if stop == "its log" else "supported"
+    assert rows.get_column("verdict").cast(pl.String).to_list() == [sure] * 3 + ["circumstantial"]

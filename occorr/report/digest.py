@@ -42,7 +42,8 @@ class Incident:
     cause: str
     title: str
     start: int | None
-    start_error: int | None
+    earliest: int | None
+    latest: int | None
     end: int | None
     probability: float | None
     verdict: str
@@ -55,6 +56,13 @@ class Incident:
     proof: Proof | None
     correction: str = ""
     original_cause: str = ""
+
+    @property
+    def start_error(self) -> int | None:
+        """By how much it may have begun earlier or later than `start`, ns."""
+        if self.start is None or self.earliest is None or self.latest is None:
+            return None
+        return max(self.start - self.earliest, self.latest - self.start)
 
     @property
     def closes(self) -> int:
@@ -179,9 +187,6 @@ def _incidents(
     files: Mapping[str, str],
 ) -> tuple[Incident, ...]:
     n = pl.col("count").fill_null(1).clip(lower_bound=1)
-    far = pl.max_horizontal(
-        pl.col("timestamp") - pl.col("time_earliest"), pl.col("time_latest") - pl.col("timestamp")
-    )  # how far off each close's time may be
     harm = {
         row["incident_id"]: row
         for row in (
@@ -190,7 +195,6 @@ def _incidents(
             .agg(
                 cut=n.filter(pl.col("established").fill_null(value=True)).sum(),
                 refused=n.filter(~pl.col("established").fill_null(value=True)).sum(),
-                error=far.sort_by("timestamp", nulls_last=True).first(),
             )
             .iter_rows(named=True)
         )
@@ -217,7 +221,8 @@ def _incidents(
                 cause=row["cause"] or "unknown.unknown",
                 title=shown(row["title"]),
                 start=row["start"],
-                start_error=own.get("error"),
+                earliest=row["start_earliest"],
+                latest=row["start_latest"],
                 end=row["end"],
                 probability=row["probability"],
                 verdict=verdict,

@@ -11,9 +11,8 @@ from typing import Any, Final
 import jinja2
 import polars as pl
 
-from occorr import advice, moments, resources, schema
+from occorr import advice, incidents, moments, resources, schema
 from occorr.clock_faults import sentence
-from occorr.incidents import SOME_TIME
 from occorr.report import words
 from occorr.report.digest import Digest, Proof, digest, proof_of, said_of
 from occorr.report.tables import Tables, shown
@@ -120,9 +119,8 @@ def headline(d: Digest) -> dict[str, Any]:
             "calm": guessed,
         }
     who = f"{worst.projects}’s gateway" if worst.projects and "," not in worst.projects else "The gateway"
-    # An incident's own sentence knows how well its beginning is known.
-    dated = re.search(rf" (at|{SOME_TIME}) ([\d:.]+(?: and [\d:.]+)?) UTC", worst.title)
-    at, when = (dated[1], dated[2]) if dated else ("at", words.moment(worst.start))
+    began = (None if t is None else incidents.moment(t) for t in (worst.start, worst.earliest, worst.latest))
+    at, when = incidents.when(*began)
     parts = []
     if worst.cut:
         parts.append(f"{words.count(worst.cut, 'connection')} cut")
