@@ -123,15 +123,19 @@ def analyze(
     inputs = bundle.checked(list(read.blobs(given)))
     library = customs.extended(library, documents.texts(inputs))
     redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
-    result = attribute(
+    redactor.learn(documents.secrets(inputs) if redact_secrets else ())
+    ours = schema.touching(since_ns, until_ns)
+    if project is not None:
+        ours &= (pl.col("compose_project") == project).fill_null(value=False)
+    return attribute(
         [take(blob, library, redactor, all_lines=all_lines) for blob in watching(inputs)],
         library=library,
         tz=tz,
         offsets=offsets,
         clocks=clocks,
         redacted=redact_secrets,
+        among=ours,
     )
-    return _window(result, since_ns, until_ns, project)
 
 
 def anonymized(result: Analysis, key: bytes | None = None) -> Analysis:
@@ -186,6 +190,7 @@ def attribute(
     offsets: Mapping[str, tuple[int, int]] | None = None,
     clocks: Mapping[str, str] | None = None,
     redacted: bool = True,
+    among: pl.Expr | None = None,
 ) -> Analysis:
     """From what the inputs gave to verdicts: everything that needs all of them together.
 
@@ -207,7 +212,7 @@ def attribute(
     events = instances.survived(place.place(events, clock_table))
     told = services.services(events)
     rows, lives = closes.closes(told, fact_table), episodes.episodes(told, fact_table)
-    judged = causes.judge(rows, lives, events, fact_table, rules.builtin(), scope.placement(events, fact_table))
+    judged = causes.judge(rows, lives, events, fact_table, rules.builtin(), scope.placement(events, fact_table), among)
     return Analysis(
         timeline=_timeline(events),
         closes=schema.conform(judged.closes, schema.CLOSES),
@@ -330,27 +335,4 @@ def _sources(table: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
             pl.coalesce("clock_id", "_c").alias("clock_id"),
         ),
         schema.SOURCES,
-    )
-
-
-def _window(result: Analysis, since_ns: int | None, until_ns: int | None, project: str | None) -> Analysis:
-    """The closes of a time window or project, with their evidence and incidents."""
-    if since_ns is None and until_ns is None and project is None:
-        return result
-    t = pl.col("timestamp").cast(pl.Int64)
-    keep = pl.lit(value=True)
-    if since_ns is not None:
-        keep = keep & (t >= since_ns).fill_null(value=True)
-    if until_ns is not None:
-        keep = keep & (t <= until_ns).fill_null(value=True)
-    if project is not None:
-        keep = keep & (pl.col("compose_project") == project).fill_null(value=False)
-    rows = result.closes.filter(keep)
-    return replace(
-        result,
-        closes=rows,
-        evidence=result.evidence.filter(pl.col("close_id").is_in(rows.get_column("close_id").to_list())),
-        incidents=result.incidents.filter(
-            pl.col("incident_id").is_in(rows.get_column("incident_id").drop_nulls().to_list())
-        ),
     )

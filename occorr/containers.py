@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from occorr.redact import Redactor
 
+_GATEWAY: Final = re.compile(r"(?i)openclaw|clawdbot|moltbot")
 _PLAIN_ENV: Final = re.compile(r"^(?:TZ|OPENCLAW_(?!.*KEY)\w+|NODE_OPTIONS|NODE_ENV|PORT|HOST|RELEASE)$")
 
 
@@ -110,7 +111,7 @@ def container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[F
                 )
     if kind := proxy_kind(image) or proxy_kind(f" {command.split(' ')[0]}"):
         yield Fact(subject, "role", f"proxy.{kind}", line_of(text, image, at))
-    if re.search(r"(?i)openclaw|clawdbot|moltbot", f"{image} {command}") and "gateway" in command:
+    if _GATEWAY.search(f"{image} {command}") and "gateway" in command:
         yield Fact(subject, "role", "gateway", line_of(text, image, at))
 
 
@@ -202,13 +203,26 @@ def _is_host(network: dict[str, Any] | None, name: str) -> bool:
     return bool(said.get("external")) and said.get("name", name) == "host"
 
 
+def _gateways(services: dict[str, dict[str, Any]]) -> set[str]:
+    """The services of a Compose file that run a gateway: the image runs the command line too."""
+    alike = {n: str(s.get("command", "")) for n, s in services.items() if _GATEWAY.search(f"{s.get('image', '')}")}
+    asked = {n for n, command in alike.items() if "gateway" in command}
+    called = {n for n in alike if "gateway" in n}
+    return asked or called or (set(alike) if len(alike) == 1 else set())
+
+
 def compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fact]:
     """A Compose file; the subject is `service:<name>`."""
     shared = data.get("networks") or {}
-    for name, service in data["services"].items():
-        if not isinstance(service, dict):
-            continue
+    services = {name: service for name, service in data["services"].items() if isinstance(service, dict)}
+    gateways = _gateways(services)
+    for name, service in services.items():
         subject, at = f"service:{name}", max(text.find(f"\n  {name}:"), 0)
+        if kind := proxy_kind(str(service.get("image", ""))):
+            yield Fact(subject, "role", f"proxy.{kind}", line_of(text, "image:", at))
+        if name in gateways:
+            yield Fact(subject, "role", "gateway", line_of(text, "image:", at))
+            yield Fact(subject, "compose.service", name, line_of(text, f"{name}:", at))
         for key in ("image", "restart", "network_mode", "mem_limit", "entrypoint", "command"):
             if service.get(key) is not None:
                 value = service[key]

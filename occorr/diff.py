@@ -76,7 +76,7 @@ def compare(before: History, after: History) -> Diff:
     sides = _side(before), _side(after)
     table = (
         _counted(before, "before")
-        .join(_counted(after, "after"), on=["family", "cause"], how="full", coalesce=True)
+        .join(_counted(after, "after"), on=["family", "cause"], how="full", coalesce=True, maintain_order="left_right")
         .fill_null(0)
     )
     loud = table.filter(pl.col("family") != "client")

@@ -5,6 +5,7 @@ Secrets become fingerprints before a fact is made, so that two sources of one to
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from occorr.redact import Redactor
 
 LIMIT: Final = 8 << 20  # a document larger than this is a log
+_COMPOSE: Final = re.compile(r"(?m)^services:\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,15 @@ def texts(blobs: Sequence[Blob]) -> Iterator[str]:
     for blob in blobs:
         if 0 < len(blob.data) <= configs.LIMIT:
             yield bytes(blob.data).decode("utf-8", "replace").lstrip("\ufeff")
+
+
+def secrets(blobs: Sequence[Blob]) -> Iterator[str]:
+    """What documents call secret: it may stand in any other input, in words that no pattern knows."""
+    for blob in blobs:
+        if 0 < len(blob.data) <= LIMIT:
+            text = bytes(blob.data).decode("utf-8", "replace").lstrip("\ufeff")
+            with contextlib.suppress(*configs.SHAPELESS):
+                yield from scrub.secrets(_json(text) if text[:4000].lstrip()[:1] in ("[", "{") else _compose(text))
 
 
 def document(blob: Blob, redactor: Redactor) -> Document | None:
@@ -73,13 +84,18 @@ def _recognised(blob: Blob, text: str, redactor: Redactor) -> tuple[str, Iterabl
         return _from_json(text, redactor) or _proxy_config(text)  # TOML begins so too
     if re.match(r"CONTAINER ID +IMAGE +", head):
         return "docker ps", containers.ps(text, redactor)
-    if re.search(r"(?m)^services:\s*$", text):
+    if _COMPOSE.search(text):
         return "compose", _compose_file(text, redactor)
     return _proxy_config(text)
 
 
+def _compose(text: str) -> Any:
+    """What a Compose file says, or None; raises what YAML does."""
+    return yaml.safe_load(text) if _COMPOSE.search(text) else None
+
+
 def _compose_file(text: str, redactor: Redactor) -> Iterator[Fact]:
-    data = yaml.safe_load(text)
+    data = _compose(text)
     if isinstance(data, dict) and isinstance(data.get("services"), dict):
         yield from containers.compose(data, text, redactor)
 
@@ -94,21 +110,25 @@ def _proxy_config(text: str) -> tuple[str, Iterable[Fact]] | None:
     )
 
 
-def _from_json(text: str, redactor: Redactor) -> tuple[str, Iterable[Fact]] | None:
-    first = text.lstrip()[:1]
-    if first == "{" and "\n{" in text.strip():  # lines of JSON are a log
+def _json(text: str) -> Any:
+    """What a JSON document says, or an `openclaw.json` in JSON5; None where it is none, as a log of JSON lines."""
+    if text.lstrip()[:1] == "{" and "\n{" in text.strip():
         return None
     try:
-        data = json.loads(text)
+        return json.loads(text)
     except RecursionError:
         return None
     except ValueError:
         if not re.search(r'(?m)^\s*"?(?:gateway|agents|channels)"?\s*:', text):
             return None
         try:
-            data = json5.loads(text)
+            return json5.loads(text)
         except (ValueError, RecursionError):
             return None
+
+
+def _from_json(text: str, redactor: Redactor) -> tuple[str, Iterable[Fact]] | None:
+    data = _json(text)
     items = data if isinstance(data, list) else [data]
     if not items or not all(isinstance(i, dict) for i in items):
         return None

@@ -58,7 +58,7 @@ def fit(answers: pl.DataFrame, shrink: float = SHRINK) -> pl.DataFrame:
     rows = (
         per.group_by("rule", "verdict")
         .agg(pl.len().alias("incidents"), pl.col("closes").sum(), pl.col("share").sum().alias("good"))
-        .join(averages.select("verdict", "average"), on="verdict")
+        .join(averages.select("verdict", "average"), on="verdict", maintain_order="left")
     )
     rows = rows.with_columns(
         ((pl.col("good") + shrink * pl.col("average")) / (pl.col("incidents") + shrink)).alias("probability")

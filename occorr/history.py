@@ -58,7 +58,8 @@ class History:
     Attributes: closes: one row a close: those of `_CLOSE` and `weight` (closes it stands for), `cluster` (closes that
     share one happened together), `client` (its name), `words` (the lines beside it). cover: intervals in which a source
     has lines: project, kind (`schema.SOURCE_KINDS`), start, end; ns since 1970. results: how many results it is made
-    of. doubled: rows that other results hold too, and that are not counted. redacted: whether all results are.
+    of. doubled: rows that other results hold too, and that are not counted. redacted: whether all results are. partial:
+    whether of any an input was read in part only.
     """
 
     closes: pl.DataFrame
@@ -66,6 +67,7 @@ class History:
     results: int
     doubled: int
     redacted: bool
+    partial: bool = False
 
 
 def gather(parts: Sequence[Path | Analysis]) -> History:
@@ -80,10 +82,9 @@ def gather(parts: Sequence[Path | Analysis]) -> History:
     if not parts:
         raise OccorrError("no result to count; give result directories that analyze -o wrote, or logs")
     closes, own, cover = [], [], []
-    redacted = True
+    marks = [results.marked(part) if isinstance(part, Path) else part for part in parts]
     for number, part in enumerate(parts):
         frames = _frames(part)
-        redacted &= results.redacted(part) if isinstance(part, Path) else part.redacted
         rows, lines = _closes(frames)
         closes.append(rows.with_columns(part=pl.lit(number, dtype=pl.Int32)))
         own.append(lines.with_columns(part=pl.lit(number, dtype=pl.Int32)))
@@ -95,20 +96,17 @@ def gather(parts: Sequence[Path | Analysis]) -> History:
         pl.concat(cover, rechunk=True).unique().sort("project", "kind", "start", "end", nulls_last=True),
         len(parts),
         doubled,
-        redacted,
+        all(mark.redacted for mark in marks),
+        any(mark.partial for mark in marks),
     )
 
 
 def clipped(past: History, since: int | None = None, until: int | None = None) -> History:
     """The part of a history between two moments, ns since 1970; a close whose interval reaches over one of them stays, and so does one without a time."""
-    low = pl.coalesce("time_earliest", "timestamp", "time_latest")
-    high = pl.coalesce("time_latest", "timestamp", "time_earliest")
-    closes, cover = past.closes, past.cover
+    closes, cover = past.closes.filter(schema.touching(since, until)), past.cover
     if since is not None:
-        closes = closes.filter((high.cast(pl.Int64) >= since).fill_null(value=True))
         cover = cover.filter(pl.col("end") > since).with_columns(pl.col("start").clip(lower_bound=since))
     if until is not None:
-        closes = closes.filter((low.cast(pl.Int64) < until).fill_null(value=True))
         cover = cover.filter(pl.col("start") < until).with_columns(pl.col("end").clip(upper_bound=until))
     return replace(past, closes=closes, cover=cover.unique().sort("project", "kind", "start", "end", nulls_last=True))
 
@@ -133,7 +131,12 @@ def _closes(frames: Mapping[str, pl.LazyFrame]) -> tuple[pl.DataFrame, pl.DataFr
         )
         .unique("event_id", keep="first", maintain_order=True)
     )
-    joined = cited.join(lines, on="event_id", how="left").sort("close_id", "event_id").collect().rechunk()
+    joined = (
+        cited.join(lines, on="event_id", how="left", maintain_order="left")
+        .sort("close_id", "event_id")
+        .collect()
+        .rechunk()
+    )
     beside = joined.group_by("close_id", maintain_order=True).agg(
         # An access line is a row of fields, which say the same beside every close.
         pl.col("body")
@@ -187,7 +190,7 @@ def _once(rows: pl.DataFrame, own: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         return rows.with_columns(cluster=pl.lit(None, dtype=pl.Int64)).drop("part"), 0
     # One close: rows with one id, and rows of different results that hold one own line.
     numbered = rows.with_row_index("row")
-    lines = own.join(numbered.select("part", "close_id", "row"), on=["part", "close_id"]).select(
+    lines = own.join(numbered.select("part", "close_id", "row"), on=["part", "close_id"], maintain_order="left").select(
         "row", key=pl.format("line {}", "event_id")
     )
     ids = numbered.select("row", key=pl.format("id {}", "close_id"))

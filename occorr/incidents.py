@@ -58,7 +58,10 @@ def incidents(
         .agg(
             pl.col("timestamp").min().alias("start"),
             pl.col("timestamp").max().alias("end"),
-            pl.struct("time_earliest", "time_latest").sort_by("timestamp").first().alias("_first"),
+            pl.struct("time_earliest", "time_latest")
+            .sort_by("timestamp", "close_id", nulls_last=True)
+            .first()
+            .alias("_first"),
             pl.col("cause")
             .filter(~startup & ~pl.col("_follows"))
             .mode()
@@ -187,7 +190,7 @@ def _keyed(rows: pl.DataFrame, episodes: pl.DataFrame, stories: dict[str, dict[s
             .select("close_id", pl.col("timestamp").cast(pl.Int64).alias("t"))
             .drop_nulls()
             .join_where(spans, pl.col("t") >= pl.col("_l"), pl.col("t") <= pl.col("_u"))
-            .sort("_l")
+            .sort("_l", "_e")
             .unique("close_id", keep="last")
             .select("close_id", "_e")
         )
@@ -236,7 +239,7 @@ def _paired_again(ranked: pl.DataFrame, episodes: pl.DataFrame) -> pl.DataFrame:
             pl.col("t") >= pl.col("_l"),
             pl.col("t") <= pl.col("_l") + AFTER_DEPLOY,
         )
-        .sort("_l")
+        .sort("_l", "_e")
         .unique("close_id", keep="last")
         .select("close_id", "_e")
     )
@@ -314,10 +317,10 @@ def _begun(row: dict[str, Any], storm: dict[str, Any] | None) -> dict[str, datet
     low, high = row["_first"]["time_earliest"], row["_first"]["time_latest"]
     if row["start"] is not None and storm is None and row["cut_high"] is not None:
         cut = moment(row["cut_low"]), moment(row["cut_high"])
-        if row["start"] > cut[1] or (row["_marked"] and low is not None and cut[1] - cut[0] < high - low):
+        if row["start"] > cut[1] or (row["_marked"] and None not in (low, high) and cut[1] - cut[0] < high - low):
             low, high = cut
     at = row["start"]
-    if at is not None and low is not None and not low <= at <= high:
+    if at is not None and None not in (low, high) and not low <= at <= high:
         at = high
     return {"start": at, "start_earliest": low, "start_latest": high}
 

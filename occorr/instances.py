@@ -68,8 +68,8 @@ def _aside(events: pl.DataFrame) -> pl.Expr:
         .agg(pl.col("container_id").unique())
         .filter(pl.col("container_id").list.len() == 1)
         .with_columns(pl.col("container_id").list.first())
-        .join(runs, on="container_id")
-        .join(spans, on=["log_file_path", "part"])
+        .join(runs, on="container_id", maintain_order="left")
+        .join(spans, on=["log_file_path", "part"], maintain_order="left")
         .filter((pl.col("first") >= pl.col("a") + AFTER_START) & (pl.col("last") <= pl.col("b") + SECOND))
     )
     file = pl.concat_str("log_file_path", "part", separator="\n", ignore_nulls=True)
@@ -149,7 +149,11 @@ def instances(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     )
     boots = started(events, list(by_id)).with_columns(pl.col("container_id").replace_strict(by_id).alias("_boot"))
     files = files.join(
-        boots.select("log_file_path", "part", "_boot"), on=["log_file_path", "part"], how="left", nulls_equal=True
+        boots.select("log_file_path", "part", "_boot"),
+        on=["log_file_path", "part"],
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
     )
     files = files.select("log_file_path", "part", pl.coalesce("_file", "_boot").alias("_file"))
     events = events.join(files, on=["log_file_path", "part"], how="left", maintain_order="left")

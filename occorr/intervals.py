@@ -164,7 +164,11 @@ def _busy(rows: pl.DataFrame, lateness: pl.DataFrame, events: pl.DataFrame) -> p
     slots = seen.with_columns(spread.alias("_slot")).explode("_slot").group_by("_slot").agg(pl.col("_late").max())
     moments = rows.select("close_id", (pl.col("_time_latest") // SLOT).alias("_slot")).drop_nulls()
     near = pl.concat([moments.with_columns(pl.col("_slot") + step) for step in AROUND])
-    return near.join(slots, on="_slot").group_by("close_id", maintain_order=True).agg(pl.col("_late").max())
+    return (
+        near.join(slots, on="_slot", maintain_order="left")
+        .group_by("close_id", maintain_order=True)
+        .agg(pl.col("_late").max())
+    )
 
 
 def _lateness(events: pl.DataFrame) -> pl.DataFrame:

@@ -62,7 +62,7 @@ def _zoned(events: pl.DataFrame) -> pl.DataFrame:
         "log_file_path", "part", "event_name", "conn_short", stamp.alias("n")
     )
     known = events.filter(gateway & pl.col("zone_inline") & once).select("event_name", "conn_short", stamp.alias("k"))
-    pairs = naive.join(known, on=["event_name", "conn_short"]).with_columns(
+    pairs = naive.join(known, on=["event_name", "conn_short"], maintain_order="left").with_columns(
         ((pl.col("n") - pl.col("k")) / QUARTER_NS).round().cast(pl.Int64).alias("q")
     )
     pairs = pairs.filter((pl.col("n") - pl.col("k") - pl.col("q") * QUARTER_NS).abs() <= 2_000_000_000)
@@ -120,7 +120,7 @@ def once(frames: list[pl.DataFrame]) -> tuple[pl.DataFrame, dict[tuple[str, str]
         return events, {}
     pairs = (
         several.select("key", "t", "n", pl.col("file").alias("a"))
-        .join(several.rename({"file": "b"}), on=["key", "t", "n"])
+        .join(several.rename({"file": "b"}), on=["key", "t", "n"], maintain_order="left")
         .filter(pl.col("a") < pl.col("b"))
     )
     named = ~pl.col("event_name").is_in(["log", "unparsed"])
@@ -198,7 +198,7 @@ def _connections(events: pl.DataFrame) -> pl.DataFrame:
         .agg(pl.col("conn_id").first().alias("_whole"))
     )
     return (
-        events.join(whole, on="conn_short", how="left")
+        events.join(whole, on="conn_short", how="left", maintain_order="left")
         .with_columns(pl.coalesce("conn_id", "_whole").alias("conn_id"))
         .drop("_whole")
     )
@@ -286,6 +286,7 @@ def _fold(kept: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
             .alias("_raw"),
         ),
         on="_own",
+        maintain_order="left",
     )
     taken = taken.group_by("_row").agg(
         pl.col("_raw").filter(pl.col("observed_timestamp").is_not_null()).first().alias("_raw"),
@@ -295,7 +296,7 @@ def _fold(kept: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
         pl.col("_place").sort().str.join("; ").alias("_place"),
     )
     kept = (
-        kept.join(taken, on="_row", how="left")
+        kept.join(taken, on="_row", how="left", maintain_order="left")
         .with_columns(
             # each form of a message has a stamp of its own, and the envelope's belongs to the form that it came with
             pl.when(pl.col("observed_timestamp").is_null() & pl.col("_obs").is_not_null())
@@ -351,7 +352,7 @@ def _invocations(events: pl.DataFrame) -> pl.DataFrame:
         )
         .unique("_stem", keep="first")
     )
-    lines = lines.with_columns(alone).join(sidecar, on="_stem", how="left")
+    lines = lines.with_columns(alone).join(sidecar, on="_stem", how="left", maintain_order="left")
     spread = [
         "cli_target",
         "cli_source",

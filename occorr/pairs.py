@@ -15,6 +15,7 @@ import polars as pl
 from occorr import alignment, anchors, program
 from occorr.anchors import vote, vote_once
 from occorr.offsets import Estimate, linear
+from occorr.zones import QUARTER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +38,7 @@ SYSTEMATIC: Final = 2 * MS  # what the bulk of that lag may be off by
 CHANCES: Final = 2  # so many wrong partners may look right beside coarse stamps
 PLATEAU: Final = 0.8  # wrong anchors move the peak inside its plateau: the bound is where this share of it still agrees
 FAR_ENOUGH: Final = 6  # … for an offset of more than NEARBY
+ZONE_ENOUGH: Final = 4  # … or for one that is so near to a zone's
 NEARBY: Final = 5 * SECOND
 STEP: Final = 400 * MS  # the least step of a clock that is told from lags
 NEAR: Final = 20 * MS  # what drift moves a place by in the usual span
@@ -228,12 +230,17 @@ def _steady(
         np.concatenate([diff - COARSE, windows.get_column("low").to_numpy()]),
         np.concatenate([diff + width + COARSE, windows.get_column("high").to_numpy()]),
     )
-    start, end, support = vote(low, high)
+    # a connection is one of the other side's; each refusal stands for itself, whatever others lie in the same downtime
+    own = -1 - np.arange(windows.height)
+    ours, theirs = (np.concatenate([side, own]) for side in _sides(pairs))
+    start, end, support = vote_once(low, high, (ours, theirs))
     far = (high < start - 2 * COARSE) | (low > end + 2 * COARSE)
-    rival = vote(low[far], high[far])[2] if far.any() else 0
+    rival = vote_once(low[far], high[far], (ours[far], theirs[far]))[2] if far.any() else 0
     # Chance agreement grows with the range that is searched: far from zero more anchors must agree.
-    enough = ENOUGH - 1 if sure else ENOUGH
-    needed = enough if sure or (start <= NEARBY and end >= -NEARBY) else FAR_ENOUGH
+    enough = ENOUGH - 1 if sure or _of_one_mind(pairs) else ENOUGH
+    zone = round((start + end) / 2 / QUARTER) * QUARTER
+    usual = start <= zone + NEARBY and end >= zone - NEARBY
+    needed = enough if sure or (usual and zone == 0) else ZONE_ENOUGH if usual else FAR_ENOUGH
     if support < needed or rival > MARGIN * support:
         return None
     near = (diff - COARSE <= end) & (diff + width + COARSE >= start)
@@ -334,6 +341,14 @@ def _unrivalled(pairs: pl.DataFrame, likely: NDArray[np.bool_]) -> NDArray[np.bo
     counts = [(side, *np.unique(side[likely], return_counts=True)) for side in _sides(pairs)]
     ours, theirs = (np.isin(side, one[often == 1]) for side, one, often in counts)
     return np.asarray(ours & theirs, np.bool_)
+
+
+def _of_one_mind(pairs: pl.DataFrame) -> bool:
+    """Whether each connection has one possible partner, and all agree to milliseconds: nothing had to be chosen."""
+    if pairs.is_empty() or not _unrivalled(pairs, np.ones(pairs.height, np.bool_)).all():
+        return False
+    diff, width = (pairs.get_column("p") - pairs.get_column("g")).to_numpy(), pairs.get_column("width").to_numpy()
+    return bool(width.max() <= FINELY and np.ptp(diff) <= FINE[1] - FINE[0] + width.max())
 
 
 def _lagged(at: NDArray[np.int64], diff: NDArray[np.int64], width: NDArray[np.int64], reach: int) -> anchors.Anchors:

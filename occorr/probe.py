@@ -103,7 +103,7 @@ def attempts(
     """
     if not 1 <= count <= MOST:
         raise OccorrError(f"--count {count}: between 1 and {MOST:,} attempts")
-    if interval < FASTEST:
+    if not interval >= FASTEST:  # nor no number
         raise OccorrError(
             f"--interval {interval:g}: {FASTEST:g} s at least, so that the probe is not the load that it measures"
         )

@@ -70,13 +70,14 @@ def deciding(
     )
     cited = (
         evidence.filter(pl.col("role") == "supports")
-        .join(closes.select("close_id", "incident_id"), on="close_id")
-        .join(table.select("incident_id", incident_cause="cause"), on="incident_id")
+        .join(closes.select("close_id", "incident_id"), on="close_id", maintain_order="left")
+        .join(table.select("incident_id", incident_cause="cause"), on="incident_id", maintain_order="left")
         .filter(pl.col("cause").eq_missing(pl.col("incident_cause")))
         .join(
             timeline.select("event_id", "event_name").unique("event_id", keep="first", maintain_order=True),
             on="event_id",
             how="left",
+            maintain_order="left",
         )
         .with_columns(
             rank=rank,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -45,11 +47,13 @@ def save(result: Analysis, target: Path, texts: Mapping[str, str]) -> None:
             _parquet(getattr(result, name), table, beside / f"{name}.parquet")
         for name, text in texts.items():
             (beside / name).write_text(text, encoding="utf-8")
-        (beside / MARK).write_text(
-            f'{{"occorr": "{__version__}", "schema": {schema.VERSION}, "partial": {str(result.partial).lower()},'
-            f' "redacted": {str(result.redacted).lower()}}}\n',
-            encoding="utf-8",
-        )
+        mark = {
+            "occorr": __version__,
+            "schema": schema.VERSION,
+            "partial": result.partial,
+            "redacted": result.redacted,
+        }
+        (beside / MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
         beside.chmod(0o755)
         _exchange(beside, target)
     except BaseException:
@@ -91,13 +95,12 @@ def load(source: Path) -> Analysis:
     Raises:
         OccorrError: the directory holds no result.
     """
-    _marked(source)
+    mark = marked(source)
     tables = {
         name: schema.conform(pl.read_parquet(_table(source, name)).rechunk(), table)
         for name, table in schema.TABLES.items()
     }
-    text = (source / MARK).read_text(encoding="utf-8")
-    return Analysis(**tables, partial='"partial": true' in text, redacted='"redacted": false' not in text)
+    return Analysis(**tables, partial=mark.partial, redacted=mark.redacted)
 
 
 def scan(source: Path, names: Iterable[str] = schema.TABLES) -> dict[str, pl.LazyFrame]:
@@ -110,19 +113,13 @@ def scan(source: Path, names: Iterable[str] = schema.TABLES) -> dict[str, pl.Laz
     Raises:
         OccorrError: the directory holds no result, or lacks one of these tables.
     """
-    _marked(source)
+    marked(source)
     frames = {}
     for name in names:
         frame = pl.scan_parquet(_table(source, name), glob=False)
         coded = [c for c, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Categorical | pl.Enum)]
         frames[name] = frame.with_columns(pl.col(coded).cast(pl.String))
     return frames
-
-
-def redacted(source: Path) -> bool:
-    """Whether the result was written with its secrets replaced."""
-    _marked(source)
-    return '"redacted": false' not in (source / MARK).read_text(encoding="utf-8")
 
 
 def within(path: Path) -> list[Path]:
@@ -132,12 +129,28 @@ def within(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if is_result(p)) if path.is_dir() else []
 
 
-def _marked(source: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a result says of itself: whether inputs were read in part only, and whether its secrets were replaced."""
+
+    partial: bool
+    redacted: bool
+
+
+def marked(source: Path) -> Mark:
+    """What the result in a directory says of itself.
+
+    Raises:
+        OccorrError: it holds no result, or one whose mark is broken.
+    """
+    again = f"write one with: occorr analyze INPUT… -o {source}"
     if not is_result(source):
-        raise OccorrError(
-            f"{source} is no result directory of occorr (it lacks {MARK}); write one with: occorr analyze INPUT… -o"
-            f" {source}"
-        )
+        raise OccorrError(f"{source} is no result directory of occorr (it lacks {MARK}); {again}")
+    try:
+        said = json.loads((source / MARK).read_text(encoding="utf-8"))
+        return Mark(partial=bool(said["partial"]), redacted=bool(said["redacted"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise OccorrError(f"{source / MARK} does not say what it should; {again}") from error
 
 
 def _table(source: Path, name: str) -> Path:

@@ -434,6 +434,15 @@ class Tables(Protocol):
         """Whether secrets were replaced; where not, every report says so."""
 
 
+def touching(since_ns: int | None, until_ns: int | None) -> pl.Expr:
+    """Whether a close may lie between two moments, ns since 1970: its interval reaches into the span, or nothing tells when it was."""
+    low = pl.coalesce("time_earliest", "timestamp", "time_latest").cast(pl.Int64)
+    high = pl.coalesce("time_latest", "timestamp", "time_earliest").cast(pl.Int64)
+    after = pl.lit(value=True) if since_ns is None else high >= since_ns
+    before = pl.lit(value=True) if until_ns is None else low < until_ns
+    return (after & before).fill_null(value=True)
+
+
 def plain(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with strings for dictionaries and enums, int64 ns since 1970 for times, and null for NaN."""
     return frame.with_columns(

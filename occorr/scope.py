@@ -52,7 +52,9 @@ def owned(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     )
     lines = events.with_columns(pl.lit(None, pl.String).alias(c) for c in _OWNER.values() if c not in events.columns)
     joined = lines.join(
-        files.join(own, on="_id", how="left").unique("log_file_path", keep="first", maintain_order=True),
+        files.join(own, on="_id", how="left", maintain_order="left").unique(
+            "log_file_path", keep="first", maintain_order=True
+        ),
         on="log_file_path",
         how="left",
         maintain_order="left",
@@ -78,7 +80,7 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         pl.col("compose_project").drop_nulls().first(),
         pl.col("container_image_name").drop_nulls().first().alias("image"),
     )
-    names = names.join(stated, on="container_id", how="left")
+    names = names.join(stated, on="container_id", how="left", maintain_order="left")
     # `docker compose run` of the gateway's service is a container beside it, not it
     names = names.filter(~pl.col("container_name").fill_null("").str.contains(ONE_OFF))
     names = names.filter(pl.col("role").is_not_null() | ~_neither("image", "container_name", "compose_service"))

@@ -18,6 +18,7 @@ SECRET: Final = re.compile(
     r"(?i)token|secret|passw|passphrase|api[_-]?key|private[_-]?key|credential|cookie|authorization"
 )
 _REFERENCE: Final = re.compile(r"\$\w+|\$\{\w+(?::?[-?+]?)\}")
+_VARIABLE: Final = re.compile(r"(\w+)=(.*)", re.DOTALL)
 MASKED: Final = re.compile(
     r"(?i)\*{2,}|<[\w -]+>|\[redacted[^\]]*\]|_*(?:openclaw_)?redacted_*|x{4,}"
 )  # whoever collected the document took the secret out
@@ -184,14 +185,6 @@ def event(wire: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
     return out
 
 
-def secrets(item: Mapping[str, Any]) -> Iterator[str]:
-    """The values of a container's environment that its names call secret: they may turn up anywhere else."""
-    for pair in (item.get("Config") or {}).get("Env") or []:
-        name, _, value = str(pair).partition("=")
-        if SECRET.search(name):
-            yield value
-
-
 def config(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
     """`openclaw.json` with the gateway's, the log's and the release's settings kept, everything else as fingerprints."""
     return {str(k): _setting(str(k), v, redactor, known=k in PUBLIC_CONFIG) for k, v in data.items()}
@@ -213,14 +206,20 @@ def _setting(key: str, value: Any, redactor: Redactor, *, known: bool, hidden: b
     return text(value, redactor) if isinstance(value, str) else value
 
 
-def config_secrets(data: Any) -> Iterator[str]:
-    """The values of a configuration whose keys call them secret."""
+def secrets(data: Any) -> Iterator[str]:
+    """The values of a document that their keys, or the names of variables, call secret: they may turn up anywhere else."""
     stack = [("", data)]
     while stack:
         key, value = stack.pop()
         if isinstance(value, dict):
             stack += [(str(k), v) for k, v in value.items()]
         elif isinstance(value, list):
-            stack += [(key, v) for v in value]
-        elif isinstance(value, str) and SECRET.search(key):
+            stack += [variable if (variable := _variable(v)) else (key, v) for v in value]
+        elif isinstance(value, str) and SECRET.search(key) and not _REFERENCE.fullmatch(value):
             yield value
+
+
+def _variable(pair: Any) -> tuple[str, str] | None:
+    """Name and value of `NAME=value`."""
+    found = _VARIABLE.fullmatch(pair) if isinstance(pair, str) else None
+    return (found[1], found[2]) if found else None

@@ -12,6 +12,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from occorr.visible import json_escaped
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -30,6 +32,11 @@ VARIABLES: Final = {
     "compose_project": "OCCORR_PROJECT",
     "type": "OCCORR_TYPE",
 }
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    """A row as a line of JSON in which nothing can steer a terminal."""
+    return (json_escaped(json.dumps(row, ensure_ascii=False, sort_keys=True)) + "\n").encode("utf-8", "replace")
 
 
 class Outbox:
@@ -51,7 +58,7 @@ class Outbox:
 
     def put(self, row: dict[str, Any]) -> None:
         """Takes a row."""
-        line = (json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8", "replace")
+        line = _line(row)
         with self._changed:
             self._file.seek(self._written)
             self._file.write(line)
@@ -141,7 +148,7 @@ class Hook:
                 for key, name in VARIABLES.items()
             }
             environment = {**os.environ, **told, "OCCORR_SUPPRESSED": str(row["suppressed"])}
-            given = (json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8", "replace")
+            given = _line(row)
             try:
                 code, words = self._run(given, environment)
             except OSError as error:

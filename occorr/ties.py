@@ -228,7 +228,7 @@ def client(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> E
     if printed.is_empty() or closed.is_empty():
         return None
     moment, bound = aligned(gateways, closed.get_column("clock_id"), closed.get_column("timestamp_raw"))
-    pairs = thin(printed).join(thin(closed.select(*said, pl.Series("g", moment))), on=said)
+    pairs = thin(printed).join(thin(closed.select(*said, pl.Series("g", moment))), on=said, maintain_order="left")
     if pairs.height < ENOUGH:
         return None
     recorded = pl.col("begun").is_not_null()

@@ -27,6 +27,7 @@ NEAR: Final = 60 * SECOND  # … nor one that is further off: a wrong zone is fo
 CUT: Final = 3 * SECOND  # tunnels that a death cut, of more than that, ended so shortly before the first refusal
 ALIKE: Final = 50 * MS  # a connection that both sides say lasted as long to this is one, if no timer ended several
 ABOUT: Final = 300 * MS  # … and may be one where they differ by no more
+SHAKING: Final = 1_200 * MS  # … or by the handshake, where the gateway tells only when a connection had made it
 BRIEF: Final = 500 * MS  # shorter connections all lasted alike
 UNLIKELY: Final = 0.05  # chance below which connections are not missing from the gateway's log by chance
 UNHEARD: Final = "connections of this time are not in the gateway's log: the clock may have been set"
@@ -166,9 +167,14 @@ def _closed(events: pl.DataFrame, access: pl.DataFrame, gateways: Mapping[str, E
         "remote_address",
         "gateway_agent",
         "client_mode",
+        "made",
     )
-    direct = pl.col("remote_address").is_in(access.get_column("client_address").drop_nulls().unique().to_list())
-    proxied = theirs.filter(~direct | pl.col("forwarded_for").is_not_null() | pl.col("remote_address").is_null())
+    forwarded, remote = pl.col("forwarded_for").is_not_null(), pl.col("remote_address")
+    # who forwards is known where any line says for whom; else it is whoever is no client of the proxy
+    forwards = theirs.filter(forwarded).get_column("remote_address").drop_nulls().unique()
+    clients = access.get_column("client_address").drop_nulls().unique()
+    through = remote.is_in(forwards.to_list()) if forwards.len() else ~remote.is_in(clients.to_list())
+    proxied = theirs.filter(forwarded | through | remote.is_null())
     return proxied, int(np.median(bound)) if len(bound) else 0
 
 
@@ -178,6 +184,7 @@ def _candidates(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
     `brief` are those that are told from others by a length that many have.
     """
     apart = (pl.col("duration_ns") - pl.col("lasted")).abs()
+    shaking = pl.col("made") & (pl.col("duration_ns") - pl.col("lasted")).is_between(0, SHAKING)
     browser = pl.col("agent").str.contains("Mozilla/", literal=True)
     same_agent = (pl.col("agent") == pl.col("gateway_agent")).fill_null(value=True)
     same_kind = ((pl.col("client_mode") == "webchat") == browser).fill_null(value=True)
@@ -187,11 +194,13 @@ def _candidates(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
     lasting, open_ = (
         ours.filter(known) for known in (pl.col("duration_ns").is_not_null(), pl.col("duration_ns").is_null())
     )
-    keyed = ours.join(named, left_on="client_address", right_on="forwarded_for").filter(same_agent)
+    keyed = ours.join(named, left_on="client_address", right_on="forwarded_for", maintain_order="left").filter(
+        same_agent
+    )
     loose = (
         thin(lasting)
         .join(thin(nameless.filter(pl.col("lasted").is_not_null())), how="cross")
-        .filter((apart <= ABOUT) & (pl.col("lasted") > 0) & same_kind)
+        .filter(((apart <= ABOUT) | shaking) & (pl.col("lasted") > 0) & same_kind)
     )
     loose = loose.with_columns((pl.col("lasted") <= BRIEF).alias("brief"))
     blind = thin(open_).join(thin(nameless), how="cross").filter(same_kind)
@@ -218,7 +227,8 @@ def _gateway_closes(events: pl.DataFrame) -> pl.DataFrame:
     gateway = events.filter((pl.col("source_kind") == "gateway") & pl.col("conn_short").is_not_null())
     at = pl.col("timestamp_raw").cast(pl.Int64)
     remote = pl.coalesce("remote_address", pl.col("endpoint").str.extract(r"^\[?([^\]]+?)\]?:\d+->", 1))
-    begun = pl.col("event_name").is_in(["websocket.open", "websocket.connected"])
+    opened = pl.col("event_name") == "websocket.open"
+    begun = opened | (pl.col("event_name") == "websocket.connected")
     rows = gateway.group_by("conn_short", maintain_order=True).agg(
         pl.col("clock_id").first(),
         at.filter(pl.col("event_name") == "websocket.close").min().alias("at"),
@@ -228,6 +238,7 @@ def _gateway_closes(events: pl.DataFrame) -> pl.DataFrame:
         .fill_null(MS)
         .alias("resolution"),
         at.filter(begun).min().alias("began"),
+        (~opened.any() & pl.col("duration_ns").is_null().all()).alias("made"),
         pl.col("duration_ns").drop_nulls().first(),
         pl.col("forwarded_for").drop_nulls().first(),
         pl.col("user_agent_original").drop_nulls().first().alias("gateway_agent"),

@@ -369,7 +369,7 @@ def _sibling_shift(events: pl.DataFrame, clock: str) -> int | None:
         .select("client_address", pl.col("timestamp_raw").cast(pl.Int64).alias("a"))
         .head(THIN * 3)
     )
-    pairs = errors.join(access, on="client_address").with_columns(
+    pairs = errors.join(access, on="client_address", maintain_order="left").with_columns(
         ((pl.col("e") - pl.col("a")) / QUARTER).round().cast(pl.Int64).alias("q")
     )
     close = pairs.filter(

@@ -392,3 +392,53 @@ def test_who_waits_at_a_terminal_sees_how_far_it_is(monkeypatch, tty, count, sho
     inputs = [read.Blob(f"{n}.log", b"", "") for n in range(count)]
     assert list(options._watching(inputs)) == inputs
     assert ("Reading" in sys.stderr.getvalue()) == shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["report", "postmortem", "LOGS"], ["report", "weekly", "LOGS"], ["diff", "LOGS", "LOGS"], ["check", "LOGS"]],
+)
+def test_every_command_that_reads_in_part_says_so(folder, capsys, monkeypatch, words):
+    from occorr.cli import main
+
+    (folder / "prog.bin").write_bytes(b"\x7fELF\x02\x01\x01\x00\x00\x00" + bytes(range(256)))
+    monkeypatch.setattr(sys, "argv", ["occorr", *(w.replace("LOGS", str(folder)) for w in words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 4
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--since", "9999999d"], "--since '9999999d' is too long"),
+        (["--since", "0001-01-01", "--tz", "Europe/Berlin"], "--since '0001-01-01' is no time that logs are of"),
+        (["--until", "9999-12-31T23:59:59-14:00"], "is no time that logs are of"),
+        (["--offset", "gateway=+99999999999d"], "--offset 'gateway=+99999999999d' is too long"),
+        (["--dry-run", "--format", "json"], "--dry-run is for the terminal"),
+        (["--parsers", "none-such"], "--parsers none-such: no such directory"),
+    ],
+)
+def test_a_value_that_nothing_can_be_done_with_is_told_as_such(folder, capsys, monkeypatch, words, says):
+    from occorr.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["occorr", "analyze", str(folder), *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == EXIT_USAGE
+    assert says in " ".join(capsys.readouterr().err.split())
+
+
+def test_closes_that_are_left_out_are_no_part_of_what_incidents_tell(folder):
+    """The sample's two refusals of a wrong token, of which one is asked for."""
+    own = occorr.analyze(folder).closes.filter(pl.col("cause") == "auth.token_mismatch").sort("timestamp")
+    low, high = (own.get_column(name).cast(pl.Int64).to_list()[1] for name in ("time_earliest", "time_latest"))
+    for window, counted in (({}, 2), ({"since_ns": high}, 1), ({"until_ns": low}, 1)):
+        told = occorr.analyze(folder, **window)
+        own = told.incidents.filter(pl.col("cause") == "auth.token_mismatch")
+        assert own.get_column("closes").sum() == counted
+        assert f"{counted} attempt" in own.get_column("title")[0]
+        kept = set(told.closes.get_column("close_id"))
+        assert set(told.evidence.get_column("close_id")) <= kept
+    assert occorr.analyze(folder, project="no-such").closes.is_empty()

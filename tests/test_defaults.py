@@ -60,6 +60,9 @@ def test_quiet_says_only_the_answer(here):
         ("tz = ", "no TOML"),
         ('[watch]\non-close = "./run"', "on-close counts only in a file that you name"),
         ("no-redact = true", "no-redact counts only in a file that you name"),
+        ('[check]\njunit = "/home/me/.profile"', "junit counts only in a file that you name"),
+        ('[watch]\nmetrics = "0.0.0.0:9100"', "metrics counts only in a file that you name"),
+        ('[analyze]\nparsers = "./formats"', "parsers counts only in a file that you name"),
     ],
 )
 def test_what_no_command_knows_is_an_error_that_names_the_file(here, text, says):

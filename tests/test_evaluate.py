@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from occorr import evaluate
-from occorr.evaluate import figures
+from occorr import evaluate, schema
+from occorr.evaluate import figures, matching
 from occorr.evaluate.baseline import baseline
 from occorr.evaluate.scoring import lessened
 from occorr.report import scores as shown
@@ -293,3 +293,44 @@ def test_samples_are_scored_end_to_end(tmp_path):
     taken = evaluate.ablation(evaluate.score_ablated(bundles, truth))
     assert [r["without"] for r in taken] == ["file log"]  # it has neither events nor a proxy
     assert not math.isnan(taken[0]["accuracy"]) and taken[0]["wrong_decisive"] == 0
+
+
+def test_a_commands_close_is_the_label_of_the_file_that_tells_of_it():
+    """Two commands one after the other: the second one's label spans 6 s, and the first one's close lies nearer to its middle."""
+    at = 1795956626 * 10**9
+    closes = schema.conform(
+        pl.DataFrame(
+            {
+                "close_id": ["a", "b"],
+                "timestamp": [at, at + 6 * 10**9],
+                "time_earliest": [at - 10**8, at],
+                "time_latest": [at + 10**8, at + 7 * 10**9],
+                "via": ["proxy", "unknown"],
+                "established": [False, False],
+                "observers": [["gateway", "cli"], ["cli"]],
+            }
+        ),
+        schema.CLOSES,
+    )
+    evidence = schema.conform(
+        pl.DataFrame({"close_id": ["a", "b"], "log_file_path": ["x/i1/cli/01.out", "x/i1/cli/02.out"]}), schema.EVIDENCE
+    )
+    own = {
+        "close_id": "c1",
+        "client": "cli/01.out",
+        "via": "proxy",
+        "t_open_ms": at / 1e6 - 4000,
+        "t_close_ms": at / 1e6 + 400,
+    }
+    other = own | {"client": "cli/02.out", "close_id": "c2", "t_open_ms": at / 1e6 + 500, "t_close_ms": at / 1e6 + 1100}
+    truth = pl.DataFrame(
+        [{k: r.get(k) for k in matching.WANT} for r in (other, own)],
+        schema_overrides=matching.TYPES,
+        infer_schema_length=None,
+    )
+    pairs, candidates = matching.match(matching.with_files(closes, evidence), truth)
+    told = {(closes["close_id"][row], truth["client"][label]) for row, label in pairs.select("row", "label").rows()}
+    assert ("a", "cli/01.out") in told
+    assert all(
+        r != 0 or truth["client"][label] == "cli/01.out" for r, label in candidates.select("row", "label").rows()
+    )

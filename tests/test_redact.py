@@ -525,3 +525,28 @@ def test_what_no_word_gives_away_goes_whichever_way_a_text_comes(text):
     clean = redactor.text(text)
     assert "q7Kd93hZpLm2" not in clean
     assert redactor.column(pl.Series([text])).to_list() == [clean]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("openclaw.json", '{"gateway": {"auth": {"mode": "token", "token": "correcthorse9battery"}}}'),
+        (
+            "compose.yml",
+            "services:\n  web:\n    image: nginx\n    environment:\n      BOT_TOKEN: correcthorse9battery\n",
+        ),
+        ("inspect.json", '[{"Id": "ab", "State": {}, "Config": {"Env": ["GATEWAY_PASSWORD=correcthorse9battery"]}}]'),
+    ],
+)
+def test_what_a_document_calls_secret_goes_wherever_it_stands(tmp_path, name, text):
+    """The log comes first in the order of names, and nothing around the word there says what it is."""
+    (tmp_path / name).write_text(text)
+    (tmp_path / "access.log").write_text(
+        '192.0.2.7 - - [21/Nov/2026:10:00:00 +0000] "GET /correcthorse9battery HTTP/1.1" 502 157 "-" "probe correcthorse9battery"\n'
+    )
+    told = occorr.analyze([tmp_path], all_lines=True)
+    for table in ("timeline", "closes", "evidence", "facts", "sources"):
+        assert "correcthorse9battery" not in getattr(told, table).write_json(), table
+    assert "/fp:" in told.timeline.write_json()
+    shown = occorr.analyze([tmp_path], all_lines=True, redact_secrets=False)
+    assert "correcthorse9battery" in shown.timeline.write_json()

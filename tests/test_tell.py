@@ -233,3 +233,14 @@ def test_the_table_fits_its_window_whatever_stands_in_it(width, height):
     assert len(drawn) <= height and max(map(len, drawn)) <= width
     assert "\x1b" not in out.getvalue() and "\x07" not in out.getvalue() and "‮" not in out.getvalue()
     assert "101 closes" not in out.getvalue() and "100 closes, 1 revised" in out.getvalue()
+
+
+def test_nothing_in_a_row_steers_a_terminal():
+    stream = io.BytesIO()
+    stream.close = lambda: None
+    outbox = tell.Outbox(stream)
+    outbox.put(row(client_address="\u202e\x9b31m\u2066x\x7f"))
+    outbox.close(5)
+    told = stream.getvalue().decode()
+    assert not set(told) & set("\u202e\x9b\u2066\x7f")
+    assert json.loads(told)["client_address"] == "\u202e\x9b31m\u2066x\x7f"

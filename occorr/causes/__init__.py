@@ -43,6 +43,7 @@ def judge(
     facts: pl.DataFrame,
     causes: Sequence[Cause],
     place: tuple[str | None, str | None],
+    among: pl.Expr | None = None,
 ) -> Judged:
     """Verdicts for all closes.
 
@@ -53,6 +54,7 @@ def judge(
         facts: FACTS.
         causes: the rules.
         place: the gateway's service and project.
+        among: which closes are asked for, by columns of CLOSES; what incidents tell is of these.
     """
     named = name_episodes(episodes, causes)
     wide = features(closes, named, events, facts, place)
@@ -65,6 +67,9 @@ def judge(
         pl.coalesce(pl.col("instance").str.extract(r"^([^/]+)/", 1), pl.lit(place[1])).alias("compose_project"),
     )
     rows = rows.with_columns(missing(facts).alias("missing"), _peer("client_address"), _peer("client_port"))
+    if among is not None:
+        rows = rows.filter(among)
+        evidence = evidence.join(rows, on="close_id", how="semi", maintain_order="left")
     rows, table = incidents(rows, named, facts, causes)
     return Judged(rows, evidence, table, named)
 

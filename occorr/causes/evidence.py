@@ -36,6 +36,7 @@ def cite(
             pl.col(list(CITED.values())),
         ),
         on="close_id",
+        maintain_order="left",
     )
     keys = ["close_id", "rule", "cause", "rank", "t", "lo", "hi"]
     cites = _cites(causes)
@@ -44,7 +45,7 @@ def cite(
     )
     of_episode = (
         rows.join(cites.filter(pl.col("cited") == "episode"), on="rule", how="semi")
-        .join(episodes.select("episode", pl.col("events").alias("event_id")), on="episode")
+        .join(episodes.select("episode", pl.col("events").alias("event_id")), on="episode", maintain_order="left")
         .explode("event_id")
     )
     lines = events.select(
@@ -80,6 +81,7 @@ def cite(
         pl.col("rank") * -1,
         pl.col("delta_ns").abs(),
         "event_id",
+        "rule",
     )
     return schema.conform(out, schema.EVIDENCE)
 

@@ -165,7 +165,7 @@ def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: R
     ours = (pl.col("instance") == pl.col("of")).fill_null(value=False) | pl.col("of").is_null()
     # in a storm a close may lie in the one downtime or the next: where they touch and have one cause, that is enough
     alike = ["close_id", "of", "episode_cause"]
-    pairs = pairs.sort("close_id", "from").with_columns(
+    pairs = pairs.sort("close_id", "from", "episode").with_columns(
         (pl.col("from") > pl.col("until").shift(1).over(alike)).fill_null(value=False).any().over(alike).alias("_apart")
     )
     first, last = (
@@ -180,7 +180,7 @@ def _related(hits: pl.LazyFrame, episodes: pl.LazyFrame, rule: Rule, relation: R
     off = pl.max_horizontal(pl.col("begin") - pl.col("t"), pl.col("t") - pl.col("end"), pl.lit(0, pl.Int64))
     pairs = (
         pairs.with_columns(inside.alias("certain"), off.alias("_off"), (pl.col("t") - middle).abs().alias("_far"))
-        .sort("close_id", pl.col("certain").not_(), "_off", "_far")
+        .sort("close_id", pl.col("certain").not_(), "_off", "_far", "episode")
         .unique("close_id", keep="first", maintain_order=True)
     )
     own = pl.when(pl.lit(rule.cause) == EPISODE).then("episode_cause").otherwise(pl.lit(rule.cause))

@@ -210,7 +210,12 @@ def _gap(lines: pl.DataFrame) -> pl.Expr:
     """Whether the gateway wrote nothing for so long, while the connection was open, that a part of its log may be missing."""
     began = pl.col("line").shift(1)
     gaps = lines.filter(pl.col("line") - began > SILENT).select(pl.col("line").alias("b"))
-    spans = lines.with_columns(began.alias("a")).join(gaps, left_on="line", right_on="b").select("a", "line").rows()
+    spans = (
+        lines.with_columns(began.alias("a"))
+        .join(gaps, left_on="line", right_on="b", maintain_order="left")
+        .select("a", "line")
+        .rows()
+    )
     opened, ended = pl.col("opened").cast(pl.Int64), pl.col("time_latest").cast(pl.Int64)
     tests = [(opened <= a) & (ended >= b) for a, b in spans]
     return _any(tests)

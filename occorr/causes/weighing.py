@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -41,7 +42,7 @@ def weigh(
     best = order.unique("close_id", keep="first", maintain_order=True).rename(
         {"rank": "best_rank", "rule": "best_rule", "episode": "best_episode"}
     )
-    joined = order.join(best.select("close_id", pl.col("cause").alias("_best")), on="close_id")
+    joined = order.join(best.select("close_id", pl.col("cause").alias("_best")), on="close_id", maintain_order="left")
     rivals = (
         joined.filter(pl.col("cause") != pl.col("_best"))
         .unique("close_id", keep="first", maintain_order=True)
@@ -144,6 +145,12 @@ def weigh(
     )
 
 
+@cache
+def _asked(when: str) -> tuple[str, ...]:
+    """The features that a condition asks for."""
+    return tuple(pl.sql_expr(when).meta.root_names())
+
+
 def _of_the_gateway(causes: Sequence[Cause]) -> list[str]:
     """Rules that ask for nothing but the gateway's own lines: which proxy's or client's line is beside them changes nothing."""
     return [
@@ -152,7 +159,7 @@ def _of_the_gateway(causes: Sequence[Cause]) -> list[str]:
         for rule in cause.rules
         if rule.when
         and rule.relation is None
-        and all(name.startswith("g_") or name in _ITS_WORDS for name in pl.sql_expr(rule.when).meta.root_names())
+        and all(name.startswith("g_") or name in _ITS_WORDS for name in _asked(rule.when))
     ]
 
 
@@ -162,7 +169,7 @@ def _of_the_time(causes: Sequence[Cause]) -> list[str]:
         rule.id
         for cause in causes
         for rule in cause.rules
-        if rule.when and any(name.endswith("_near") for name in pl.sql_expr(rule.when).meta.root_names())
+        if rule.when and any(name.endswith("_near") for name in _asked(rule.when))
     ]
 
 

@@ -20,6 +20,7 @@ from occorr.cli.options import (
     Offset,
     Parsers,
     Project,
+    Reading,
     RedactKey,
     Since,
     Tz,
@@ -70,16 +71,19 @@ def analyze(
     """Reads logs as they were found and says for each WebSocket close what caused it, how sure that is, and which lines prove it."""
     watched = _watched(fail_on)
     if dry_run:
+        if form is not Form.table:
+            raise OccorrError(
+                f"--dry-run is for the terminal; --format {form.value} says nothing of how inputs are read"
+            )
         _dry_run(inputs, parsers)
         return
-    result = read_inputs(
-        inputs,
-        since,
-        until,
-        tz,
-        offset,
-        project,
+    how = Reading(
+        tz=tz,
+        since=since,
+        until=until,
+        offset=offset,
         clock=clock,
+        project=project,
         all_lines=all_lines,
         redact_key=redact_key,
         no_redact=no_redact,
@@ -87,6 +91,7 @@ def analyze(
         parsers=parsers,
         verdicts=verdicts,
     )
+    result = read_inputs(inputs, how)
     if out is not None:
         _save(result, out)
     _answer(result, form, brief=inputs == ["-"])

@@ -91,9 +91,11 @@ def write(path: Path, data: bytes, *, folder: bool = False) -> None:
         os.umask(mask)
         beside.chmod(0o666 & ~mask)  # mkstemp gives it to its owner alone
         beside.replace(path)
-    except OSError as error:
+    except BaseException as error:  # also Ctrl-C
         if beside is not None:
             beside.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise OccorrError(
             f"{path}: cannot be written: {error.strerror}; give a file in a folder that exists"
         ) from error

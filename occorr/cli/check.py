@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from occorr.cli.base import app, note, write
-from occorr.cli.options import Anonymize, NoRedact, Parsers, Project, RedactKey, Tz, read_inputs, stored
+from occorr.cli.options import Anonymize, NoRedact, Parsers, Project, Reading, RedactKey, Tz, read_inputs, stored
 from occorr.errors import EXIT_FINDINGS, EXIT_OK, EXIT_PARTIAL, OccorrError
 
 if TYPE_CHECKING:
@@ -66,18 +66,10 @@ def check(
     if len(inputs) == 1 and results.is_result(single):
         result = stored(single, redact_key=redact_key, anonymize=anonymize)
     else:
-        result = read_inputs(
-            inputs,
-            None,
-            None,
-            tz,
-            None,
-            project,
-            redact_key=redact_key,
-            no_redact=no_redact,
-            anonymize=anonymize,
-            parsers=parsers,
+        how = Reading(
+            tz=tz, project=project, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, parsers=parsers
         )
+        result = read_inputs(inputs, how)
     judged = policies.judge(figures.figures(result), limits)
     counts = {status: sum(j.status == status for j in judged) for status in ("fail", "pass", "no-data")}
     if junit is not None:

@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     import typer
 
 FILE: Final = "occorr.toml"
-# A directory that somebody sent may hold an occorr.toml: what runs programs or shows secrets, a person has to ask for.
-_ASKED_FOR: Final = {"on-close", "no-redact"}
+# A directory that somebody sent may hold an occorr.toml. What runs programs, shows secrets, reads or writes a file or opens
+# a port, a person has to ask for; these only say what is looked at and how it is shown.
+_HARMLESS: Final = frozenset(
+    {
+        *("tz", "offset", "clock", "since", "until", "week", "project", "container", "all-lines", "without"),
+        *("format", "time-unit", "list", "anonymize", "fail-on", "require-data"),
+        *("count", "interval", "timeout", "vantage", "for"),
+    }
+)
 
 
 class Command(TyperCommand):
@@ -66,13 +73,14 @@ def load(ctx: typer.Context, given: Path | None) -> None:
     ctx.default_map = _values(ctx.command, everywhere, tables, used, str(path))
     if lost := sorted(everywhere.keys() - used):
         raise OccorrError(f"{path}: no command has an option --{lost[0]}")
-    if given is None and (risky := _keys(data) & _ASKED_FOR):
+    if given is None and (risky := _keys(data) - _HARMLESS):
         raise OccorrError(f"{path}: {min(risky)} counts only in a file that you name: occorr --config {path} …")
 
 
 def _keys(data: dict[str, Any]) -> set[str]:
-    below = [_keys(value) for value in data.values() if isinstance(value, dict)]
-    return {*data, *(key for keys in below for key in keys)}
+    """The names that are given a value, at the top and in tables."""
+    tables = [value for value in data.values() if isinstance(value, dict)]
+    return {key for key in data if not isinstance(data[key], dict)}.union(*map(_keys, tables))
 
 
 def _values(

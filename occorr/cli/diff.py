@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from occorr.cli.base import app, note, write
-from occorr.cli.options import Anonymize, RedactKey, Tz, Verdicts, pasts
-from occorr.errors import OccorrError
+from occorr.cli.options import Anonymize, Parsers, Reading, RedactKey, Tz, Verdicts, pasts
+from occorr.errors import EXIT_OK, EXIT_PARTIAL, OccorrError
+
+if TYPE_CHECKING:
+    from occorr.diff import Diff
 
 
 class Forms(StrEnum):
@@ -37,6 +40,7 @@ def diff(
     tz: Tz = None,
     redact_key: RedactKey = None,
     anonymize: Anonymize = False,
+    parsers: Parsers = None,
     verdicts: Verdicts = None,
 ) -> None:
     """Did the fix work: closes by cause before and after, per hour that the logs cover, and whether chance explains the difference."""
@@ -48,8 +52,14 @@ def diff(
     form = form or Forms(ending or "table")
     if form is Forms.table and out is not None:
         raise OccorrError("a table is for the terminal; for a file give --format md or json")
-    both = pasts([[before], [after]], tz, redact_key=redact_key, anonymize=anonymize, verdicts=verdicts)
-    found = diffs.compare(*both)
+    how = Reading(tz=tz, redact_key=redact_key, anonymize=anonymize, parsers=parsers, verdicts=verdicts)
+    both = pasts([[before], [after]], how)
+    _show(diffs.compare(*both), form, out)
+    raise typer.Exit(EXIT_PARTIAL if any(side.partial for side in both) else EXIT_OK)
+
+
+def _show(found: Diff, form: Forms, out: Path | None) -> None:
+    """The comparison where and as it was asked for."""
     if form is Forms.table:
         from occorr.terminal import diff as shown  # noqa: PLC0415
 

@@ -80,10 +80,13 @@ def evaluate(
 
 
 def _makers() -> Mapping[str, Callable[[Mapping[str, Any]], str]]:
+    from occorr import schema  # noqa: PLC0415
     from occorr.report import scores  # noqa: PLC0415
 
     return {
         "html": scores.html,
         "md": scores.markdown,
-        "json": lambda s: json.dumps({"schema_version": 1, **s}, indent=1, sort_keys=True, default=str) + "\n",
+        "json": lambda s: (
+            json.dumps({"schema_version": schema.VERSION, **s}, indent=1, sort_keys=True, default=str) + "\n"
+        ),
     }

@@ -73,7 +73,9 @@ def formats_from_haproxy(
 
 @formats_app.command("from-apache")
 def formats_from_apache(
-    text: Annotated[str, typer.Argument(metavar="LOG_FORMAT", help="the string of a LogForm, or the whole statement")],
+    text: Annotated[
+        str, typer.Argument(metavar="LOG_FORMAT", help="the string of a LogFormat, or the whole statement")
+    ],
 ) -> None:
     """Prints the definition of an Apache LogFormat; save it as DIR/NAME.toml and give --parsers DIR."""
     from occorr import customs  # noqa: PLC0415

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import sys
 import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -35,6 +36,10 @@ _UNITS: Final = {
     "h": 3600 * 10**9,
     "d": 86400 * 10**9,
 }
+
+
+LONGEST: Final = 36_500 * _UNITS["d"]
+YEARS: Final = 1971, 2200
 
 
 class Form(StrEnum):
@@ -93,45 +98,54 @@ Verdicts = Annotated[
 ]
 
 
-def read_inputs(
-    inputs: Sequence[str],
-    since: str | None,
-    until: str | None,
-    tz: str | None,
-    offset: Sequence[str] | None,
-    project: str | None,
-    *,
-    clock: Sequence[str] | None = None,
-    all_lines: bool = False,
-    redact_key: Path | None = None,
-    no_redact: bool = False,
-    anonymize: bool = False,
-    parsers: Path | None = None,
-    verdicts: Path | None = None,
-) -> Analysis:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How logs are read, as a person typed it; every command that reads logs hands on what it has of these options."""
+
+    tz: str | None = None
+    since: str | None = None
+    until: str | None = None
+    offset: Sequence[str] | None = None
+    clock: Sequence[str] | None = None
+    project: str | None = None
+    all_lines: bool = False
+    redact_key: Path | None = None
+    no_redact: bool = False
+    anonymize: bool = False
+    parsers: Path | None = None
+    verdicts: Path | None = None
+
+    def checked(self) -> bytes | None:
+        """The key of the fingerprints; says what is wrong with what holds for results too, which are not read again."""
+        zone_or_error(self.tz)
+        if self.parsers is not None and not self.parsers.is_dir():
+            raise OccorrError(
+                f"--parsers {self.parsers}: no such directory; give the folder that holds your *.toml definitions"
+            )
+        return redaction_key(self.redact_key)
+
+
+def read_inputs(inputs: Sequence[str], how: Reading) -> Analysis:
     """Analyses the inputs with what the options say; an option that cannot be understood is an `OccorrError`."""
     from occorr import analysis  # noqa: PLC0415
 
-    zone_or_error(tz)
-    key = redaction_key(redact_key)
-    if parsers is not None and not parsers.is_dir():
-        raise OccorrError(f"--parsers {parsers}: no such directory; give the folder that holds your *.toml definitions")
+    key = how.checked()
     result = analysis.analyze(
         list(inputs),
-        tz=tz,
-        offsets=dict(_offset(o) for o in offset or ()),
-        clocks=dict(_clock(c) for c in clock or ()),
-        since_ns=moment("--since", since, tz),
-        until_ns=moment("--until", until, tz),
-        project=project,
-        all_lines=all_lines,
+        tz=how.tz,
+        offsets=dict(_offset(o) for o in how.offset or ()),
+        clocks=dict(_clock(c) for c in how.clock or ()),
+        since_ns=moment("--since", how.since, how.tz),
+        until_ns=moment("--until", how.until, how.tz),
+        project=how.project,
+        all_lines=how.all_lines,
         redact_key=key,
-        redact_secrets=not no_redact,
-        parsers=parsers,
+        redact_secrets=not how.no_redact,
+        parsers=how.parsers,
         watching=_watching,
     )
-    result = corrected(result, inputs, verdicts)
-    return analysis.anonymized(result, key) if anonymize else result
+    result = corrected(result, inputs, how.verdicts)
+    return analysis.anonymized(result, key) if how.anonymize else result
 
 
 def _watching(inputs: Sequence[Blob]) -> Iterable[Blob]:
@@ -185,53 +199,48 @@ def duration_ns(option: str, text: str) -> int:
     parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|min|m|h|d)", text.replace(" ", ""))
     if not parts or "".join(n + u for n, u in parts) != text.replace(" ", ""):
         raise OccorrError(f"{option} {text!r} was not understood; give a duration as 30s, 10m or 1h30m")
-    return sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
+    return _bounded(option, text, sum(round(float(number) * _UNITS[unit]) for number, unit in parts))
 
 
-def past(inputs: Sequence[str], tz: str | None, **how: Any) -> History:
+def _bounded(option: str, text: str, ns: int) -> int:
+    """A duration that clocks and calendars can still count with."""
+    if abs(ns) > LONGEST:
+        raise OccorrError(f"{option} {text!r} is too long; give a duration of at most {LONGEST // _UNITS['d']} days")
+    return ns
+
+
+def past(inputs: Sequence[str], how: Reading) -> History:
     """Many results as one; `pasts` says how."""
-    return pasts([inputs], tz, **how)[0]
+    return pasts([inputs], how)[0]
 
 
-def pasts(
-    sides: Sequence[Sequence[str]],
-    tz: str | None,
-    *,
-    redact_key: Path | None = None,
-    no_redact: bool = False,
-    anonymize: bool = False,
-    verdicts: Path | None = None,
-) -> list[History]:
+def pasts(sides: Sequence[Sequence[str]], how: Reading) -> list[History]:
     """Each side's results as one: result directories, folders that hold some, and logs, which are read.
+
+    With `anonymize` fingerprints keep joins between all the results.
 
     Args:
         sides: paths and patterns of each side.
-        tz: zone of the logs' stamps that carry none.
-        redact_key: key of the fingerprints.
-        no_redact: leave secrets in what is read from logs.
-        anonymize: replace addresses and host names by fingerprints that keep joins between all the results.
-        verdicts: corrections of verdicts.
+        how: how the logs among them are read.
     """
     from occorr import corrections, history, results  # noqa: PLC0415
 
-    zone_or_error(tz)
-    key = redaction_key(redact_key)
+    key = how.checked()
+    as_found = replace(how, anonymize=False, verdicts=None)
     parts: list[list[Path | Analysis]] = []
     for inputs in sides:
         directories, logs = _results_and_logs(inputs)
-        own = (
-            [read_inputs(logs, None, None, tz, None, None, redact_key=redact_key, no_redact=no_redact)] if logs else []
-        )
+        own = [read_inputs(logs, as_found)] if logs else []
         parts.append([*directories, *own])
-    if not anonymize and verdicts is None:
+    if not how.anonymize and how.verdicts is None:
         return [history.gather(side) for side in parts]
     loaded = [[results.load(part) if isinstance(part, Path) else part for part in side] for side in parts]
-    known = corrections.load(verdicts) if verdicts else ()
+    known = corrections.load(how.verdicts) if how.verdicts else ()
     # A correction may be about any of the results.
     for one in set(known).intersection(*(corrections.idle(part.closes, known) for side in loaded for part in side)):
         note(f"{one.place}: no close is meant by this correction")
     loaded = [[corrections.apply(part, known) for part in side] for side in loaded]
-    return [history.gather(side) for side in (_anonymous(loaded, key) if anonymize else loaded)]
+    return [history.gather(side) for side in (_anonymous(loaded, key) if how.anonymize else loaded)]
 
 
 def _results_and_logs(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -307,6 +316,10 @@ def moment(option: str, text: str | None, tz: str | None) -> int | None:
         from zoneinfo import ZoneInfo  # noqa: PLC0415
 
         found = found.replace(tzinfo=ZoneInfo(zone))
+    if not YEARS[0] <= found.year < YEARS[1]:
+        raise OccorrError(
+            f"{option} {text!r} is no time that logs are of; give one of the years {YEARS[0]} to {YEARS[1]}"
+        )
     note(f"{option} {text!r} understood as {found.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
     return int(found.timestamp() * 10**6) * 1000
 
@@ -322,7 +335,8 @@ def _offset(text: str) -> tuple[str, tuple[int, int]]:
         )
     clock, sign, number, unit, error, error_unit = found.groups()
     value = round(float(number) * _UNITS[unit]) * (-1 if sign == "-" else 1)
-    return clock, (value, round(float(error) * _UNITS[error_unit]) if error else 10**6)
+    bound = round(float(error) * _UNITS[error_unit]) if error else 10**6
+    return clock, (_bounded("--offset", text, value), _bounded("--offset", text, bound))
 
 
 def _clock(text: str) -> tuple[str, str]:

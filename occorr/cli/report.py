@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from occorr.cli.options import (
     Anonymize,
     Inputs,
     NoRedact,
+    Parsers,
+    Reading,
     RedactKey,
     Since,
     Tz,
@@ -22,9 +25,8 @@ from occorr.cli.options import (
     moment,
     past,
     read_inputs,
-    redaction_key,
 )
-from occorr.errors import OccorrError
+from occorr.errors import EXIT_OK, EXIT_PARTIAL, OccorrError
 
 
 @app.command()
@@ -56,6 +58,7 @@ def report(
     redact_key: RedactKey = None,
     no_redact: NoRedact = False,
     anonymize: Anonymize = False,
+    parsers: Parsers = None,
     verdicts: Verdicts = None,
 ) -> None:
     """Writes a report of logs, or of a result directory without reading the logs again; weekly takes many of them, and --tz says whose weeks."""
@@ -63,39 +66,37 @@ def report(
     from occorr.report import library  # noqa: PLC0415
 
     make = library.pick(name, out.suffix.lower().removeprefix(".") if out else "md")
+    how = Reading(
+        tz=tz, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, parsers=parsers, verdicts=verdicts
+    )
     single = Path(inputs[0])
     if week and library.over(name) != "weeks":
         raise OccorrError(f"--week is for reports of weeks; {name} takes --since and --until")
     if library.over(name) == "weeks":
         from occorr import history, weekly  # noqa: PLC0415 - brings scipy
 
-        past_of = past(inputs, tz, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, verdicts=verdicts)
+        past_of = past(inputs, how)
         window = moment("--since", since, tz), moment("--until", until, tz)
         made = make(weekly.weekly(history.clipped(past_of, *window), tz or "UTC", week or ""))
+        partial = past_of.partial
     elif len(inputs) == 1 and results.is_result(single):
         if since or until:
             raise OccorrError(f"{single} is judged already; give --since and --until to analyze, or the logs to report")
         result = corrected(results.load(single), [], verdicts)
-        made = make(analysis.anonymized(result, redaction_key(redact_key)) if anonymize else result)
+        made = make(analysis.anonymized(result, how.checked()) if anonymize else result)
+        partial = result.partial
     else:
-        made = make(
-            read_inputs(
-                inputs,
-                since,
-                until,
-                tz,
-                None,
-                None,
-                redact_key=redact_key,
-                no_redact=no_redact,
-                anonymize=anonymize,
-                verdicts=verdicts,
-            )
-        )
+        result = read_inputs(inputs, replace(how, since=since, until=until))
+        made, partial = make(result), result.partial
+    _hand_over(made.encode() if isinstance(made, str) else made, out, force=force)
+    raise typer.Exit(EXIT_PARTIAL if partial else EXIT_OK)
+
+
+def _hand_over(data: bytes, out: Path | None, *, force: bool) -> None:
+    """The report where it was asked for."""
     if out is None:
-        sys.stdout.write(made if isinstance(made, str) else made.decode())
+        sys.stdout.write(data.decode())
         return
-    data = made.encode() if isinstance(made, str) else made
     if out.suffix.lower() == ".html":
         if len(data) > TOO_HEAVY and not force:
             raise OccorrError(

@@ -37,11 +37,15 @@ def closes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     calls = read_calls(events)
     gateway = gateway.with_columns(ways(attempts, proxied))
     left = match_proxy(gateway, attempts)
-    rows = gateway.join(left, on="g_row", how="left").join(attempts, on="p_row", how="left")
+    rows = gateway.join(left, on="g_row", how="left", maintain_order="left").join(
+        attempts, on="p_row", how="left", maintain_order="left"
+    )
     rest = attempts.join(left.select("p_row"), on="p_row", how="anti")
     rows = pl.concat([rows, rest], how="diagonal").with_row_index("row")
     matched = match_client(rows, calls, facts)
-    rows = rows.join(matched, on="row", how="left").join(calls, on="c_row", how="left")
+    rows = rows.join(matched, on="row", how="left", maintain_order="left").join(
+        calls, on="c_row", how="left", maintain_order="left"
+    )
     rows = pl.concat([rows, calls.join(matched.select("c_row"), on="c_row", how="anti")], how="diagonal")
     rows = rows.with_columns(pl.coalesce("g_instance", "p_instance", "c_instance").alias("instance"))
     return finish(rows.drop("row"), facts)

@@ -118,7 +118,7 @@ def connections(events: pl.DataFrame) -> pl.DataFrame:
     ).drop("_structured", "_stated", "_suppressed")
     deaths = _deaths(own, events)
     # a gateway's connections die with it and with no other; where nobody says whose they are, any death may be theirs
-    rows, deaths = rows.sort("g_last"), deaths.sort("dead")
+    rows, deaths = rows.sort("g_last", "key"), deaths.sort("dead", "instance", "dead_event")
     theirs = rows.filter(pl.col("g_instance").is_not_null()).join_asof(
         deaths,
         left_on="g_last",
@@ -131,7 +131,7 @@ def connections(events: pl.DataFrame) -> pl.DataFrame:
     anyones = rows.filter(pl.col("g_instance").is_null()).join_asof(
         deaths.drop("instance"), left_on="g_last", right_on="dead", strategy="forward", check_sortedness=False
     )
-    rows = pl.concat([theirs, anyones.select(theirs.columns)]).sort("g_last")
+    rows = pl.concat([theirs, anyones.select(theirs.columns)]).sort("g_last", "key")
     inferred = ~pl.col("g_closed") & pl.col("g_opened").is_not_null() & pl.col("dead").is_not_null()
     rows = rows.filter(pl.col("g_closed") | inferred).with_columns(
         pl.when(inferred).then("g_last").otherwise("g_low").alias("g_low"),

@@ -199,14 +199,20 @@ def _near(g: pl.DataFrame, p: pl.DataFrame) -> pl.DataFrame:
     bucket = LATE + SECOND
     left = g.with_columns((pl.col("g_t") // bucket).alias("_b"))
     right = pl.concat([p.with_columns((pl.col("p_t") // bucket + shift).alias("_b")) for shift in (-1, 0, 1)])
-    pairs = left.join(right, on="_b").drop("_b")
+    pairs = left.join(right, on="_b", maintain_order="left").drop("_b")
     bare = p.filter(pl.col("p_stamp").is_not_null())
     if bare.height:
         marks = pl.concat(
             [bare.with_columns((pl.col("p_stamp") // bucket + shift).alias("_b")) for shift in (-1, 0, 1)]
         )
         begun = g.with_columns((pl.col("g_opened") // bucket).alias("_b"))
-        pairs = pl.concat([pairs, left.join(marks, on="_b").drop("_b"), begun.join(marks, on="_b").drop("_b")])
+        pairs = pl.concat(
+            [
+                pairs,
+                left.join(marks, on="_b", maintain_order="left").drop("_b"),
+                begun.join(marks, on="_b", maintain_order="left").drop("_b"),
+            ]
+        )
     return pairs.unique(["g_row", "p_row"], maintain_order=True)
 
 

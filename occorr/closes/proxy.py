@@ -222,7 +222,7 @@ def _with_errors(rows: pl.DataFrame, errors: pl.DataFrame) -> pl.DataFrame:
         "p_t",
         "p_path",
         (pl.col("p_t") // NEAR).alias("_slot"),
-    ).join(marks, left_on=["p_clock", "_slot"], right_on=["e_clock", "_slot"])
+    ).join(marks, left_on=["p_clock", "_slot"], right_on=["e_clock", "_slot"], maintain_order="left")
     gap = (pl.col("e_t") - pl.col("p_t")).abs()
     serial = pl.col("p_serial").is_not_null() & pl.col("e_serial").is_not_null()
     same = (
@@ -243,7 +243,7 @@ def _with_errors(rows: pl.DataFrame, errors: pl.DataFrame) -> pl.DataFrame:
         (gap / SECOND + 0.01 * (pl.col("p_row") - pl.col("e_row").cast(pl.Int64)).abs() / 1000).alias("cost")
     )
     best = assign(pairs, "p_row", "e_row")
-    out = rows.join(best.select("p_row", "e_row"), on="p_row", how="left").join(
+    out = rows.join(best.select("p_row", "e_row"), on="p_row", how="left", maintain_order="left").join(
         errors.select(
             "e_row",
             pl.col("e_event").alias("p_error_event"),
@@ -259,6 +259,7 @@ def _with_errors(rows: pl.DataFrame, errors: pl.DataFrame) -> pl.DataFrame:
         ),
         on="e_row",
         how="left",
+        maintain_order="left",
     )
     # a refusal of which nobody knows the end is answered when the error is told
     told = pl.col("p_open") & pl.col("p_phase").is_in(["connecting", "no_upstream"])

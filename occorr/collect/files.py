@@ -220,7 +220,7 @@ def _gateway_config(
                     f"{path} in {name}", "it cannot be read as JSON5, so its secrets cannot be found; it was not taken"
                 )
                 return None
-            engine.redactor.learn(scrub.config_secrets(data))
+            engine.redactor.learn(scrub.secrets(data))
             clean = scrub.config(data, engine.redactor)
             draft.path(f"files/{safe(name)}/openclaw.json").write_text(
                 json.dumps(clean, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"

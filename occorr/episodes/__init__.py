@@ -49,7 +49,9 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
             )
         found += rows
     table = pl.DataFrame(found, schema=SHAPE, orient="row") if found else pl.DataFrame(schema=SHAPE)
-    return table.sort("cut_low", "kind").with_columns(pl.format("e{}", pl.int_range(pl.len())).alias("episode"))
+    return table.sort("cut_low", "kind", "instance").with_columns(
+        pl.format("e{}", pl.int_range(pl.len())).alias("episode")
+    )
 
 
 def _elsewhere(row: dict[str, Any], begun: pl.DataFrame) -> bool:

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_left, bisect_right
 from itertools import groupby, islice
 from operator import itemgetter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
@@ -14,6 +14,9 @@ from occorr import scope
 from occorr.episodes.gap import HUNG, Gap
 from occorr.episodes.spoken import Spoken
 from occorr.episodes.table import BACK_UP, record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -110,7 +113,7 @@ def downtimes(
     life = (
         pl.concat([log.filter(names.is_in(_LIFE)), engine], how="diagonal")
         .with_columns(t.alias("t"))
-        .sort("t", "log_line")
+        .sort("t", "log_line", "event_id")
     )
     if life.is_empty():
         return []
@@ -160,7 +163,7 @@ def _gaps(
     boots = life.filter(names == "container.start").get_column("t").to_list()
     listening = life.filter(names == "gateway.listening").get_column("t").to_list()
     bounds = [None, *begins, None]
-    unchecked = _unchecked(facts)
+    unchecked, ooms = _unchecked(facts), _ooms(facts)
     rows = life.to_dicts()
     when = [r["t"] for r in rows]
     out: list[dict[str, Any]] = []
@@ -174,7 +177,7 @@ def _gaps(
         if after is not None:
             at = bisect_left(listening, after)
             up = listening[at] if at < len(listening) else None if listening else after + BACK_UP
-        row = _downtime(gap, spoken, before, after, up, facts, covered, kernel)
+        row = _downtime(gap, spoken, before, after, up, ooms, covered, kernel)
         if row is None:
             continue
         # a start that fails by itself is why nobody listens from the moment its container began; one that is stopped
@@ -250,16 +253,15 @@ def _back(rows: list[dict[str, Any]], life: pl.DataFrame, beside: list[int]) -> 
         life.filter(pl.col("event_name") == name).get_column("t").to_list()
         for name in ("gateway.listening", "container.start")
     )
+    begun = [row["cut_low"] for row in rows]
     for at, row in enumerate(rows):
         ends = listening or boots
         after = bisect_right(ends, row["cut_low"])
         end = ends[after] if after < len(ends) and row["clash"] not in beside else None
         row["back" if listening else "boot"] = end
         # a code of its own outweighs a signal that another process of the log was sent
-        row["failed"] = sum(
-            (_failed(r) or not (r["listened"] or r["exit_code"] in ASKED)) and r["cut_low"] < (end or 0)
-            for r in rows[at + 1 :]
-        )
+        meanwhile = rows[at + 1 : bisect_left(begun, end or 0)]
+        row["failed"] = sum(_failed(r) or not (r["listened"] or r["exit_code"] in ASKED) for r in meanwhile)
 
 
 def _failed(row: dict[str, Any]) -> bool:
@@ -302,7 +304,7 @@ def _downtime(
     before: int | None,
     after: int | None,
     up: int | None,
-    facts: pl.DataFrame,
+    ooms: Mapping[str, int],
     covered: tuple[int, int] | None,
     kernel: pl.DataFrame,
 ) -> dict[str, Any] | None:
@@ -327,7 +329,7 @@ def _downtime(
     codes = [r["container_exit_code"] for r in rows if r["event_name"] == "container.die"]
     ids = list(dict.fromkeys(r["container_id"] for r in rows if r["container_id"]))
     earlier, later = spoken.host(low, after=False), spoken.host(after, after=True) if after is not None else None
-    by_kernel, maybe = _kernel(kernel, ids, dies)
+    by_kernel, maybe = _kernel(kernel, ids, dies) if kernel.height else ([], False)
     return record(
         kind="gateway",
         cut_low=low,
@@ -344,7 +346,7 @@ def _downtime(
         kill_kill=len(kills_kill),
         kill_other=len([k for k in times("container.kill") if k <= killed_by]) - len(kills_term) - len(kills_kill),
         oom=len(times("container.oom")),
-        oom_fact=bool(by_kernel) or _oom_fact(facts, ids, dies),
+        oom_fact=bool(by_kernel) or any(i in ooms and abs(d - ooms[i]) < 2 * SECOND for i in ids for d in dies),
         oom_kernel=bool(by_kernel),
         oom_near=maybe,
         stop=len(times("container.stop")),
@@ -393,21 +395,19 @@ def _unchecked(facts: pl.DataFrame) -> bool:
     return known and facts.filter(checks | acts.fill_null(value=False)).is_empty()
 
 
-def _oom_fact(facts: pl.DataFrame, ids: list[str], dies: list[int]) -> bool:
-    """Whether `docker inspect` says that the container's latest death, which is this one, was an OOM kill."""
-    for ident in ids:
-        own = facts.filter(pl.col("subject") == f"container:{ident}")
-        if own.filter((pl.col("key") == "state.oom_killed") & (pl.col("value") == "true")).is_empty():
-            continue
-        ended = (
-            own.filter(pl.col("key") == "state.finished_at")
-            .get_column("value")
-            .str.to_datetime(time_unit="ns", time_zone="UTC", strict=False)
-            .cast(pl.Int64)
+def _ooms(facts: pl.DataFrame) -> dict[str, int]:
+    """Containers whose latest death `docker inspect` calls an OOM kill, and when that was, ns."""
+    killed = facts.filter((pl.col("key") == "state.oom_killed") & (pl.col("value") == "true")).get_column("subject")
+    ended = (
+        facts.filter((pl.col("key") == "state.finished_at") & pl.col("subject").is_in(killed.implode()))
+        .select(
+            pl.col("subject").str.strip_prefix("container:"),
+            pl.col("value").str.to_datetime(time_unit="ns", time_zone="UTC", strict=False).cast(pl.Int64),
         )
-        if ended.len() and any(abs(d - int(ended[0])) < 2 * SECOND for d in dies if ended[0] is not None):
-            return True
-    return False
+        .drop_nulls()
+        .unique("subject", keep="first", maintain_order=True)
+    )
+    return dict(ended.rows())
 
 
 def _kernel(kernel: pl.DataFrame, ids: list[str], dies: list[int]) -> tuple[list[str], bool]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from occorr import schema
-from occorr.evaluate.matching import labels, match, truth_of
+from occorr.evaluate.matching import labels, match, truth_of, with_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -254,7 +254,7 @@ def score_all(bundles: Path, truth: Path, *, without: Sequence[str] = ()) -> lis
             continue
         one = score(
             folder.name,
-            result.closes,
+            with_files(result.closes, result.evidence),
             wanted,
             skewed=bool(meta.get("skewed")),
             fine=clocks.get("proxy.access.log", {}).get("resolution_ms", 1000) < 1000,
@@ -287,7 +287,7 @@ def score_ablated(bundles: Path, truth: Path) -> dict[str, list[Score]]:
             result = _analysis(analyze, folder, left)
             if result is not None:
                 out.setdefault(" and ".join(taken), []).append(
-                    score(folder.name, result.closes, lessened(wanted, left))
+                    score(folder.name, with_files(result.closes, result.evidence), lessened(wanted, left))
                 )
     return out
 
@@ -365,7 +365,7 @@ def score_corrected(bundles: Path) -> list[Score]:
             .closes.filter(pl.col("correction").is_not_null())
             .select("close_id", pl.col("cause").alias("truth"))
         )
-        for row in result.closes.join(known, on="close_id").sort("close_id").to_dicts():
+        for row in result.closes.join(known, on="close_id", maintain_order="left").sort("close_id").to_dicts():
             label = {
                 "close_id": row["close_id"],
                 "cause": row["truth"],

@@ -122,7 +122,7 @@ def pairing(seen: Seen, gate: Gate) -> list[Figure]:
     pairs = (
         approved.drop_nulls(["device_id", "timestamp"])
         .select("device_id", done="timestamp")
-        .join(knocks, on="device_id")
+        .join(knocks, on="device_id", maintain_order="left")
         .filter(pl.col("done") >= pl.col("first"))
     )
     pairs = pairs.with_columns(took=pl.col("done") - pl.col("first")).sort("took", descending=True)

@@ -53,7 +53,7 @@ def handshakes(seen: Seen) -> list[Figure]:
         .agg(pl.col("timestamp_raw").min().alias("until"))
     )
     pairs = (
-        opened.join(ready, on=["short", "clock_id"], nulls_equal=True)
+        opened.join(ready, on=["short", "clock_id"], nulls_equal=True, maintain_order="left")
         .with_columns(ms=(pl.col("until") - pl.col("since")) / MS)
         .filter(pl.col("ms") >= 0)
         .sort("ms", descending=True)

@@ -263,7 +263,7 @@ def _proofs(d: Digest, rows: pl.DataFrame) -> dict[str, str]:
     names = d.timeline.select("event_id", "event_name").unique("event_id", keep="first", maintain_order=True)
     own = (
         d.evidence.filter(pl.col("close_id").is_in(rows["close_id"].implode()) & (pl.col("role") == "supports"))
-        .join(names, on="event_id", how="left")
+        .join(names, on="event_id", how="left", maintain_order="left")
         .with_columns(order=_STRENGTH, telling=_TELLING)
         .sort("close_id", "order", "telling", pl.col("delta_ns").abs(), "log_file_path", "log_line", nulls_last=True)
     )

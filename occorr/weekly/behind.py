@@ -61,7 +61,7 @@ def offenders(inside: pl.DataFrame, last: int) -> pl.DataFrame:
         )
         before = held.filter(pl.col("index") == last - 1).group_by(name=kind).agg(previous=pl.col("weight").sum())
         parts.append(
-            now.join(before, on="name", how="left")
+            now.join(before, on="name", how="left", maintain_order="left")
             .with_columns(
                 pl.col("previous").fill_null(0), kind=pl.lit("address" if kind == "client_address" else "client")
             )

@@ -66,7 +66,7 @@ def level(closes: pl.DataFrame, level: str, found: Sequence[Week], cover: pl.Dat
     )
     shape = (groups.height, len(found))
     joined = (
-        counted.join(groups, on=keys, how="left", nulls_equal=True)
+        counted.join(groups, on=keys, how="left", nulls_equal=True, maintain_order="left")
         if keys
         else counted.with_columns(group=pl.lit(0, dtype=pl.UInt32))
     )
