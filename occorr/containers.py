@@ -203,6 +203,16 @@ def _is_host(network: dict[str, Any] | None, name: str) -> bool:
     return bool(said.get("external")) and said.get("name", name) == "host"
 
 
+def _port(given: Any) -> tuple[str, str]:
+    """A published port of a Compose file as the engine writes both sides: `80/tcp`, `127.0.0.1:8080`."""
+    if isinstance(given, dict):
+        inner, outer = given.get("target"), f"{given.get('host_ip', '')}:{given.get('published', '')}"
+        return f"{inner}/{given.get('protocol', 'tcp')}", outer
+    ports, _, protocol = str(given).partition("/")
+    outer, _, inner = ports.rpartition(":")
+    return f"{inner}/{protocol or 'tcp'}", outer if ":" in outer else f":{outer}"
+
+
 def _gateways(services: dict[str, dict[str, Any]]) -> set[str]:
     """The services of a Compose file that run a gateway: the image runs the command line too."""
     alike = {n: str(s.get("command", "")) for n, s in services.items() if _GATEWAY.search(f"{s.get('image', '')}")}
@@ -233,12 +243,8 @@ def compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fac
         for key, value in _env(pairs, redactor):
             yield Fact(subject, key, value, line_of(text, key.removeprefix("env."), at))
         for port in service.get("ports") or []:
-            yield Fact(
-                subject,
-                "port",
-                str(port if not isinstance(port, dict) else f"{port.get('published')}:{port.get('target')}"),
-                line_of(text, "ports:", at),
-            )
+            inner, outer = _port(port)
+            yield Fact(subject, f"port.{inner}", outer, line_of(text, "ports:", at))
         for volume in service.get("volumes") or []:
             target = (
                 volume.get("target")

@@ -204,9 +204,7 @@ def ports(facts: pl.DataFrame) -> list[Port]:
     for row in facts.filter(pl.col("key").str.starts_with("port")).iter_rows(named=True):
         said, key, value = described[row["subject"]], row["key"], row["value"] or ""
         if key.startswith("port."):
-            port, published = key.removeprefix("port."), value
-        elif key == "port":
-            published, _, port = value.rpartition(":")
+            port, published = key.removeprefix("port."), value.removeprefix(":")
         elif key == "ports":
             published, _, port = value.partition("->")
         else:

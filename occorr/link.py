@@ -25,10 +25,25 @@ _COLUMNS: Final = {
 }
 
 
+# A listener of both families writes IPv4 addresses as IPv6 ones, here and not there.
+_MAPPED: Final = r"(?i)\[?::ffff:(\d+\.\d+\.\d+\.\d+)\]?"
+_ADDRESSES: Final = (
+    "client_address",
+    "remote_address",
+    "forwarded_for",
+    "local_address",
+    "upstream_address",
+    "endpoint",
+)
+
+
 def complete(events: pl.DataFrame) -> pl.DataFrame:
     """All working columns, so that what follows need not ask which source was there."""
     have = set(events.columns)
-    return events.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in _COLUMNS.items() if name not in have)
+    events = events.with_columns(
+        pl.lit(None, dtype).alias(name) for name, dtype in _COLUMNS.items() if name not in have
+    )
+    return events.with_columns(pl.col(a).str.replace_all(_MAPPED, "$1") for a in _ADDRESSES if a in events.columns)
 
 
 def link(events: pl.DataFrame) -> pl.DataFrame:

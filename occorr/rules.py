@@ -126,6 +126,8 @@ EPISODE_FEATURES: Final[Mapping[str, Any]] = {
     "oom_kernel": BOOL,
     "oom_near": BOOL,
     "stop": I64,
+    "again": BOOL,
+    "watched": BOOL,
     "created": I64,
     "destroyed": I64,
     "unhealthy": I64,

@@ -27,6 +27,7 @@ STAMPS: Final = ("timestamp_raw", "observed_timestamp")
 NO_DATE_YEAR: Final = 1971  # stamps with a time of day alone stand in the year of the epoch, or its neighbours
 _OFFSET: Final = r"\d\d:\d\d:\d\d(?:[.,]\d+)? ?([+-])(\d\d):?(\d\d)\b"  # behind a time of day
 QUARTER: Final = 900 * SECOND
+FOLD: Final = 3_900 * SECOND  # a time of day that jumps back further than by a zone's winter time is the next day's
 HALF_YEAR: Final = 182 * 86_400 * SECOND
 RECORDERS: Final = (
     "host",
@@ -157,11 +158,13 @@ def to_utc(
     for clock in clocks:
         role = "gateway" if clock.startswith("gateway") else "proxy"
         zone, origin = _container_zone(facts, role, clock) if clock not in RECORDERS else ("", "")
-        # one process writes in one zone, whatever people say of the stamps that carry none
+        # one process writes in one zone, whatever people say of the stamps that carry none, unless its own lines tell
+        # of the same attempts in another one
         shift = _written_shift(events, clock)
         why = f"the access log of the same proxy{', not --tz' if tz else ''}"
-        if shift is None and not tz:
-            shift = _sibling_shift(events, clock)
+        if shift is not None or not tz:
+            told = _sibling_shift(events, clock)
+            shift = shift if told is None else told
         if shift is None and not tz and not zone:
             shift, why = _second_shift(events, clock, around), "a second stamp of its lines"
         if tz and shift is None:
@@ -285,7 +288,7 @@ def _dated(events: pl.DataFrame) -> pl.DataFrame:
     context = pl.coalesce(observed, pl.lit(first, schema.TS))
     clock = pl.col("timestamp_raw").cast(pl.Int64)
     wrapped = (
-        (clock.diff().over("log_file_path", "part", order_by="seq").fill_null(0) < -day // 2)
+        (clock.diff().over("log_file_path", "part", order_by="seq").fill_null(0) < -FOLD)
         .cast(pl.Int64)
         .cum_sum()
         .over("log_file_path", "part", order_by="seq")

@@ -492,3 +492,30 @@ def test_a_frame_without_a_mask_that_came_through_a_proxy_is_the_proxys(tmp_path
     assert rows.get_column("cause").cast(pl.String).to_list() == ["restart.proxy"] * 3 + ["protocol.invalid_frame"]
     sure = "decisive" if stop == "its log" else "supported"
     assert rows.get_column("verdict").cast(pl.String).to_list() == [sure] * 3 + ["circumstantial"]
+
+
+@pytest.mark.parametrize(
+    "agent", ["curl/8.5.0", "kube-probe/1.31", "Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)", "Pingdom.com_bot_version_1.4", "Blackbox Exporter/0.25.0"],
+)  # fmt: skip
+def test_a_monitor_that_asks_at_the_path_of_the_tunnels_is_no_client(tmp_path, agent):
+    lines = [access("10:01:00", 101), access("10:02:00", 101)]
+    lines += [access(f"10:05:1{n}", 502).replace("openclaw-cli/2026.9.6", agent) for n in range(4)]
+    rows = closes(tmp_path, access__log=lines)
+    assert rows.height == 2
+    others = closes(tmp_path / "ours", access__log=[access("10:01:00", 101), access("10:05:11", 502)])
+    assert others.height == 2  # a client's own refusal counts
+
+
+def test_an_address_in_the_form_of_ipv6_is_the_same_address(tmp_path):
+    """A dual-stack listener writes ::ffff:172.18.0.3; the close is that of the tunnel, and its client the proxy's."""
+    lines = [*MORNING, *opened(1, "10:00:05.113", "172.18.0.3"), web(1, "10:00:05.213", "172.18.0.3"), gone(1, "10:03:05.113", 1001), *busy("10:09:30.241")]  # fmt: skip
+    tunnel = [nginx("10:03:05.115", 1, 180.0, 101, "172.18.0.2:18789")]
+    document = inspect().replace("192.0.2.2", "172.18.0.2")
+    told = [
+        closes(tmp_path / name, gateway__log=twice(log), access__log=tunnel, inspect__json=document)
+        for name, log in (("plain", lines), ("mapped", [x.replace("172.18.0.", "::ffff:172.18.0.") for x in lines]))
+    ]
+    kept = ["via", "client_address", "client_port", "websocket_close_code", "http_status_proxy", "verdict", "cause"]
+    assert told[0].select(kept).equals(told[1].select(kept))
+    assert told[1].height == 1
+    assert told[1].get_column("client_address").to_list() == [CLIENT]

@@ -352,3 +352,35 @@ def test_a_proxy_that_is_not_trusted_has_the_zone_that_puts_a_refusal_where_the_
     assert (
         found.closes.filter(pl.col("http_status_proxy") == 403).get_column("timestamp").dt.hour().to_list() == [7] * 3
     )
+
+
+def test_an_error_log_in_another_zone_than_its_access_log_is_read_in_its_own(tmp_path):
+    """The access log writes UTC at each stamp; the error log is New York's, and tells of the same attempts of the same clients."""
+    folder = tmp_path / "nginx"
+    folder.mkdir()
+    access, errors = [], []
+    for n, at in enumerate(("10:00:07", "10:07:13", "10:11:41", "10:13:29"), 1):
+        access.append(
+            f'198.51.100.{n} - - [21/Nov/2026:{at} +0000] "GET /ws HTTP/1.1" 502 157 "-" "openclaw-cli/2026.9.6"'
+        )
+        errors.append(error(f"2026/11/21 {int(at[:2]) - 5:02d}{at[2:]}").replace("192.0.2.111", f"198.51.100.{n}"))
+    (folder / "proxy.access.log").write_text("\n".join(access) + "\n")
+    (folder / "proxy.error.log").write_text("\n".join(errors) + "\n")
+    result = occorr.analyze(folder)
+    (clock,) = result.clocks.filter(pl.col("clock_id").str.starts_with("nginx")).to_dicts()
+    assert (clock["zone"], result.closes.height) == ("UTC-05:00", 4)
+    assert result.timeline.get_column("timestamp").dt.hour().unique().to_list() == [10]
+
+
+@pytest.mark.parametrize("evening", ["14:00:00", "17:00:00", "19:59:00", "22:00:00"])
+def test_a_time_of_day_that_jumps_back_is_the_next_days(tmp_path, evening):
+    """A console without dates: the last line of the 19th, the first of the 20th at 08:00, and the stop that the engine tells of."""
+    stop = datetime(2026, 11, 20, 11, 30, tzinfo=UTC)
+    console = [f"{evening} [gateway] ready", "08:00:00 [health-monitor] checked channels in 5 ms", "11:29:59 [gateway] received SIGTERM; shutting down"]  # fmt: skip
+    (tmp_path / "gateway.log").write_text("\n".join(["13:00:00 [gateway] starting...", *console]) + "\n")
+    events = [event(int((stop + timedelta(seconds=s)).timestamp()) * 10**9, what, **more) for s, what, more in (
+        (-24 * 3600 - 1800 + 5400, "start", {}), (0, "kill", {"signal": "15"}), (1, "die", {"exitCode": "0"}), (1, "stop", {}))]  # fmt: skip
+    (tmp_path / "docker.events.jsonl").write_text("\n".join(events) + "\n")
+    told = occorr.analyze(tmp_path, all_lines=True).timeline
+    days = told.filter(pl.col("source_kind") == "gateway").sort("log_line").get_column("timestamp_raw").dt.day()
+    assert days.to_list() == [19, 19, 20, 20]

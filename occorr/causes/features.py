@@ -16,10 +16,10 @@ AT_ONCE: Final = 100 * MS  # a timer takes longer
 SECOND: Final = 1_000_000_000
 # addresses that a proxy on the same host or network may have, too
 _NOBODYS: Final = (
-    r"^(?:::ffff:)?(?:127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)"
+    r"^(?:127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)"
     r"|^::1$|^f[cd][0-9a-f]{2}:|^fe[89ab][0-9a-f]:"
 )
-_LOOPBACK: Final = r"^(?:::ffff:)?127\.|^::1$"
+_LOOPBACK: Final = r"^127\.|^::1$"
 _NAMED_NEAR: Final = r"^0\.0\.0\.0$|\.(?:internal|local|lan|home|localhost)$"
 LIMITS: Final = (60.0, 75.0, 300.0, 3600.0)  # idle limits that proxies and balancers come with, s
 CITED: Final = {
@@ -152,7 +152,8 @@ def _refused() -> pl.Expr:
 
 def _published(events: pl.DataFrame, facts: pl.DataFrame) -> list[int] | None:
     """Ports at which containers are published; None unless the documents tell those of all containers that the events name."""
-    ports = facts.filter(pl.col("key").str.starts_with("port.")).get_column("value").str.extract(r":(\d+)$", 1)
+    ours = pl.col("subject").str.starts_with("container:") & pl.col("key").str.starts_with("port.")
+    ports = facts.filter(ours).get_column("value").str.extract(r":(\d+)$", 1)
     named = events.filter((pl.col("source_kind") == "docker") & pl.col("container_id").is_not_null())
     gone = named.filter(pl.col("event_name") == "container.destroy").get_column("container_id")
     known = facts.get_column("subject").str.strip_prefix("container:")

@@ -170,7 +170,7 @@ def _elsewhere(g: pl.DataFrame, p: pl.DataFrame, pairs: pl.DataFrame) -> pl.Data
     What only happens to fit counts as logged, so that an address is a client's only where most do not. One that ever came
     with a forwarded address is a proxy's.
     """
-    peer = pl.col("g_remote").str.strip_prefix("::ffff:")
+    peer = pl.col("g_remote")
     if not p.get_column("p_clock_status").is_in(["aligned", "reference"]).all():
         return g.select("g_remote").clear()
     told = g.filter(

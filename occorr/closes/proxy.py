@@ -17,7 +17,10 @@ GIVEN_UP: Final = 60 * SECOND  # the usual patience of a proxy
 NEAR: Final = 2 * SECOND  # an attempt and its error line lie nearer together
 AT_ONCE: Final = 1_200 * MS  # whole seconds, and a busy proxy
 _STATIC: Final = r"(?i)^/(?:health|ready|live|metrics|status|favicon|robots|assets?/|static/)|\.(?:js|css|png|ico|svg|map|woff2?|json|txt|html)$"
-_PROBE: Final = r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Go-http-client/.*health)"
+_PROBE: Final = (  # what monitors call themselves; none of them opens a WebSocket
+    r"(?i)^(?:curl|wget|kube-probe|ELB-HealthChecker|GoogleHC|Prometheus|Uptime|Blackbox|Go-http-client/.*health)"
+    r"|UptimeRobot|Uptime-Kuma|Pingdom|StatusCake|Site24x7|HetrixTools|Route53-Health|check_http|Zabbix|Datadog"
+)
 
 
 # what an upgrade is answered with at a path at which none was ever opened
@@ -35,14 +38,14 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
     unanswered, tunnel = (status == 0) & ~was_tunnel(), was_tunnel()
     upgrade = pl.col("http_upgrade").str.to_lowercase()
     paths = access.filter(status == 101).get_column("url_path").unique().to_list()
-    plain = pl.col("url_path").fill_null("").str.contains(_STATIC) | pl.col("user_agent_original").fill_null(
-        ""
-    ).str.contains(_PROBE)
+    static = pl.col("url_path").fill_null("").str.contains(_STATIC)
+    probe = pl.col("user_agent_original").fill_null("").str.contains(_PROBE)
     # a proxy that serves other sites too is asked at their paths; where nothing was upgraded, any may be the gateway's
     known = pl.col("url_path").is_in(paths)
     ours = pl.col("user_agent_original").str.contains(GATEWAY).fill_null(value=False)
     maybe = ~(status == 101).any().over("log_file_path") | status.is_in(_REFUSED)
-    guess = (status >= 400) & (pl.col("http_request_method").fill_null("GET") == "GET") & (known | (~plain & maybe))
+    asked = ~probe & (pl.col("http_request_method").fill_null("GET") == "GET")
+    guess = (status >= 400) & asked & (known | (~static & maybe))
     says = pl.col("http_upgrade").is_not_null().any().over("log_file_path")
     # a browser that connects beforehand and then asks for nothing
     empty = (status == 408) & pl.col("proxy_termination").str.starts_with("cR").fill_null(value=False)

@@ -29,6 +29,7 @@ LIVED: Final = 60 * SECOND  # a start that fails does so sooner
 REMOVED: Final = 30 * SECOND  # a container that is removed later than this after its death was not ended by that
 REPLACED: Final = 600 * SECOND  # … and one that is made later than this takes nobody's place
 KERNEL: Final = 3 * SECOND  # a kernel's stamps are of whole seconds, and drift while the host sleeps
+HEEDED: Final = 60 * SECOND  # who acts on a health check does so within this
 ASKED: Final = (None, 0, 137, 143)  # exit codes of who was stopped from outside, or may have been
 LEASE: Final = 600 * SECOND  # a state is free again so long after an owner that did not let go of it, at the latest
 _LIFE: Final = (
@@ -164,6 +165,8 @@ def _gaps(
     listening = life.filter(names == "gateway.listening").get_column("t").to_list()
     bounds = [None, *begins, None]
     unchecked, ooms = _unchecked(facts), _ooms(facts)
+    checks = names.is_in(["container.exec_create", "container.health_status"]) if not unchecked else pl.lit(value=False)
+    checked = _checked(facts) or life.select(checks.any()).item()
     rows = life.to_dicts()
     when = [r["t"] for r in rows]
     out: list[dict[str, Any]] = []
@@ -186,7 +189,10 @@ def _gaps(
             row["cut_low"] = min(
                 row["cut_low"], max((b for b in boots if before - BACK_UP <= b <= before), default=before)
             )
-        out.append(row | {"unchecked": unchecked})
+        # health is told where it changes: who begins to listen later does not know it
+        watched = not checked or (covered is not None and row["cut_low"] - covered[0] >= HEEDED)
+        again = bool(boots) and boots[-1] >= row["cut_low"]
+        out.append(row | {"unchecked": unchecked, "watched": watched, "again": again})
     return out
 
 
@@ -390,9 +396,14 @@ def _unchecked(facts: pl.DataFrame) -> bool:
     """Whether documents of the gateway's container or service name no health check, and nothing that would act on one."""
     image = (pl.col("key") == "image") & pl.col("value").cast(pl.String).str.contains(scope.GATEWAY)
     known = facts.filter(image | ((pl.col("key") == "role") & (pl.col("value") == "gateway"))).height > 0
+    return known and not _checked(facts)
+
+
+def _checked(facts: pl.DataFrame) -> bool:
+    """Whether documents name a health check, or something that would act on one."""
     checks = pl.col("key").str.contains(r"^(?:healthcheck\.|health\.|state\.health)")
     acts = pl.col("value").cast(pl.String).str.contains("(?i)autoheal")
-    return known and facts.filter(checks | acts.fill_null(value=False)).is_empty()
+    return facts.filter(checks | acts.fill_null(value=False)).height > 0
 
 
 def _ooms(facts: pl.DataFrame) -> dict[str, int]:

@@ -10,6 +10,10 @@ from occorr.episodes.table import record
 
 SECOND: Final = 1_000_000_000
 STOP: Final = 5 * SECOND  # a stop takes the container off its network, so long before or after its other signs
+DRAIN: Final = 60 * SECOND  # … and a gateway that drains before it ends was asked to stop so long before
+# what an engine tells of a container's end and of who takes its place
+_LIFE: Final = tuple(f"container.{x}" for x in ("die", "stop", "start", "destroy", "rename"))
+_BEGINS: Final = ("gateway.start", "gateway.listening", "gateway.ready")
 _OPENS: Final = ("websocket.open", "websocket.connected")
 
 
@@ -18,7 +22,7 @@ def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
     t = pl.col("timestamp").cast(pl.Int64)
     out = []
     ours = events.filter(pl.col("role") == "gateway")
-    lives = ours.filter(pl.col("event_name").is_in(["container.die", "container.start"])).select("container_id", t)
+    lives = ours.filter(pl.col("event_name").is_in(_LIFE)).select("container_id", t)
     gone: dict[str, list[int]] = {}
     for container, moment in lives.rows():
         gone.setdefault(container, []).append(moment)
@@ -73,8 +77,10 @@ def interruptions(events: pl.DataFrame) -> list[dict[str, Any]]:
 
 def _stopped(said: pl.DataFrame, at: int) -> bool:
     """Whether the gateway's own log tells of a stop at a moment: a signal, or nothing but its next start."""
-    near = (pl.col("t") - at).abs() < STOP
-    if said.filter(near & (pl.col("event_name") == "gateway.signal")).height:
-        return True
+    asked = said.filter(pl.col("t").is_between(at - DRAIN, at + STOP) & (pl.col("event_name") == "gateway.signal"))
+    if asked.height:
+        since = pl.col("t").is_between(asked.get_column("t").max(), at - STOP)
+        if said.filter(since & pl.col("event_name").is_in(_BEGINS)).is_empty():
+            return True
     after = said.filter(pl.col("t") > at + SECOND)
     return bool(after.height) and after.sort("t").item(0, "event_name") == "gateway.start"

@@ -36,6 +36,8 @@ SHAPE: Final[dict[str, Any]] = {
     "oom_kernel": pl.Boolean,
     "oom_near": pl.Boolean,
     "stop": pl.Int64,
+    "again": pl.Boolean,
+    "watched": pl.Boolean,
     "restart": pl.Int64,
     "created": pl.Int64,
     "destroyed": pl.Int64,

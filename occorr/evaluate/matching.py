@@ -113,10 +113,13 @@ def _expected(number: int, close: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_files(closes: pl.DataFrame, evidence: pl.DataFrame) -> pl.DataFrame:
-    """The closes with `cli_file`, the command's output that tells of each, named as labels name it; null where none does."""
+    """The closes with `cli_file`, the command that tells of each as labels name it but for what follows a dot; null where none does.
+
+    What a command printed and when it ran may stand in files of one name.
+    """
     own = (
         evidence.select(
-            "close_id", cli_file=pl.col("log_file_path").cast(pl.String).str.extract(r"(?:^|/)(cli/[^/]+)$", 1)
+            "close_id", cli_file=pl.col("log_file_path").cast(pl.String).str.extract(r"(?:^|/)(cli/[^/.]+)[^/]*$", 1)
         )
         .drop_nulls()
         .unique("close_id", keep="first", maintain_order=True)
@@ -223,8 +226,8 @@ def match(closes: pl.DataFrame, truth: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
     )
     # an `expected.toml` does not name the files of its commands
     files = rows.get_column("cli_file").drop_nulls().implode()
-    named = cli & pl.col("client").is_in(files)
-    elsewhere = (pl.col("cli_file") != pl.col("client")).fill_null(value=False) & named
+    command = pl.col("client").str.extract(r"^([^.]+)", 1)
+    elsewhere = (pl.col("cli_file") != command).fill_null(value=False) & cli & command.is_in(files)
     ok = keyed | exact | (loose | late) & ~elsewhere
     cost = (
         pl.when(keyed)
