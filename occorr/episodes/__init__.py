@@ -18,6 +18,7 @@ from occorr.episodes.table import SECOND, SHAPE, coverage
 from occorr.services import watched
 
 NEAR: Final = 60 * SECOND
+FOLLOWS: Final = 3 * SECOND  # what a deploy does after a stop comes within a second
 
 
 def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
@@ -35,6 +36,8 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     gateways = events.select(READ).drop_nulls("instance").partition_by("instance", as_dict=True)
     kernel = events.filter(pl.col("event_name").is_in(["kernel.oom", "kernel.oom_cgroup"]))
     begun = scope.begun(events)
+    told = events.filter(pl.col("source_kind") == "docker").get_column("timestamp").cast(pl.Int64).max()
+    heard = told if isinstance(told, int) else 0
     gone = {
         name: downtimes(own, facts, covered, kernel, alone=len(gateways) == 1)
         for (name,), own in sorted(gateways.items())
@@ -42,6 +45,8 @@ def episodes(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     for name, rows in gone.items():
         for row in rows:
             row["instance"] = name
+            # … or it was heard for long enough, of whatever container, to have told of who takes its place
+            row["again"] = row["again"] or heard - row["cut_high"] >= FOLLOWS
             row["elsewhere"] = _elsewhere(row, begun)
             row["beside"] = sum(low <= row["cut_high"] and until >= row["cut_low"] for low, until in beside)
             row["rivals"] = sum(
