@@ -86,13 +86,20 @@ class _Life:
     since: int | None = None
     container: str | None = None
     heard: bool = False  # whether anything ever said that it is ready
+    probed: bool = False  # whether it is up since a health check found it healthy while it started
 
     def turn(self, state: str | None, at: int) -> None:
         if state == self.state:
             return
         if self.state is not None and (self.since is None or at > self.since):
             self.lane.spans.append(Span(self.state, self.since, at))
-        self.state, self.since = state, at
+        self.state, self.since, self.probed = state, at, False
+
+    def was_not_ready(self, until: int) -> None:
+        """A check that only looks for the process passes long before the gateway itself says that it is ready."""
+        if self.probed and self.state == "up" and self.lane.spans:
+            last = self.lane.spans[-1]
+            self.lane.spans[-1], self.since, self.probed = Span(last.state, last.start, until), until, False
 
     def say(self, at: int, text: str) -> None:
         self.lane.labels.append((at, text, text.split(maxsplit=1)[0] in _LOUD))
@@ -237,8 +244,9 @@ def _see(life: _Life, row: dict[str, Any]) -> None:
         life.turn("paused", at)
         life.say(at, "paused")
     elif health in {"healthy", "unhealthy"}:
-        life.heard = True
+        life.heard, early = True, life.state == "starting" and health == "healthy"
         life.turn("up" if health == "healthy" else "unhealthy", at)
+        life.probed = early
         if health == "unhealthy":
             life.say(at, "unhealthy")
 
@@ -312,6 +320,7 @@ def _hear(
         if name == "gateway.ready" or not life.heard:
             life.turn("up", at)
         if name == "gateway.ready":
+            life.was_not_ready(at)
             life.heard = True
             life.say(at, "ready")
     elif name == "gateway.start":

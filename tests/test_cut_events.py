@@ -10,6 +10,7 @@ import pytest
 from made_logs import GATEWAY, conn, event, inspect, ready, stamp, started, twice, write
 
 import occorr
+from occorr import lives, schema
 
 CHECK = {"Test": ["CMD", "true"], "Interval": 30_000_000_000, "Retries": 3}
 
@@ -115,3 +116,15 @@ def test_oomkilled_of_a_child_outlasts_it(tmp_path):
     )
     rows = occorr.analyze([tmp_path]).closes
     assert rows.filter(pl.col("verdict") == "decisive").is_empty()
+
+
+def test_a_check_that_only_looks_for_the_process_does_not_make_the_gateway_ready(tmp_path):
+    """Healthy at 10:05:07, listening at 10:05:15: clients found nobody for 15 s, as the heading and the page say alike."""
+    healthy = [told("10:05:07.000", "health_status: healthy")]
+    write(tmp_path, gateway__log=twice([*STOPPED, *AGAIN]), docker__events__jsonl=[*BEFORE, *STOP, *START, *healthy])
+    told_of = occorr.analyze([tmp_path])
+    plain = [schema.plain(getattr(told_of, name)) for name in ("closes", "timeline", "facts")]
+    (lane,) = [lane for lane in lives.of(*plain)[0] if lane.gateway]
+    since, until = lane.not_ready()[-1]
+    assert round((until - since) / 10**9, 1) == 14.7  # from the signal to `ready`
+    assert "15 s down" in told_of.incidents.get_column("title")[0]
