@@ -109,7 +109,7 @@ def container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[F
                     redactor.text(f"{entry.get('Start')} exit {entry['ExitCode']}: {shown}"),
                     line_of(text, str(entry.get("Start")), at),
                 )
-    if kind := proxy_kind(image) or proxy_kind(f" {command.split(' ')[0]}"):
+    if kind := proxy_kind(image) or proxy_kind(command.split(" ")[0]):
         yield Fact(subject, "role", f"proxy.{kind}", line_of(text, image, at))
     if _GATEWAY.search(f"{image} {command}") and "gateway" in command:
         yield Fact(subject, "role", "gateway", line_of(text, image, at))
@@ -224,7 +224,7 @@ def _gateways(services: dict[str, dict[str, Any]]) -> set[str]:
 def compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fact]:
     """A Compose file; the subject is `service:<name>`."""
     shared = data.get("networks") or {}
-    services = {name: service for name, service in data["services"].items() if isinstance(service, dict)}
+    services = {str(name): service for name, service in data["services"].items() if isinstance(service, dict)}
     gateways = _gateways(services)
     for name, service in services.items():
         subject, at = f"service:{name}", max(text.find(f"\n  {name}:"), 0)

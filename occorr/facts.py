@@ -14,6 +14,7 @@ GATEWAY_PORT: Final = "18789"  # unless a configuration says otherwise
 PROXY_IMAGE: Final = (
     r"(?i)(?:^|[/_-])(nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)"
 )
+NO_PROXY: Final = "exporter"  # what only counts what a proxy of that name does
 PROGRAMS: Final = ("nginx", "haproxy", "caddy", "traefik", "envoy", "apache")  # proxies whose logs are read
 _PROGRAMS: Final = {"openresty": "nginx", "swag": "nginx", "httpd": "apache", "apache2": "apache"}
 
@@ -37,7 +38,7 @@ def line_of(text: str, needle: str, start: int = 0) -> int:
 
 def proxy_kind(image: str) -> str:
     """The proxy's program that an image's name says it runs, as parsers call it; empty if it says none."""
-    found = re.search(PROXY_IMAGE, f"{image} ")
+    found = None if NO_PROXY in image.lower() else re.search(PROXY_IMAGE, image)
     name = found[1].lower() if found else ""
     return _PROGRAMS.get(name, name)
 

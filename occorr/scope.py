@@ -9,7 +9,7 @@ from typing import Final
 
 import polars as pl
 
-from occorr.facts import PROXY_IMAGE
+from occorr.facts import NO_PROXY, PROXY_IMAGE
 
 SECOND: Final = 1_000_000_000
 GATEWAY: Final = r"(?i)openclaw|clawdbot|moltbot"
@@ -85,9 +85,8 @@ def roles(events: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     names = names.filter(~pl.col("container_name").fill_null("").str.contains(ONE_OFF))
     names = names.filter(pl.col("role").is_not_null() | ~_neither("image", "container_name", "compose_service"))
     image = pl.col("image").fill_null("")
-    names = names.with_columns(
-        pl.coalesce("role", pl.when(image.str.contains(PROXY_IMAGE)).then(pl.lit("proxy"))).alias("role")
-    )
+    proxy = image.str.contains(PROXY_IMAGE) & ~image.str.to_lowercase().str.contains(NO_PROXY, literal=True)
+    names = names.with_columns(pl.coalesce("role", pl.when(proxy).then(pl.lit("proxy"))).alias("role"))
     # a recreated container is another id of the same service, or of the same name
     family = pl.coalesce(pl.concat_str("compose_project", pl.lit("/"), "compose_service"), "container_name")
     if not (names.get_column("role") == "gateway").any():

@@ -519,3 +519,30 @@ def test_an_address_in_the_form_of_ipv6_is_the_same_address(tmp_path):
     assert told[0].select(kept).equals(told[1].select(kept))
     assert told[1].height == 1
     assert told[1].get_column("client_address").to_list() == [CLIENT]
+
+
+COMPOSE = """services:
+  gateway:
+    image: openclaw/openclaw
+    networks: {default: {ipv4_address: 172.18.0.2}}
+  cli:
+    image: openclaw/openclaw
+    command: status
+  edge:
+    image: IMAGE
+    networks: {default: {ipv4_address: 172.18.0.3}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("image", "ways"),
+    [
+        ("nginx", ["proxy", "direct"]),
+        ("caddy:2.11", ["proxy", "direct"]),
+        ("nginx/nginx-prometheus-exporter:1.4", ["direct", "direct"]),  # it counts what nginx does
+    ],
+)
+def test_a_compose_file_alone_tells_which_way_a_connection_took(tmp_path, image, ways):
+    log = [*MORNING, web(1, "10:00:05.213", "172.18.0.3"), web(2, "10:00:06.213", "203.0.113.9"), gone(1, "10:03:05.113", 1005), gone(2, "10:04:05.113", 1005), *busy("10:09:30.241")]  # fmt: skip
+    rows = closes(tmp_path, gateway__log=twice(log), compose__yml=COMPOSE.replace("IMAGE", image))
+    assert rows.get_column("via").cast(pl.String).to_list() == ways
