@@ -28,6 +28,14 @@ def _env(pairs: list[str], redactor: Redactor) -> Iterator[tuple[str, str]]:
             yield f"env.{name}", scrub.text(value, redactor)
 
 
+def _command(value: Any, redactor: Redactor) -> str:
+    """A command line as a list of words or as one text, without its secrets."""
+    words = [str(word) for word in value] if isinstance(value, list) else None
+    if not redactor.enabled:
+        return str(value) if words is None else " ".join(words)
+    return scrub.script(str(value), redactor) if words is None else " ".join(scrub.command(words, redactor))
+
+
 def container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fact]:
     """A container of `docker inspect`; the subject is `container:<id>`."""
     ident = str(item.get("Id", ""))
@@ -35,7 +43,7 @@ def container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[F
     state, config, host = item.get("State") or {}, item.get("Config") or {}, item.get("HostConfig") or {}
     labels, log = config.get("Labels") or {}, (host.get("LogConfig") or {}).get("Config") or {}
     image = str(config.get("Image", ""))
-    command = " ".join(map(str, [item.get("Path", ""), *(item.get("Args") or [])]))
+    command = _command([item.get("Path", ""), *(item.get("Args") or [])], redactor)
     simple = {
         "name": str(item.get("Name", "")).lstrip("/"),
         "image": image,
@@ -89,7 +97,7 @@ def container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[F
         yield Fact(
             subject,
             "healthcheck.test",
-            redactor.text(" ".join(map(str, health.get("Test") or ["inherited"]))),
+            _command(health.get("Test") or ["inherited"], redactor),
             line_of(text, '"Healthcheck"', at),
         )
         for key in ("Interval", "Timeout", "StartPeriod", "Retries"):
@@ -235,9 +243,7 @@ def compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fac
             yield Fact(subject, "compose.service", name, line_of(text, f"{name}:", at))
         for key in ("image", "restart", "network_mode", "mem_limit", "entrypoint", "command"):
             if service.get(key) is not None:
-                value = service[key]
-                shown = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-                yield Fact(subject, key, redactor.text(shown), line_of(text, f"{key}:", at))
+                yield Fact(subject, key, _command(service[key], redactor), line_of(text, f"{key}:", at))
         raw = service.get("environment") or []
         pairs = [f"{k}={v}" for k, v in raw.items()] if isinstance(raw, dict) else list(raw)
         for key, value in _env(pairs, redactor):
@@ -270,8 +276,7 @@ def compose(data: dict[str, Any], text: str, redactor: Redactor) -> Iterator[Fac
                         line_of(text, settings["ipv4_address"], at),
                     )
         for key, value in (service.get("healthcheck") or {}).items():
-            command = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-            yield Fact(subject, f"healthcheck.{key}", redactor.text(command), line_of(text, "healthcheck:", at))
+            yield Fact(subject, f"healthcheck.{key}", _command(value, redactor), line_of(text, "healthcheck:", at))
         if data.get("name"):
             yield Fact(subject, "compose.project", str(data["name"]), line_of(text, "name:"))
     for name, network in shared.items():

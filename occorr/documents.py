@@ -24,7 +24,26 @@ if TYPE_CHECKING:
     from occorr.redact import Redactor
 
 LIMIT: Final = 8 << 20  # a document larger than this is a log
-_COMPOSE: Final = re.compile(r"(?m)^services:\s*$")
+_COMPOSE: Final = re.compile(r"(?m)^services:\s*(?:#.*)?$")
+_INSPECTED: Final = '{"Id":'  # docker inspect --format '{{json .}}' of several containers, a line each
+_PROMPT: Final = re.compile(r"\A\s*(?:[\w.-]+@[\w.-]+\S*)?[$#>] *(?:sudo +)?(?:docker|podman|cat|kubectl) .*\n")
+_VARIABLES: Final = re.compile(r"(?:\s*(?:#.*|(?:export\s+)?\w+=.*)?(?:\n|$))+")  # an .env file
+_VARIABLE: Final = re.compile(r"(?m)^\s*(?:export\s+)?(\w+=)[\"']?(.*?)[\"']?\s*$")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe reader, which passes over the tags that Compose has for overrides (`!reset`, `!override`)."""
+
+
+def _untagged(loader: yaml.SafeLoader, _tag: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
+
+
+_Loader.add_multi_constructor("!", _untagged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +66,16 @@ def secrets(blobs: Sequence[Blob]) -> Iterator[str]:
     """What documents call secret: it may stand in any other input, in words that no pattern knows."""
     for blob in blobs:
         if 0 < len(blob.data) <= LIMIT:
-            text = bytes(blob.data).decode("utf-8", "replace").lstrip("\ufeff")
+            text = _text(blob)
             with contextlib.suppress(*configs.SHAPELESS):
-                yield from scrub.secrets(_json(text) if text[:4000].lstrip()[:1] in ("[", "{") else _compose(text))
+                yield from scrub.secrets(_json(text) if text[:4000].lstrip()[:1] in ("[", "{") else _plain(text))
 
 
 def document(blob: Blob, redactor: Redactor) -> Document | None:
     """What a document tells, or None where the input is none that is known; what is not as it should be ends it there."""
     if not 0 < len(blob.data) <= LIMIT:
         return None
-    text = bytes(blob.data).decode("utf-8", "replace").lstrip("\ufeff")
+    text = _text(blob)
     kind, told = _recognised(blob, text, redactor) or ("", ())
     found: list[Fact] = []
     try:
@@ -64,6 +83,11 @@ def document(blob: Blob, redactor: Redactor) -> Document | None:
     except configs.SHAPELESS as error:
         return Document(kind, tuple(found), f"not read to its end: {_why(error)}")
     return Document(kind, tuple(found)) if kind else None
+
+
+def _text(blob: Blob) -> str:
+    """A document's text; the command that people copied with its output is a line without words."""
+    return _PROMPT.sub("\n", bytes(blob.data).decode("utf-8", "replace").lstrip("\ufeff"), count=1)
 
 
 def _why(error: Exception) -> str:
@@ -89,9 +113,16 @@ def _recognised(blob: Blob, text: str, redactor: Redactor) -> tuple[str, Iterabl
     return _proxy_config(text)
 
 
+def _plain(text: str) -> Any:
+    """What an `.env` file or a Compose file says, or None; raises what YAML does."""
+    if len(text) <= configs.LIMIT and _VARIABLES.fullmatch(text):
+        return ["".join(pair) for pair in _VARIABLE.findall(text)]
+    return _compose(text)
+
+
 def _compose(text: str) -> Any:
     """What a Compose file says, or None; raises what YAML does."""
-    return yaml.safe_load(text) if _COMPOSE.search(text) else None
+    return yaml.load(text, _Loader) if _COMPOSE.search(text) else None  # noqa: S506 - it is a SafeLoader
 
 
 def _compose_file(text: str, redactor: Redactor) -> Iterator[Fact]:
@@ -112,9 +143,10 @@ def _proxy_config(text: str) -> tuple[str, Iterable[Fact]] | None:
 
 def _json(text: str) -> Any:
     """What a JSON document says, or an `openclaw.json` in JSON5; None where it is none, as a log of JSON lines."""
-    if text.lstrip()[:1] == "{" and "\n{" in text.strip():
-        return None
     try:
+        if text.lstrip()[:1] == "{" and "\n{" in text.strip():
+            lines = text.split("\n") if text.lstrip().startswith(_INSPECTED) else ()
+            return [json.loads(line) for line in lines if line.strip()] or None
         return json.loads(text)
     except RecursionError:
         return None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SECOND: Final = 1_000_000_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 VAGUE: Final = timedelta(seconds=1.5)  # a beginning that is known no better is told as from when to when it may be
+COARSE: Final = timedelta(seconds=0.5)  # … and one that is known no better than to this without fractions
 SOME_TIME: Final = "some time between"
 BEGUN: Final = ("start", "start_earliest", "start_latest")
 TOGETHER: Final = 45 * SECOND  # closes of one cause that lie nearer together are one incident
@@ -321,18 +322,24 @@ def _begun(row: dict[str, Any], storm: dict[str, Any] | None) -> dict[str, datet
             low, high = cut
     at = row["start"]
     if at is not None and None not in (low, high) and not low <= at <= high:
-        at = high
+        at = low + (high - low) / 2
     return {"start": at, "start_earliest": low, "start_latest": high}
 
 
 def when(at: datetime | None, low: datetime | None, high: datetime | None) -> tuple[str, str]:
     """When something began, in UTC: `at` and the time of day, or from when to when it may have, where that is not known to a second.
 
-    Both are empty where nothing tells.
+    What is known no better than to half a second is told without fractions, and with how far off it may be. Both are
+    empty where nothing tells.
     """
     if low is not None and high is not None and high - low > VAGUE:
         return SOME_TIME, f"{low:%H:%M:%S} and {high:%H:%M:%S}"
-    return ("", "") if at is None else ("at", f"{at:%H:%M:%S.%f}"[:-3])
+    if at is None:
+        return "", ""
+    error = max(at - low, high - at) if low is not None and high is not None else timedelta()
+    if error >= COARSE:
+        return "at", f"{at:%H:%M:%S} ± {error / timedelta(milliseconds=1):.0f} ms"
+    return "at", f"{at:%H:%M:%S.%f}"[:-3]
 
 
 def moment(time_ns: int) -> datetime:

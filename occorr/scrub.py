@@ -7,6 +7,7 @@ secret would have to know every image's variables and labels; the list of what i
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -18,7 +19,12 @@ SECRET: Final = re.compile(
     r"(?i)token|secret|passw|passphrase|api[_-]?key|private[_-]?key|credential|cookie|authorization"
 )
 _REFERENCE: Final = re.compile(r"\$\w+|\$\{\w+(?::?[-?+]?)\}")
-_VARIABLE: Final = re.compile(r"(\w+)=(.*)", re.DOTALL)
+_VARIABLE: Final = re.compile(r"(?:--?)?([\w-]+)=(.*)", re.DOTALL)
+_DEFAULT: Final = re.compile(r"\$\{\w+:?[-+]([^}]+)\}")  # what a variable's value is where it has none
+_ENV_SECRET: Final = re.compile(r"[A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|PASS|PIN|KEY)")
+_TELLING: Final = re.compile(
+    r"(?i)--?[\w-]*(?:token|secret|passw(?:or)?d|requirepass|(?:api|auth|access|private)-?key)"
+)
 MASKED: Final = re.compile(
     r"(?i)\*{2,}|<[\w -]+>|\[redacted[^\]]*\]|_*(?:openclaw_)?redacted_*|x{4,}"
 )  # whoever collected the document took the secret out
@@ -52,9 +58,9 @@ _ATTRIBUTE: Final = frozenset(
     }
 )
 _FLAG: Final = re.compile(
-    r"(?i)--?[\w-]*(?:token|secret|pass|password|requirepass|api-?key|access-?key|private-?key|credentials?|cookie|auth|authorization|bearer|header|user)"
+    r"(?i)--?[\w-]*(?:token|secret|pass|password|requirepass|(?:api|access|private|secret|auth)-?key|credentials?|cookie|auth|authorization|bearer|header|user)"
 )
-_SHORT: Final = re.compile(r"-[pHu]")  # mysql -p, curl -H and -u
+_SHORT: Final = re.compile(r"-[pHua]")  # mysql -p, curl -H and -u, redis-cli -a
 _HEADER: Final = re.compile(r"(?i)[\"']?[\w-]*(?:key|token|secret|pass\w*|auth\w*|cookie)[\w-]*:")
 _RANDOM: Final = re.compile(r"(?=[^/.]*\d)(?=[^/.]*[A-Za-z])[A-Za-z0-9+=_-]{20,}")
 _NAMED: Final = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
@@ -215,11 +221,22 @@ def secrets(data: Any) -> Iterator[str]:
             stack += [(str(k), v) for k, v in value.items()]
         elif isinstance(value, list):
             stack += [variable if (variable := _variable(v)) else (key, v) for v in value]
-        elif isinstance(value, str) and SECRET.search(key) and not _REFERENCE.fullmatch(value):
-            yield value
+            stack += [
+                ("secret", v) for flag, v in pairwise(value) if isinstance(flag, str) and _TELLING.fullmatch(flag)
+            ]
+        elif isinstance(value, str) and SECRET.search(key):
+            default = _DEFAULT.fullmatch(value)
+            if default or not _REFERENCE.fullmatch(value):
+                yield default[1] if default else value
+        elif isinstance(value, str) and "--" in value and len(words := value.split()) > 1:  # a command line
+            stack.append((key, words))
+        elif isinstance(value, int) and _ENV_SECRET.fullmatch(
+            key
+        ):  # a password of digits, which YAML takes for a number
+            yield str(value)
 
 
 def _variable(pair: Any) -> tuple[str, str] | None:
-    """Name and value of `NAME=value`."""
+    """Name and value of `NAME=value`, or of `--name=value`."""
     found = _VARIABLE.fullmatch(pair) if isinstance(pair, str) else None
-    return (found[1], found[2]) if found else None
+    return (found[1], found[2].strip("\"'")) if found else None

@@ -418,6 +418,8 @@ def test_every_command_that_reads_in_part_says_so(folder, capsys, monkeypatch, w
         (["--offset", "gateway=+99999999999d"], "--offset 'gateway=+99999999999d' is too long"),
         (["--dry-run", "--format", "json"], "--dry-run is for the terminal"),
         (["--parsers", "none-such"], "--parsers none-such: no such directory"),
+        (["--project", "none-such"], "--project none-such: no input names it; none of them names any"),
+        (["--since", "2026-11-22", "--until", "2026-11-21"], "--since '2026-11-22' is not before --until '2026-11-21'"),
     ],
 )
 def test_a_value_that_nothing_can_be_done_with_is_told_as_such(folder, capsys, monkeypatch, words, says):

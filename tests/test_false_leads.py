@@ -546,3 +546,36 @@ def test_a_compose_file_alone_tells_which_way_a_connection_took(tmp_path, image,
     log = [*MORNING, web(1, "10:00:05.213", "172.18.0.3"), web(2, "10:00:06.213", "203.0.113.9"), gone(1, "10:03:05.113", 1005), gone(2, "10:04:05.113", 1005), *busy("10:09:30.241")]  # fmt: skip
     rows = closes(tmp_path, gateway__log=twice(log), compose__yml=COMPOSE.replace("IMAGE", image))
     assert rows.get_column("via").cast(pl.String).to_list() == ways
+
+
+def of_host(line, host):
+    row = json.loads(line)
+    row["request"]["host"] = host
+    return json.dumps(row, separators=(",", ":"))
+
+
+def test_a_502_of_another_site_is_no_refusal_of_the_gateway(tmp_path):
+    """Caddy in front of a shop with WebSockets of its own; the gateway is killed, and the shop's server fails for itself."""
+    lines = [
+        *MORNING,
+        web(1, "10:00:05.213", "172.18.0.3"),
+        gone(1, "10:01:05.113", 1005),
+        *busy("10:01:59.100"),
+        *AGAIN,
+    ]
+    events = [BOOT, told("10:02:00.000", "kill", signal="9"), told("10:02:00.137", "die", exitCode="137"), told("10:02:05.000", "start")]  # fmt: skip
+    log = [caddy(1, "10:01:05.115", 60.0), of_host(caddy(2, "10:01:06.115", 60.0), "shop.example.org"), caddy(3, "10:02:08.100", 0.003, 502), of_host(caddy(4, "10:02:09.100", 0.003, 502), "shop.example.org")]  # fmt: skip
+    rows = closes(tmp_path, gateway__log=twice(lines), docker__events__jsonl=events, caddy__log=log)
+    refused_ = rows.filter(pl.col("http_status_proxy") == 502).sort("client_port")
+    assert refused_.get_column("verdict").cast(pl.String).to_list() == ["decisive", "circumstantial"]
+
+
+def test_events_without_deaths_do_not_tell_that_nobody_died(tmp_path):
+    """Collected with a filter on starts and stops: the container began twice, so it ended in between."""
+    events = [BOOT, told("10:02:05.000", "start")]
+    lines = [
+        nginx("10:01:50.100", 1, 0.5, 101, "172.18.0.2:18789"),
+        nginx("10:01:59.900", 2, 4.0, 504, "172.18.0.2:18789"),
+    ]
+    rows = closes(tmp_path, gateway__log=twice([*MORNING, *busy("10:01:40.100"), *AGAIN]), docker__events__jsonl=events, access__log=lines)  # fmt: skip
+    assert decisive(rows.filter(pl.col("http_status_proxy") == 504)) == {}

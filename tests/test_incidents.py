@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import polars as pl
 import pytest
 
@@ -163,9 +165,9 @@ def test_pairing_after_a_deploy_without_a_persistent_mount_is_one_story():
     ("die", "first", "low", "high", "said"),
     [
         (1, 100, 99.9, 100.1, "at 11:08:20.000 UTC:"),
-        (1, 100, 80, 101, "at 11:08:20.000 UTC:"),  # the engine tells the death; nobody logged the close
+        (1, 100, 80, 101, "at 11:08:20 ± 500 ms UTC:"),  # the engine tells the death; nobody logged the close
         (0, 100, 80, 101, "some time between 11:08:00 and 11:08:21 UTC:"),  # only the gateway's log, which just stops
-        (1, 104, 104, 104, "at 11:08:20.500 UTC:"),  # the first client that knocked came later
+        (1, 104, 104, 104, "at 11:08:20.150 UTC:"),  # the first client that knocked came later: the middle of the cut
     ],
 )
 def test_a_heading_says_when_it_began_or_from_when_to_when_it_may_have(die, first, low, high, said):
@@ -211,3 +213,17 @@ def test_a_heading_says_that_it_guesses(verdict, guessed):
         closes(("a", "network.reset", 100, None, verdict)), downs(), NOTHING, rules.builtin()
     )
     assert table.item(0, "title").startswith("Perhaps: ") == guessed
+
+
+@pytest.mark.parametrize(
+    ("apart", "said"),
+    [
+        (0.9, ("at", "10:00:00.450")),  # by less than half a second off
+        (1.2, ("at", "10:00:00 ± 600 ms")),
+        (3.0, ("some time between", "10:00:00 and 10:00:03")),
+    ],
+)
+def test_a_heading_has_no_digits_that_nobody_knows(apart, said):
+    low = datetime(2026, 11, 21, 10, tzinfo=UTC)
+    high = low + timedelta(seconds=apart)
+    assert incidents.when(low + (high - low) / 2, low, high) == said

@@ -550,3 +550,42 @@ def test_what_a_document_calls_secret_goes_wherever_it_stands(tmp_path, name, te
     assert "/fp:" in told.timeline.write_json()
     shown = occorr.analyze([tmp_path], all_lines=True, redact_secrets=False)
     assert "correcthorse9battery" in shown.timeline.write_json()
+
+
+STATED = {
+    "a map in YAML": ("compose.yml", "services: # the stack\n  web:\n    image: nginx\n    environment:\n      BOT_TOKEN: SECRET\n"),
+    "a list in YAML, quoted": ("compose.yml", 'services:\n  web:\n    environment:\n      - BOT_TOKEN="SECRET"\n'),
+    "a default": ("compose.yml", "services:\n  web:\n    environment:\n      BOT_TOKEN: ${BOT_TOKEN:-SECRET}\n"),
+    "beside Compose's own tags": ("compose.yml", "services:\n  web:\n    ports: !reset []\n    environment:\n      BOT_TOKEN: SECRET\n"),
+    "a command line": ("compose.yml", "services:\n  web:\n    command: gateway run --token SECRET --verbose\n"),
+    "an .env file": ("stack.env", "# mine\nTZ=UTC\nexport BOT_TOKEN='SECRET'\n"),
+    "words of inspect": ("inspect.json", '[{"Id": "ab", "State": {}, "Config": {}, "Args": ["gateway", "--token", "SECRET"]}]'),
+    "inspect behind a prompt": ("inspect.json", 'me@host:~$ docker inspect a\n[{"Id": "ab", "State": {}, "Config": {"Env": ["A_TOKEN=SECRET"]}}]'),
+    "inspect, a line each": ("inspect.json", '{"Id":"ab","State":{},"Config":{}}\n{"Id":"cd","State":{},"Config":{"Env":["A_TOKEN=SECRET"]}}\n'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", STATED)
+def test_a_secret_is_known_in_whatever_form_a_document_states_it(tmp_path, form):
+    name, text = STATED[form]
+    (tmp_path / name).write_text(text.replace("SECRET", "Tok-99aabb"))
+    (tmp_path / "access.log").write_text(
+        '192.0.2.7 - - [21/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 502 157 "-" "probe Tok-99aabb"\n'
+    )
+    told = occorr.analyze([tmp_path], all_lines=True)
+    assert all("Tok-99aabb" not in getattr(told, table).write_json() for table in ("timeline", "closes", "facts"))
+    assert "probe fp:" in told.timeline.write_json()
+
+
+def test_command_lines_of_compose_files_lose_what_follows_a_telling_flag(tmp_path):
+    (tmp_path / "compose.yml").write_text(
+        "services:\n  gateway:\n    image: openclaw/gateway:2026.9.6\n    command: node openclaw.mjs gateway run --auth-key authk3y77\n"
+        '    entrypoint: ["sh", "-c", "mysql -uroot -phunt3rZ9 -e 1"]\n'
+        '    healthcheck: {test: ["CMD-SHELL", "redis-cli -a redpw5577 ping"]}\n'
+    )
+    (tmp_path / "access.log").write_text(
+        '192.0.2.7 - - [21/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 502 157 "-" "x"\n'
+    )
+    facts = occorr.analyze([tmp_path]).facts.write_json()
+    assert not [word for word in ("authk3y77", "hunt3rZ9", "redpw5577") if word in facts]
+    assert "node openclaw.mjs gateway run --auth-key fp:" in facts

@@ -102,6 +102,7 @@ def _of_proxy(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> 
         to_gateway.alias("p_to_gateway"),
         own_port.alias("p_own_port"),
         upstreams.serves().alias("p_serves"),
+        upstreams.other_host(rows, events).alias("p_other_host"),
         upstreams.dials_socket().alias("p_socket"),
         upstreams.own_loopback(to_gateway, own_port).alias("p_own_loopback"),
         pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"),

@@ -79,7 +79,7 @@ def to_gateway(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) ->
     elsewhere = (established & ~loopback & gateways).fill_null(value=False).any().over("p_clock")
     by_name = (established & named).fill_null(value=False).any().over("p_clock")
     other_name = by_name | (pl.lit(bool(names)) & (pl.col("p_kind") != "haproxy"))
-    same_path = pl.when(pl.col("p_path").is_in(paths)).then(pl.lit(value=True))
+    same_path = pl.when(pl.col("p_path").is_in(paths) & ~other_host(rows, events)).then(pl.lit(value=True))
     return (
         pl.when(upstream.is_null())
         .then(same_path)
@@ -97,6 +97,24 @@ def to_gateway(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) ->
         .then(None)
         .otherwise(same_path)
     )
+
+
+def other_host(rows: pl.DataFrame, events: pl.DataFrame) -> pl.Expr:
+    """Whether a request asked for another host than those by which the gateway is known: another site's, or another name.
+
+    It is known by those of the tunnels that are in its log too, and those that it was told of by a proxy. Null where
+    nothing tells which of several names is the gateway's.
+    """
+    joined = rows.filter(pl.col("p_established").fill_null(value=False) & pl.col("g_event").is_not_null())
+    told = events.filter((pl.col("source_kind") == "gateway") & pl.col("forwarded_for").is_not_null())
+    known = pl.concat(
+        [joined.get_column("p_host"), told.get_column("host_header").str.to_lowercase().str.replace(r":\d+$", "")]
+    )
+    hosts = known.drop_nulls().unique().to_list()
+    if hosts:
+        return (~pl.col("p_host").is_in(hosts)).fill_null(value=False)
+    several = pl.col("p_host").drop_nulls().n_unique().over("p_clock") > 1
+    return pl.when(several & pl.col("p_host").is_not_null()).then(None).otherwise(pl.lit(value=False))
 
 
 def serves() -> pl.Expr:

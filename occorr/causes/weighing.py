@@ -63,6 +63,7 @@ def weigh(
             "p_to_gateway",
             "p_own_loopback",
             "p_serves",
+            "p_other_host",
             "g_seen",
             "p_seen",
             "p_maybe_near",
@@ -99,6 +100,11 @@ def weigh(
     page = pl.col("p_guessed").fill_null(value=False) & (pl.col("cause").is_in(OF_ANY_PAGE) | elsewhere)
     # What takes tunnels at that address is another gateway, or another site: why it refuses now nothing tells.
     another = pl.col("p_serves") & ~pl.col("p_to_gateway") & pl.col("cause").is_in(OF_ANY_UPSTREAM)
+    # … and so is what was asked for by another name than all the gateway's tunnels: its 502 may have nothing to do with it.
+    stranger = pl.col("p_other_host") & ~pl.col("g_seen") & pl.col("best_episode").is_not_null()
+    nameless = (
+        pl.col("p_other_host").is_null() & pl.col("p_seen") & ~pl.col("g_seen") & pl.col("best_episode").is_not_null()
+    )
     # Of closes in some order, each may be the other. What the gateway says of its own connection stays true in any order.
     mixed = (
         pl.col("group_id").is_not_null()
@@ -106,8 +112,11 @@ def weigh(
         & ~pl.col("best_rule").is_in(_of_the_gateway(causes))
     )
     rank = (
-        pl.when(
-            (disputed | unplaced | far | mixed | page | another).fill_null(value=False) & (pl.col("best_rank") == 3)
+        pl.when(stranger.fill_null(value=False))
+        .then(pl.min_horizontal("best_rank", pl.lit(1)))
+        .when(
+            (disputed | unplaced | far | mixed | page | another | nameless).fill_null(value=False)
+            & (pl.col("best_rank") == 3)
         )
         .then(2)
         .otherwise(pl.col("best_rank").fill_null(0))

@@ -130,13 +130,16 @@ def read_inputs(inputs: Sequence[str], how: Reading) -> Analysis:
     from occorr import analysis  # noqa: PLC0415
 
     key = how.checked()
+    since_ns, until_ns = moment("--since", how.since, how.tz), moment("--until", how.until, how.tz)
+    if since_ns is not None and until_ns is not None and since_ns >= until_ns:
+        raise OccorrError(f"--since {how.since!r} is not before --until {how.until!r}: no close lies between them")
     result = analysis.analyze(
         list(inputs),
         tz=how.tz,
         offsets=dict(_offset(o) for o in how.offset or ()),
         clocks=dict(_clock(c) for c in how.clock or ()),
-        since_ns=moment("--since", how.since, how.tz),
-        until_ns=moment("--until", how.until, how.tz),
+        since_ns=since_ns,
+        until_ns=until_ns,
         project=how.project,
         all_lines=how.all_lines,
         redact_key=key,
@@ -144,8 +147,20 @@ def read_inputs(inputs: Sequence[str], how: Reading) -> Analysis:
         parsers=how.parsers,
         watching=_watching,
     )
+    if how.project is not None and result.closes.is_empty():
+        _named(how.project, result)
     result = corrected(result, inputs, how.verdicts)
     return analysis.anonymized(result, key) if how.anonymize else result
+
+
+def _named(project: str, result: Analysis) -> None:
+    """Says that no input names a project; one that is named may have no close."""
+    stated = result.facts.filter(result.facts["key"] == "compose.project").get_column("value")
+    known = {*result.timeline.get_column("compose_project").drop_nulls(), *stated.drop_nulls()}
+    if project not in known:
+        raise OccorrError(
+            f"--project {project}: no input names it; {nearest(project, known, few='' if known else 'none of them names any')}"
+        )
 
 
 def _watching(inputs: Sequence[Blob]) -> Iterable[Blob]:

@@ -235,7 +235,7 @@ def match_client(rows: pl.DataFrame, calls: pl.DataFrame, facts: pl.DataFrame) -
         "row",
         "_t",
         "_from",
-        "via",
+        pl.coalesce("via", pl.when(pl.col("p_row").is_not_null()).then(pl.lit("proxy"))).alias("via"),
         "p_status",
         "code_gateway",
         "g_mode",

@@ -51,8 +51,8 @@ def ways(attempts: pl.DataFrame, proxied: list[str]) -> pl.Expr:
 
 
 def published(facts: pl.DataFrame) -> dict[str, list[int]]:
-    """Host ports that lead to the proxies and to the gateways."""
-    out: dict[str, list[int]] = {}
+    """Host ports that lead to the proxies and to the gateways; one that documents give to both tells nothing."""
+    out: dict[str, set[int]] = {}
     for role in ("proxy", "gateway"):
         subjects = (
             facts.filter((pl.col("key") == "role") & pl.col("value").str.starts_with(role))
@@ -65,5 +65,6 @@ def published(facts: pl.DataFrame) -> dict[str, list[int]]:
             .str.extract(r":(\d+)$", 1)
             .cast(pl.Int64, strict=False)
         )
-        out[role] = ports.drop_nulls().unique().to_list()
-    return out
+        out[role] = set(ports.drop_nulls().to_list())
+    both = out["proxy"] & out["gateway"]
+    return {role: sorted(ports - both) for role, ports in out.items()}

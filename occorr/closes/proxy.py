@@ -38,6 +38,9 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
     unanswered, tunnel = (status == 0) & ~was_tunnel(), was_tunnel()
     upgrade = pl.col("http_upgrade").str.to_lowercase()
     paths = access.filter(status == 101).get_column("url_path").unique().to_list()
+    # an address, or the host's own name, may be anybody's
+    host = pl.col("host_header").str.to_lowercase().str.replace(r":\d+$", "")
+    site = pl.when(host.str.contains("[g-z]") & (host != "localhost")).then(host)
     static = pl.col("url_path").fill_null("").str.contains(_STATIC)
     probe = pl.col("user_agent_original").fill_null("").str.contains(_PROBE)
     # a proxy that serves other sites too is asked at their paths; where nothing was upgraded, any may be the gateway's
@@ -84,6 +87,7 @@ def read_attempts(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("client_port").alias("p_port"),
             status.alias("p_status"),
             pl.col("url_path").alias("p_path"),
+            site.alias("p_host"),
             pl.col("user_agent_original").replace(["-", ""], None).alias("p_agent"),
             pl.col("proxy_termination").alias("p_termination"),
             pl.col("upstream_address").alias("p_upstream"),

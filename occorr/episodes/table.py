@@ -102,7 +102,10 @@ def coverage(events: pl.DataFrame, facts: pl.DataFrame) -> tuple[int, int] | Non
     own = engine.filter(pl.col("container_id").is_in(ids.implode()))
     watched = own.get_column("event_name").cast(pl.String).str.contains(r"\.(?:exec_|health_status)").any()
     unwatched = own.height > 0 and not watched and max(last) - min(first) > CHECKED
-    if engine.height > 0 and (names.is_in(FILTERED).all() or unwatched) and not low:
+    # who begins twice ended in between
+    begun = engine.filter(names == "container.start").group_by("container_id").len().filter(pl.col("len") > 1)
+    deathless = begun.height > 0 and not (names == "container.die").any()
+    if engine.height > 0 and (names.is_in(FILTERED).all() or unwatched or deathless) and not low:
         return None
     stop = (pl.col("event_name") == "gateway.signal") & pl.col("signal").str.contains(r"(?i)^(?:SIG)?(?:TERM|INT)$")
     later = placed.filter(stop & (moment > max(last) + LATER)).height > 0
