@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 LIMIT: Final = 8 << 20  # a document larger than this is a log
 _COMPOSE: Final = re.compile(r"(?m)^services:\s*(?:#.*)?$")
 _INSPECTED: Final = '{"Id":'  # docker inspect --format '{{json .}}' of several containers, a line each
-_PROMPT: Final = re.compile(r"\A\s*(?:[\w.-]+@[\w.-]+\S*)?[$#>] *(?:sudo +)?(?:docker|podman|cat|kubectl) .*\n")
-_VARIABLES: Final = re.compile(r"(?:\s*(?:#.*|(?:export\s+)?\w+=.*)?(?:\n|$))+")  # an .env file
-_VARIABLE: Final = re.compile(r"(?m)^\s*(?:export\s+)?(\w+=)[\"']?(.*?)[\"']?\s*$")
+_PROMPT: Final = re.compile(
+    r"\A\s{0,9}(?:[\w.-]{1,64}@[^\s$#>]{1,200})?[$#>] ?(?:sudo )?(?:docker|podman|cat|kubectl) [^\n]*\n"
+)
+# An .env file, each line in one way only: what is none is told at its first other line.
+_VARIABLES: Final = re.compile(r"(?:[ \t\r]*(?:#[^\n]*|(?:export[ \t]+)?\w+=[^\n]*)?(?:\n|\Z))+")
+_VARIABLE: Final = re.compile(r"(?m)^[ \t]*(?:export[ \t]+)?(\w+=)[\"']?([^\n]*?)[\"']?[ \t\r]*$")
 
 
 class _Loader(yaml.SafeLoader):

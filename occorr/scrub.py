@@ -230,9 +230,8 @@ def secrets(data: Any) -> Iterator[str]:
                 yield default[1] if default else value
         elif isinstance(value, str) and "--" in value and len(words := value.split()) > 1:  # a command line
             stack.append((key, words))
-        elif isinstance(value, int) and _ENV_SECRET.fullmatch(
-            key
-        ):  # a password of digits, which YAML takes for a number
+        # a password of digits, which YAML takes for a number
+        elif isinstance(value, int) and _ENV_SECRET.fullmatch(key):
             yield str(value)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import occorr
-from occorr import redact, report
+from occorr import documents, read, redact, report
 
 SAMPLE = Path(__file__).parent.parent / "sample_logs" / "wrong-token-without-events"
 KEY = b"a key"
@@ -589,3 +589,12 @@ def test_command_lines_of_compose_files_lose_what_follows_a_telling_flag(tmp_pat
     facts = occorr.analyze([tmp_path]).facts.write_json()
     assert not [word for word in ("authk3y77", "hunt3rZ9", "redpw5577") if word in facts]
     assert "node openclaw.mjs gateway run --auth-key fp:" in facts
+
+
+@pytest.mark.parametrize(
+    "text", ["\n" * 200_000 + "x y", "a@" + "b" * 200_000 + "$ docker x", "A=1\n" * 50_000 + "x y"]
+)
+def test_no_text_is_looked_through_for_secrets_in_more_than_one_way(tmp_path, text):
+    """A pattern that may read a line in several ways would go through all of them, and not end."""
+    (tmp_path / "notes").write_text(text)
+    assert list(documents.secrets(list(read.blobs([tmp_path])))) == []
