@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Final
 
 import polars as pl
@@ -54,16 +55,16 @@ def proxies(facts: pl.DataFrame) -> pl.Series:
 
 
 def frame(found: list[tuple[str, list[Fact]]]) -> pl.DataFrame:
-    """FACTS of all documents. A Compose file's word on who is a gateway or a proxy counts where no container's document has one.
+    """FACTS of all documents. A Compose file's word on who is a gateway or a proxy counts where no container's document beside it has one.
 
     Args:
         found: (path, facts) pairs.
     """
-    every = [(path, f) for path, facts in found for f in facts]
-    stated = {f.value.partition(".")[0] for _, f in every if f.key == "role" and f.subject.startswith("container:")}
+    every = [(path, f, (PurePath(path).parent, f.value.partition(".")[0])) for path, facts in found for f in facts]
+    stated = {role for _, f, role in every if f.key == "role" and f.subject.startswith("container:")}
     rows = [
         {"subject": f.subject, "key": f.key, "value": f.value, "log_file_path": path, "log_line": f.line}
-        for path, f in every
-        if f.key != "role" or f.subject.startswith("container:") or f.value.partition(".")[0] not in stated
+        for path, f, role in every
+        if f.key != "role" or f.subject.startswith("container:") or role not in stated
     ]
     return schema.conform(pl.DataFrame(rows) if rows else pl.DataFrame(schema={"subject": pl.String}), schema.FACTS)

@@ -42,6 +42,7 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
     )
     if access.is_empty() or not gateways:
         return none
+    gateways = _beside(events, access, gateways)
     theirs, extra = _closed(events, access, gateways)
     ours, downtimes = _tunnels(access), _downtimes(events, found)
     pairs = _candidates(ours, theirs)
@@ -51,6 +52,14 @@ def proxy(events: pl.DataFrame, clock: str, found: Mapping[str, Estimate]) -> Es
         return _heard(settled, pairs, ours, _running(events, gateways))
     plausible = _plausible(access, ours, downtimes, _written(events, gateways).get_column("t"))
     return settled or plausible or _zone(events, access, gateways) or none
+
+
+def _beside(events: pl.DataFrame, access: pl.DataFrame, gateways: dict[str, Estimate]) -> dict[str, Estimate]:
+    """The gateways whose logs lie in a folder of the proxy's, where any do: another folder's may be another host's."""
+    folder = pl.col("log_file_path").cast(pl.String).str.extract(r"^(.*)/", 1)
+    here = access.select(folder.unique()).to_series().implode()
+    own = events.filter(pl.col("clock_id").is_in(list(gateways)) & folder.is_in(here)).get_column("clock_id").unique()
+    return {k: v for k, v in gateways.items() if k in set(own)} or gateways
 
 
 def _running(events: pl.DataFrame, gateways: Mapping[str, Estimate]) -> pl.DataFrame:

@@ -189,8 +189,9 @@ def _gaps(
             row["cut_low"] = min(
                 row["cut_low"], max((b for b in boots if before - BACK_UP <= b <= before), default=before)
             )
-        # health is told where it changes: who begins to listen later does not know it
-        watched = not checked or (covered is not None and row["cut_low"] - covered[0] >= HEEDED)
+        # health is told where it changes: who begins to listen later, but for a container that began since, does not know it
+        since = bool(boots) and boots[0] <= row["cut_low"]
+        watched = not checked or since or (covered is not None and row["cut_low"] - covered[0] >= HEEDED)
         again = bool(boots) and boots[-1] >= row["cut_low"]
         out.append(row | {"unchecked": unchecked, "watched": watched, "again": again})
     return out
