@@ -7,14 +7,13 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from occorr import scrub
-from occorr.facts import Fact, line_of, proxy_kind
+from occorr.facts import GATEWAY, Fact, line_of, proxy_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from occorr.redact import Redactor
 
-_GATEWAY: Final = re.compile(r"(?i)openclaw|clawdbot|moltbot")
 _PLAIN_ENV: Final = re.compile(r"^(?:TZ|OPENCLAW_(?!.*KEY)\w+|NODE_OPTIONS|NODE_ENV|PORT|HOST|RELEASE)$")
 
 
@@ -119,7 +118,7 @@ def container(item: dict[str, Any], text: str, redactor: Redactor) -> Iterator[F
                 )
     if kind := proxy_kind(image) or proxy_kind(command.split(" ")[0]):
         yield Fact(subject, "role", f"proxy.{kind}", line_of(text, image, at))
-    if _GATEWAY.search(f"{image} {command}") and "gateway" in command:
+    if re.search(GATEWAY, f"{image} {command}") and "gateway" in command:
         yield Fact(subject, "role", "gateway", line_of(text, image, at))
 
 
@@ -223,7 +222,7 @@ def _port(given: Any) -> tuple[str, str]:
 
 def _gateways(services: dict[str, dict[str, Any]]) -> set[str]:
     """The services of a Compose file that run a gateway: the image runs the command line too."""
-    alike = {n: str(s.get("command", "")) for n, s in services.items() if _GATEWAY.search(f"{s.get('image', '')}")}
+    alike = {n: str(s.get("command", "")) for n, s in services.items() if re.search(GATEWAY, f"{s.get('image', '')}")}
     asked = {n for n, command in alike.items() if "gateway" in command}
     called = {n for n in alike if "gateway" in n}
     return asked or called or (set(alike) if len(alike) == 1 else set())

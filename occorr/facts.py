@@ -12,6 +12,7 @@ import polars as pl
 from occorr import schema
 
 GATEWAY_PORT: Final = "18789"  # unless a configuration says otherwise
+GATEWAY: Final = r"(?i)openclaw|clawdbot|moltbot"  # in the name of its image, or in its command
 PROXY_IMAGE: Final = (
     r"(?i)(?:^|[/_-])(nginx|openresty|haproxy|caddy|traefik|envoy|httpd|apache2?|swag|cloudflared)(?:[:@/_-]|$)"
 )

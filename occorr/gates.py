@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from occorr.facts import GATEWAY
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -97,9 +99,9 @@ def gates(facts: pl.DataFrame, lanes: Iterable[Lane], closes: pl.DataFrame) -> l
 
 
 def _is_gateway(subject: str, said: dict[str, str]) -> bool:
-    return bool(
-        _GATEWAY.search(subject) or re.search(r"(?i)openclaw|clawdbot|moltbot", said.get("image", ""))
-    ) and not re.search(r"(?i)cli\b", subject)
+    return bool(_GATEWAY.search(subject) or re.search(GATEWAY, said.get("image", ""))) and not re.search(
+        r"(?i)cli\b", subject
+    )
 
 
 def by_subject(facts: pl.DataFrame) -> dict[str, dict[str, str]]:

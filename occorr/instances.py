@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from occorr.scope import AFTER_START, BEGINS, GATEWAY, ONE_OFF, started
+from occorr.facts import GATEWAY
+from occorr.scope import AFTER_START, BEGINS, ONE_OFF, started
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

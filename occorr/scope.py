@@ -9,10 +9,9 @@ from typing import Final
 
 import polars as pl
 
-from occorr.facts import NO_PROXY, PROXY_IMAGE
+from occorr.facts import GATEWAY, NO_PROXY, PROXY_IMAGE
 
 SECOND: Final = 1_000_000_000
-GATEWAY: Final = r"(?i)openclaw|clawdbot|moltbot"
 BEGINS: Final = (
     "gateway.start",
     "gateway.listening",

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from occorr import schema, times
-from occorr.scope import GATEWAY
+from occorr.facts import GATEWAY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr.facts import GATEWAY_PORT, proxy_kind
-from occorr.scope import GATEWAY
+from occorr.facts import GATEWAY, GATEWAY_PORT, proxy_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

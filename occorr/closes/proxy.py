@@ -7,8 +7,7 @@ from typing import Final
 import polars as pl
 
 from occorr.closes.assignment import assign
-from occorr.facts import program
-from occorr.scope import GATEWAY
+from occorr.facts import GATEWAY, program
 from occorr.tunnels import was_tunnel
 
 MS: Final = 1_000_000

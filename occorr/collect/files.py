@@ -74,7 +74,7 @@ def is_gateway(item: Mapping[str, Any]) -> bool:
             ],
         )
     )
-    return bool(re.search(r"(?i)openclaw|clawdbot|moltbot", words)) and "gateway" in words
+    return bool(re.search(facts.GATEWAY, words)) and "gateway" in words
 
 
 def take(

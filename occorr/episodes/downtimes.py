@@ -14,6 +14,7 @@ from occorr import scope
 from occorr.episodes.gap import HUNG, Gap
 from occorr.episodes.spoken import Spoken
 from occorr.episodes.table import BACK_UP, record
+from occorr.facts import GATEWAY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -395,7 +396,7 @@ def _downtime(
 
 def _unchecked(facts: pl.DataFrame) -> bool:
     """Whether documents of the gateway's container or service name no health check, and nothing that would act on one."""
-    image = (pl.col("key") == "image") & pl.col("value").cast(pl.String).str.contains(scope.GATEWAY)
+    image = (pl.col("key") == "image") & pl.col("value").cast(pl.String).str.contains(GATEWAY)
     known = facts.filter(image | ((pl.col("key") == "role") & (pl.col("value") == "gateway"))).height > 0
     return known and not _checked(facts)
 
