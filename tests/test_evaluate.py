@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from occorr import evaluate, schema
 from occorr.evaluate import figures, matching
 from occorr.evaluate.baseline import baseline
-from occorr.evaluate.scoring import lessened
+from occorr.evaluate.scoring import lessened, on_reference
 from occorr.report import scores as shown
 
 
@@ -334,3 +334,23 @@ def test_a_commands_close_is_the_label_of_the_file_that_tells_of_it():
     assert all(
         r != 0 or truth["client"][label] == "cli/01.out" for r, label in candidates.select("row", "label").rows()
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "clock", "status", "off"),
+    [
+        ("gateway", "gateway", "reference", -1750),  # nothing of the engine: the gateway's clock, 1.75 s slow
+        ("proxy", "nginx", "reference", 2350),
+        ("gateway", "engine", "reference", 0),  # the engine's stamps are the host's
+        ("gateway", "gateway", "aligned", 0),
+    ],
+)
+def test_labels_are_told_on_the_clock_that_the_result_tells_its_times_on(kind, clock, status, off):
+    timeline = schema.conform(
+        pl.DataFrame({"source_kind": [kind], "clock_id": [clock], "clock_status": [status]}), schema.EVENTS
+    )
+    known = {"gateway.*#own-timestamp": {"offset_ms": -1750.0}, "proxy.access.log": {"offset_ms": 2350.0}}
+    truth = pl.DataFrame({"t_open_ms": [None, 5000.0], "t_close_ms": [9000.0, 9500.0]})
+    told = on_reference(truth, timeline, known)
+    assert told.rows() == [(None, 9000.0 + off), (5000.0 + off, 9500.0 + off)]
+    assert on_reference(truth, timeline, {}).equals(truth)

@@ -12,6 +12,7 @@ import polars as pl
 
 from occorr import schema
 from occorr.evaluate.matching import labels, match, truth_of, with_files
+from occorr.schema import MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
     from occorr.analysis import Analysis
 
-MS: Final = 1_000_000
 TAKEN: Final = ("docker events", "proxy logs", "file log")
+OWN: Final = {"gateway": "gateway.*#own-timestamp", "proxy": "proxy.access.log"}  # whose own clock, as truth calls it
 MODEST: Final = 0.6  # a circumstantial answer above this is no humble one
 
 
@@ -62,9 +63,9 @@ def alignment(timeline: pl.DataFrame, facts: pl.DataFrame, truth: Mapping[str, A
     """
     kind, clock = pl.col("source_kind").cast(pl.String), pl.col("clock_id").cast(pl.String)
     out = []
-    for source, which in (("gateway.*#own-timestamp", kind == "gateway"), ("proxy.access.log", kind == "proxy")):
+    for speaker, source in OWN.items():
         own = timeline.filter(
-            which
+            (kind == speaker)
             & (clock != "engine")
             & pl.col("timestamp_raw").is_not_null()
             & pl.col("clock_offset_ns").is_not_null()
@@ -72,7 +73,7 @@ def alignment(timeline: pl.DataFrame, facts: pl.DataFrame, truth: Mapping[str, A
         if source not in truth or own.is_empty():
             continue
         at = pl.col("timestamp").cast(pl.Int64)
-        own = _since_start(own, timeline, facts, kind_of=source.split(".", maxsplit=1)[0]).with_columns(
+        own = _since_start(own, timeline, facts, kind_of=speaker).with_columns(
             (truth[source]["offset_ms"] * MS + truth[source]["drift_ppm"] * 1e-6 * (at - pl.col("_begun"))).alias(
                 "true"
             )
@@ -230,6 +231,21 @@ def _timing(
         out.half_ns.append((high - low) / 2)
 
 
+def on_reference(truth: pl.DataFrame, timeline: pl.DataFrame, known: Mapping[str, Any]) -> pl.DataFrame:
+    """The labels' times as the result's reference clock shows them: without the engine it is a gateway's or a proxy's own.
+
+    Args:
+        truth: labels, on the host's clock.
+        timeline: EVENTS of the result.
+        known: `ID.clocks.json`, how far each source's clock was off the host's. A drift is left out: it is small beside
+            the slack with which a label is found.
+    """
+    held = timeline.filter((pl.col("clock_status") == "reference") & (pl.col("clock_id") != "engine"))
+    kind = held.get_column("source_kind").cast(pl.String).mode().sort().first()
+    off = float(known.get(OWN.get(str(kind), ""), {}).get("offset_ms", 0))
+    return truth.with_columns(pl.col("t_open_ms", "t_close_ms") + off)
+
+
 def score_all(bundles: Path, truth: Path, *, without: Sequence[str] = ()) -> list[Score]:
     """Analyses every incident for which there are labels and scores it.
 
@@ -255,7 +271,7 @@ def score_all(bundles: Path, truth: Path, *, without: Sequence[str] = ()) -> lis
         one = score(
             folder.name,
             with_files(result.closes, result.evidence),
-            wanted,
+            on_reference(wanted, result.timeline, clocks),
             skewed=bool(meta.get("skewed")),
             fine=clocks.get("proxy.access.log", {}).get("resolution_ms", 1000) < 1000,
         )
@@ -277,7 +293,7 @@ def score_ablated(bundles: Path, truth: Path) -> dict[str, list[Score]]:
         path = truth_of(folder.name, truth)
         if path is None:
             continue
-        wanted = labels(path)
+        wanted, clocks = labels(path), _document(truth / f"{folder.name}.clocks.json")
         kinds = _kinds(analyze([folder]).sources)
         for taken in [c for n in (1, 2) for c in combinations(TAKEN, n)]:
             gone = {path for path, kind in kinds.items() if kind in taken}
@@ -286,8 +302,9 @@ def score_ablated(bundles: Path, truth: Path) -> dict[str, list[Score]]:
             left = [p for p in sorted(folder.rglob("*")) if p.is_file() and str(p) not in gone]
             result = _analysis(analyze, folder, left)
             if result is not None:
+                asked = on_reference(lessened(wanted, left), result.timeline, clocks)
                 out.setdefault(" and ".join(taken), []).append(
-                    score(folder.name, with_files(result.closes, result.evidence), lessened(wanted, left))
+                    score(folder.name, with_files(result.closes, result.evidence), asked)
                 )
     return out
 
