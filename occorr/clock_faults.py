@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from occorr import alignment
+from occorr.schema import MS, SECOND
 from occorr.zones import QUARTER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 NEAR_ZONE: Final = 60 * SECOND  # what a clock that stands in another zone may be off besides
 
 

@@ -14,11 +14,11 @@ import polars as pl
 
 from occorr import domains, schema, ties, tunnels, zones
 from occorr.offsets import ASSUMED_ERROR, Estimate
+from occorr.schema import MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MS: Final = 1_000_000
 HOST_ERROR: Final = 50 * MS
 
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from occorr.facts import program
+from occorr.schema import MS, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 # resolutions that stamps may have although they are written with more digits
 TICKS: Final = (SECOND, 100 * MS, 10 * MS)
 # what the name of a log says of its role, its age and its packing, and not of who wrote it

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from occorr import schema
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from occorr.rules import Cause
 
-SECOND: Final = 1_000_000_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 VAGUE: Final = timedelta(seconds=1.5)  # a beginning that is known no better is told as from when to when it may be
 COARSE: Final = timedelta(seconds=0.5)  # … and one that is known no better than to this without fractions

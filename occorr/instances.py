@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 
 from occorr.facts import GATEWAY
+from occorr.schema import SECOND
 from occorr.scope import AFTER_START, BEGINS, ONE_OFF, started
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SECOND: Final = 1_000_000_000
 SLACK: Final = 300_000_000  # the engine tells a death so much later than it was, at most, as both stamp it
 DEAF: Final = 1_500_000_000  # a process that begins talks to nobody for so long
 SOON: Final = 120 * SECOND  # … and listens after so long

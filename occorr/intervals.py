@@ -14,9 +14,8 @@ import polars as pl
 
 from occorr import schema
 from occorr.pairs import FINELY
+from occorr.schema import MS, SECOND
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 SLOT: Final = 100 * MS
 AROUND: Final = range(-2, 2)  # slots in which a late line tells that the machine was busy at the close
 HEARD: Final = 24 * MS  # how late an idle gateway or proxy reads what a client did: 96 of 100 are read sooner

@@ -18,13 +18,13 @@ import polars as pl
 
 from occorr.customs import OWN
 from occorr.definitions import MARKS
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from occorr.definitions import Dialect, Library
 
-SECOND: Final = 1_000_000_000
 ENOUGH: Final = 0.99  # of a part's lines a program must be able to write, for the part to be its own
 REACH: Final = 2 * SECOND  # between a stamp and the opening or closing that it may mark
 VOTES: Final = 3  # stamps that must fall on one side …

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     import polars as pl
-
-SECOND: Final = 1_000_000_000
 
 
 def iso(time_ns: int, digits: int = 9) -> str:

@@ -10,15 +10,14 @@ import polars as pl
 
 from occorr import schema
 from occorr.program import DRIFT, Segment
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-SECOND: Final = 1_000_000_000
 REACH: Final = 14 * 3600 * SECOND
-MS: Final = 1_000_000
 ASSUMED_ERROR: Final = 2 * SECOND  # what an unverified clock is taken to be off by at most, for windows
 
 

@@ -15,13 +15,12 @@ import polars as pl
 from occorr import alignment, anchors, program
 from occorr.anchors import vote, vote_once
 from occorr.offsets import Estimate, linear
+from occorr.schema import MS, SECOND
 from occorr.zones import QUARTER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 ENOUGH: Final = 3  # anchors that must agree
 COARSE: Final = 1_200 * MS  # a close line comes up to 1 s after the decision
 # proxy end minus gateway close when nothing is wrong: the gateway logs up to 7 ms after

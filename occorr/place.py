@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import polars as pl
 
 from occorr import schema
 from occorr.offsets import offsets
 from occorr.pairs import FINELY
-
-MS: Final = 1_000_000
+from occorr.schema import MS
 
 
 def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:

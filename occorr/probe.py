@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 
 from occorr import moments
 from occorr.errors import OccorrError
+from occorr.schema import MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-MS: Final = 1_000_000
 MOST: Final = 10_000  # attempts in one run
 FASTEST: Final = 0.05  # s between attempts: a probe must not be the load that it measures
 _CHUNK: Final = 1 << 16

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from occorr.anchors import vote
+from occorr.schema import MS, SECOND
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from occorr.anchors import Anchors, Flags, Floats
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 DRIFT: Final = 200e-6  # the most that a computer's clock drifts, and what the bound widens by outside the anchors' span
 ENOUGH: Final = 12  # anchors of estimated lag below which a clock is not aligned
 HARD_ENOUGH: Final = 3  # … where each anchor bounds both sides for certain

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 
 TS = pl.Datetime("ns", "UTC")
+MS: Final = 1_000_000  # a millisecond and a second in the unit of every time and duration, nanoseconds
+SECOND: Final = 1_000_000_000
 STR, I64, BOOL, F64 = pl.String, pl.Int64, pl.Boolean, pl.Float64
 DICT = pl.Categorical()  # written as an Arrow dictionary
 KEY_VALUES = pl.List(pl.Struct({"key": STR, "value": STR}))  # the shape of OpenTelemetry's KeyValueList

@@ -10,8 +10,8 @@ from typing import Final
 import polars as pl
 
 from occorr.facts import GATEWAY, NO_PROXY, PROXY_IMAGE
+from occorr.schema import SECOND
 
-SECOND: Final = 1_000_000_000
 BEGINS: Final = (
     "gateway.start",
     "gateway.listening",

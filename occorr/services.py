@@ -12,9 +12,9 @@ from typing import Final, Literal
 import polars as pl
 
 from occorr import schema
+from occorr.schema import SECOND
 from occorr.scope import BEGINS
 
-SECOND: Final = 1_000_000_000
 UNIT: Final = r"(?i)^(?:openclaw|clawdbot|moltbot)(?:-gateway)?(?:@[\w.-]+)?\.service$"
 ENDS: Final = ("unit.exited", "unit.stopped")  # a clean exit is told by no other line than the second
 ASKED: Final = ("unit.stopping", "unit.killed", "unit.timeout")  # whoever asked, it did not end by itself

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from occorr.schema import SECOND
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SECOND: Final = 1_000_000_000
 MOST: Final = 64  # lines of a proxy that are tried
 FARTHEST: Final = 3600 * SECOND  # logs that were collected together overlap
 NEARLY_ALL: Final = 0.9  # a proxy goes on refusing for a while when the gateway is back (Apache: 60 s)

@@ -11,14 +11,13 @@ from occorr import alignment, anchors, program
 from occorr.anchors import vote
 from occorr.offsets import ASSUMED_ERROR, REACH, Estimate, aligned, linear
 from occorr.pairs import FINELY, THIN, thin
+from occorr.schema import MS, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 ENOUGH: Final = 3  # anchors that must agree
 # no bound from lives and refusals is printed below this: lags between programs are not known better
 FLOOR: Final = 3 * MS

@@ -10,6 +10,7 @@ import polars as pl
 
 from occorr.offsets import ASSUMED_ERROR, REACH, Estimate, aligned
 from occorr.pairs import COARSE, THIN, explained, settle, thin
+from occorr.schema import MS, SECOND
 from occorr.scope import BEGINS
 from occorr.shifts import Downtimes, shifts
 from occorr.zones import QUARTER
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from occorr import program
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 ENOUGH: Final = 3  # refusals that tell of an offset
 NARROW: Final = 12 * SECOND  # an offset that is left open by more is not taken
 NEAR: Final = 60 * SECOND  # … nor one that is further off: a wrong zone is found otherwise

@@ -16,6 +16,7 @@ import polars as pl
 
 from occorr import moments, schema
 from occorr.follow import Threads
+from occorr.schema import SECOND
 from occorr.standing import Standing
 from occorr.window import WIDTH
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from occorr.standing import Told
     from occorr.window import Window
 
-SECOND: Final = 1_000_000_000
 QUIET_S: Final = 0.08  # after a line that can matter, wait for its company
 HASTE_S: Final = 0.3  # … but not longer than this
 TICK_S: Final = 0.05  # how often the record is looked at

@@ -18,6 +18,7 @@ from occorr import analysis, decode, definitions, plans, relevance
 from occorr.errors import NothingParsableError
 from occorr.read import Blob
 from occorr.redact import Redactor
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from occorr.plans import Plan
     from occorr.segments import Source
 
-SECOND: Final = 1_000_000_000
 WIDTH: Final = 600 * SECOND  # lines older than this leave, but for connections that are open
 MOST: Final = 30_000  # lines kept of one log; then the oldest leave earlier
 HEAD: Final = 100  # lines of a new log that are kept whole, to recognise it

@@ -16,11 +16,11 @@ import polars as pl
 
 from occorr import schema, times
 from occorr.facts import GATEWAY
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SECOND: Final = 1_000_000_000
 NO_YEAR: Final = datetime(2000, 12, 31, tzinfo=UTC)  # a leap year, so that every date exists
 NO_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 STAMPS: Final = ("timestamp_raw", "observed_timestamp")

@@ -6,8 +6,8 @@ from typing import Final
 
 import polars as pl
 
-SECOND: Final = 1_000_000_000
-MS: Final = 1_000_000
+from occorr.schema import MS, SECOND
+
 AT_ONCE: Final = 10 * MS  # ends that lie nearer together were cut by one hand
 BREATH: Final = 40 * MS  # … and a busy gateway's lines of them lie within this (33 ms measured)
 ALIKE: Final = 60 * MS  # durations that differ by less are one limit's

@@ -10,10 +10,9 @@ from occorr.causes import upstreams
 from occorr.causes.company import company
 from occorr.causes.surroundings import surroundings
 from occorr.facts import proxies
+from occorr.schema import MS, SECOND
 
-MS: Final = 1_000_000
 AT_ONCE: Final = 100 * MS  # a timer takes longer
-SECOND: Final = 1_000_000_000
 # addresses that a proxy on the same host or network may have, too
 _NOBODYS: Final = (
     r"^(?:127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from occorr.episodes.table import CITED
 from occorr.rules import EPISODE, RANK
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from occorr.rules import Cause, Relation, Rule
-
-SECOND: Final = 1_000_000_000
 
 
 @cache

@@ -6,7 +6,8 @@ from typing import Final
 
 import polars as pl
 
-SECOND: Final = 1_000_000_000
+from occorr.schema import SECOND
+
 ITS_WORDS: Final = 160  # characters of the gateway's error that are repeated
 
 

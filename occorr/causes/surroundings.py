@@ -9,12 +9,12 @@ import polars as pl
 
 from occorr.episodes import coverage
 from occorr.episodes.gap import HUNG
+from occorr.schema import SECOND
 from occorr.scope import BEGINS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SECOND: Final = 1_000_000_000
 NEAR: Final = 30 * SECOND
 LOOSE: Final = 600 * SECOND  # what a clock that nothing ties is off by, at most, in rules that ask what was not near
 SILENT: Final = 6 * 3600 * SECOND  # a gateway that is quieter than this has lost a day's log, or says nothing of closes

@@ -10,13 +10,13 @@ import polars as pl
 from occorr import fitted, schema
 from occorr.causes.ties import settled
 from occorr.rules import EPISODE
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from occorr.rules import Cause
 
-SECOND: Final = 1_000_000_000
 _ITS_WORDS: Final = ("ambiguous", "code_gateway", "established")  # features of its line that are not called g_…
 OF_ANY_PAGE: Final = ("auth.proxy_denied", "protocol.upgrade_missing")  # what a request for a page may get too
 OF_ANY_UPSTREAM: Final = (  # … and what another site's may

@@ -27,6 +27,7 @@ from occorr.cli.base import app, note
 from occorr.cli.options import RedactKey, duration_ns, redaction_key
 from occorr.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_PARTIAL, OccorrError
 from occorr.moments import iso
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from occorr.segments import Record
     from occorr.watch import Watch
 
-SECOND: Final = 10**9
 LOOK_BACK: Final = 600 * SECOND  # of logs and kept events that are read as context when it begins
 # Frames are small here: one thread is as fast as many, and what is freed goes back to the system soon (38 MB of 319
 # measured; at once would cost a third more of the processor).

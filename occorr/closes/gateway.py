@@ -6,8 +6,8 @@ from typing import Final
 
 import polars as pl
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
+from occorr.schema import MS, SECOND
+
 REFUSED_LATE: Final = (
     2 * SECOND
 )  # a client still sending hears that its message was too large up to 1.1 s after the line

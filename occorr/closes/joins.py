@@ -8,9 +8,8 @@ import polars as pl
 
 from occorr.closes.assignment import assign
 from occorr.closes.paths import published
+from occorr.schema import MS, SECOND
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 SLACK: Final = 1_200 * MS  # a gateway's close line comes up to 1 s after its decision
 OPEN_SLACK: Final = 700 * MS  # request at the proxy → `← open` at a loaded gateway
 EARLY: Final = 50 * MS  # durations that the two round differently

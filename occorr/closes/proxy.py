@@ -8,10 +8,9 @@ import polars as pl
 
 from occorr.closes.assignment import assign
 from occorr.facts import GATEWAY, program
+from occorr.schema import MS, SECOND
 from occorr.tunnels import was_tunnel
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 GIVEN_UP: Final = 60 * SECOND  # the usual patience of a proxy
 NEAR: Final = 2 * SECOND  # an attempt and its error line lie nearer together
 AT_ONCE: Final = 1_200 * MS  # whole seconds, and a busy proxy

@@ -8,12 +8,11 @@ import polars as pl
 
 from occorr import schema
 from occorr.closes.paths import published
+from occorr.schema import MS, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 GATEWAY_LAG: Final = 20 * MS  # a gateway's line stands 2–13 ms behind the client's own moment
 STOP_LAG: Final = 35 * MS  # … and up to 32 ms where it closes all its connections
 DECIDED_LAG: Final = 12 * MS  # … and up to 10 ms where the gateway itself refused or gave up

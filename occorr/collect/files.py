@@ -17,6 +17,7 @@ import json5
 
 from occorr import engine as engines, facts, packed, scrub
 from occorr.engine import EngineError, EngineLostError
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -150,7 +151,7 @@ def _logs(engine: Engine, ident: str, name: str, path: str, draft: Draft, since_
     """Writes the log files under a path that were changed in time; how many."""
     count = 0
     for found in _files(engine, ident, path):
-        if not every and (not _LOG.search(found.path) or found.changed_s * engines.SECOND < since_ns):
+        if not every and (not _LOG.search(found.path) or found.changed_s * SECOND < since_ns):
             continue
         if found.size > LARGEST:
             draft.lacks(f"{found.path} in {name}", f"larger than {LARGEST >> 20} MiB: only its end was taken")

@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-SECOND: Final = 1_000_000_000
+from occorr.schema import SECOND
+
 _OOM: Final = re.compile(
     r"(?i)out of memory|oom-kill|oom_reaper|killed process|killed as a result of limit|segfault at"
 )

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from occorr import engine as engines
-from occorr.collect.work import SECOND
 from occorr.follow import EventReader, LogReader, Threads
 from occorr.moments import iso
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     import threading

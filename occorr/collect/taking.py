@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from occorr import __version__, engine as engines, facts
 from occorr.collect import files, host, live
-from occorr.collect.work import OWN_NETWORKS, SECOND, Log, Wanted, Work
+from occorr.collect.work import OWN_NETWORKS, Log, Wanted, Work
 from occorr.engine import EngineError, EngineLostError
 from occorr.errors import OccorrError
 from occorr.moments import iso
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable

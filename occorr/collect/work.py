@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from occorr.bundle import Draft
     from occorr.engine import Container, Engine, Event, Line
 
-SECOND: Final = engines.SECOND
 OWN_NETWORKS: Final = frozenset({"bridge", "host", "none", "ingress"})  # the engine's; nobody's neighbourhood
 
 

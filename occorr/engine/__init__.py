@@ -34,11 +34,10 @@ from occorr.engine.containers import (
 from occorr.engine.events import KEPT, Event, events, parse_event
 from occorr.engine.logs import Line, logs
 from occorr.engine.reach import EngineError
-from occorr.engine.stamps import SECOND, stamp_ns
+from occorr.engine.stamps import stamp_ns
 
 __all__ = [
     "KEPT",
-    "SECOND",
     "Container",
     "Engine",
     "EngineError",

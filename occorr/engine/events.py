@@ -14,7 +14,8 @@ from occorr import scrub
 from occorr.engine import connection
 from occorr.engine.connection import Stream
 from occorr.engine.containers import now_ns
-from occorr.engine.stamps import SECOND, seconds
+from occorr.engine.stamps import seconds
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Final
 
 from occorr.engine.reach import EngineError
+from occorr.schema import SECOND
 
-SECOND: Final = 1_000_000_000
 _STAMP: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)")
 
 

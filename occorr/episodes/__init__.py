@@ -14,7 +14,8 @@ from occorr import instances, scope
 from occorr.episodes.downtimes import READ, REPLACED, downtimes
 from occorr.episodes.interruptions import interruptions
 from occorr.episodes.proxies import proxies
-from occorr.episodes.table import SECOND, SHAPE, coverage
+from occorr.episodes.table import SHAPE, coverage
+from occorr.schema import SECOND
 from occorr.services import watched
 
 NEAR: Final = 60 * SECOND

@@ -15,12 +15,11 @@ from occorr.episodes.gap import HUNG, Gap
 from occorr.episodes.spoken import Spoken
 from occorr.episodes.table import BACK_UP, record
 from occorr.facts import GATEWAY
+from occorr.schema import MS, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 TOLD_LATE: Final = 100 * MS  # a process may have written its first line before the engine tells its start
 KILL_LAG: Final = 100 * MS  # the engine tells a kill before the death that it brings about, and stamps both itself
 VAGUE: Final = 10 * SECOND

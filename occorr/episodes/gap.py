@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from occorr.episodes.table import CITED
+from occorr.schema import MS, SECOND
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 # the engine's `die` comes up to 0.25 s after the process's end, and a launcher outlives its child
 DIE_LAG: Final = 700 * MS
 HUNG: Final = 15 * SECOND  # from the trigger of a crash or OOM kill to the death: up to 11 s measured

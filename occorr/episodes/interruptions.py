@@ -7,8 +7,8 @@ from typing import Any, Final
 import polars as pl
 
 from occorr.episodes.table import record
+from occorr.schema import SECOND
 
-SECOND: Final = 1_000_000_000
 STOP: Final = 5 * SECOND  # a stop takes the container off its network, so long before or after its other signs
 DRAIN: Final = 60 * SECOND  # … and a gateway that drains before it ends was asked to stop so long before
 # what an engine tells of a container's end and of who takes its place

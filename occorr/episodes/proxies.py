@@ -8,9 +8,8 @@ import polars as pl
 
 from occorr.episodes.table import record
 from occorr.facts import program, proxy_kind
+from occorr.schema import MS, SECOND
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 RELOADS: Final = ("1", "HUP", "SIGHUP", "10", "USR1", "SIGUSR1", "12", "USR2", "SIGUSR2")  # signals that end no proxy
 RELOAD_GAP: Final = 3 * SECOND  # lines of one reload
 DEATH_GAP: Final = 15 * SECOND  # from a stop's first signal to the death

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import polars as pl
 
-SECOND: Final = 1_000_000_000
+from occorr.schema import SECOND
+
 BACK_UP: Final = 90 * SECOND  # without a gateway's log: how long a start may take until it listens
 FILTERED: Final = ("container.kill", "container.die", "container.restart", "container.oom")
 LATER: Final = 30 * SECOND  # the engine tells of a death this soon after the gateway writes of a signal

@@ -10,15 +10,13 @@ import polars as pl
 
 from occorr import link
 from occorr.closes import assign
+from occorr.schema import MS, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SECOND: Final = 1_000_000_000
-MS: Final = 1_000_000
 SLACK: Final = 1_500 * MS  # a label may stand this far outside the printed interval and still be meant
-
 
 WANT: Final = (
     "close_id",

@@ -9,6 +9,7 @@ import polars as pl
 
 from occorr.evaluate.baseline import baseline
 from occorr.evaluate.figures import answers, calibration, figures, leave_one_out, mean
+from occorr.schema import MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from occorr.evaluate.scoring import Score
 
 VERSION: Final = 2
-MS: Final = 1_000_000
 
 
 def summary(scores: Sequence[Score]) -> dict[str, Any]:

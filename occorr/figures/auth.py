@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from occorr import inventory
-from occorr.figures.seen import SECOND, Figure, Seen, cited, logged, measured, of_gate, places
+from occorr.figures.seen import Figure, Seen, cited, logged, measured, of_gate, places
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from occorr.gates import Gate

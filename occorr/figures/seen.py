@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from occorr.schema import Tables
 
-MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 _LINES: Final = 5  # lines that a figure cites
 # id → (title, unit): everything that `figures` can give.
 FIGURES: Final[Mapping[str, tuple[str, str]]] = {

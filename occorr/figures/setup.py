@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from occorr import inventory
-from occorr.figures.seen import SECOND, Figure, Seen, measured, places
+from occorr.figures.seen import Figure, Seen, measured, places
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from occorr.gates import Gate

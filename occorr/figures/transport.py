@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from occorr.figures.seen import MS, SECOND, Figure, Seen, cited, measured, of_gate, percentile, places
+from occorr.figures.seen import Figure, Seen, cited, measured, of_gate, percentile, places
+from occorr.schema import MS, SECOND
 
 if TYPE_CHECKING:
     from occorr.gates import Gate

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from occorr.figures.seen import SECOND, Figure, Seen, logged, measured, of_gate, percentile, places
+from occorr.figures.seen import Figure, Seen, logged, measured, of_gate, percentile, places
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from occorr import lives

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from occorr import engine as engines
-from occorr.engine import SECOND, EngineError, EngineLostError
+from occorr.engine import EngineError, EngineLostError
 from occorr.follow import gaps
 from occorr.follow.events import EventReader
 from occorr.follow.gaps import Life
 from occorr.follow.logs import REMEMBERED, LogReader
 from occorr.follow.threads import Threads
 from occorr.moments import iso
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

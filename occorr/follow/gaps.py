@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from occorr.engine import SECOND, stamp_ns
+from occorr.engine import stamp_ns
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from occorr import engine as engines
-from occorr.engine import SECOND, EngineError, EngineLostError
+from occorr.engine import EngineError, EngineLostError
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,8 @@ import polars as pl
 
 from occorr import lives, quotes, schema
 from occorr.report import words
-from occorr.report.tables import SECOND, Tables, plain, shorten, shown
+from occorr.report.tables import Tables, plain, shorten, shown
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

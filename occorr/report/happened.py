@@ -8,7 +8,7 @@ import polars as pl
 
 from occorr.report import words
 from occorr.report.digest import Digest, proof_of, said_of
-from occorr.report.tables import SECOND
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

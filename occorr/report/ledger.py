@@ -8,7 +8,8 @@ import polars as pl
 
 from occorr import figures, inventory, policy
 from occorr.gates import Place
-from occorr.report.tables import SECOND, shown
+from occorr.report.tables import shown
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

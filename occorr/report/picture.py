@@ -10,7 +10,8 @@ import polars as pl
 from markupsafe import Markup, escape
 
 from occorr.report import words
-from occorr.report.tables import SECOND, shown
+from occorr.report.tables import shown
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable

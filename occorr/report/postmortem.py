@@ -12,7 +12,8 @@ from occorr.report import actions, happened, ledger, picture, review, shell, wor
 from occorr.report.digest import Digest, digest
 from occorr.report.document import code, environment, headline, prose
 from occorr.report.said import Said
-from occorr.report.tables import SECOND, Tables, shown
+from occorr.report.tables import Tables, shown
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable

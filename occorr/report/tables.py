@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from occorr.schema import Tables, plain
 from occorr.visible import visible
@@ -11,8 +11,7 @@ from occorr.visible import visible
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["SECOND", "Tables", "plain", "shorten", "shown", "visible"]
-SECOND: Final = 1_000_000_000
+__all__ = ["Tables", "plain", "shorten", "shown", "visible"]
 
 
 def shown(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from occorr.report.tables import SECOND
+from occorr.schema import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
