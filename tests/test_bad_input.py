@@ -444,3 +444,16 @@ def test_closes_that_are_left_out_are_no_part_of_what_incidents_tell(folder):
         kept = set(told.closes.get_column("close_id"))
         assert set(told.evidence.get_column("close_id")) <= kept
     assert occorr.analyze(folder, project="no-such").closes.is_empty()
+
+
+@pytest.mark.parametrize("form", ["table", "ndjson"])
+def test_a_reader_that_has_seen_enough_is_no_failure(form, tmp_path):
+    """As `occorr analyze … | head -1`: rich and typer each end with 1 of their own there, which means findings here."""
+    log = tmp_path / "gateway.log"
+    log.write_text("".join(f"2026-11-21T05:{n // 60 % 60:02}:{n % 60:02}.000Z [ws] closed before connect conn={n:08x}-0000-4000-8000-000000000000 code=1006 reason=n/a\n" for n in range(2000)))  # fmt: skip
+    run = [sys.executable, "-c", "from occorr.cli import main; main()", "analyze", str(log), "--format", form]
+    reads, writes = os.pipe()
+    os.close(reads)
+    ended = subprocess.run(run, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writes)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -84,3 +84,19 @@ def test_a_file_that_is_named_has_to_be_there(here):
     error = run("--config", "none.toml", "analyze", SAMPLE).exception
     assert isinstance(error, OccorrError)
     assert str(error).startswith("--config none.toml: ")
+
+
+@pytest.mark.parametrize("name", ["postmortem", "weekly"])
+@pytest.mark.parametrize(("option", "value"), [("--offset", "gateway=+2s"), ("--clock", "*.log=nginx"), ("--project", "claw")])  # fmt: skip
+def test_a_result_says_which_options_come_too_late_for_it(here, name, option, value):
+    assert run("analyze", SAMPLE, "-o", "result").exit_code == 0
+    late = run("report", name, "result", option, value)
+    assert isinstance(late.exception, OccorrError)
+    assert f"result is judged already; give {option} to analyze" in str(late.exception)
+
+
+def test_a_report_of_logs_is_made_as_analyze_makes_its_own(here):
+    """The same options, the same bytes."""
+    assert run("analyze", SAMPLE, "--offset", "gateway=+2s", "-o", "result").exit_code == 0
+    assert run("report", "timeline", SAMPLE, "--offset", "gateway=+2s", "-o", "page.html").exit_code == 0
+    assert Path("page.html").read_bytes() == Path("result/timeline.html").read_bytes()

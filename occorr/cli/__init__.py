@@ -60,11 +60,12 @@ def main() -> None:
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        # The reader of a pipe, such as head, has seen enough; rich and typer make a failure of that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(EXIT_OK) from None
-    except SystemExit:
-        raise
     except BaseException as error:  # the last resort names the bug and where to look; a panic of polars is no Exception
         if os.environ.get("OCCORR_DEBUG"):
             raise

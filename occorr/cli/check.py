@@ -63,12 +63,13 @@ def check(
     if not inputs:
         raise OccorrError("nothing to check; give logs, or a directory that analyze -o wrote")
     single = Path(inputs[0])
+    how = Reading(
+        tz=tz, project=project, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, parsers=parsers
+    )
     if len(inputs) == 1 and results.is_result(single):
+        how.not_for(single)
         result = stored(single, redact_key=redact_key, anonymize=anonymize)
     else:
-        how = Reading(
-            tz=tz, project=project, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, parsers=parsers
-        )
         result = read_inputs(inputs, how)
     judged = policies.judge(figures.figures(result), limits)
     counts = {status: sum(j.status == status for j in judged) for status in ("fail", "pass", "no-data")}

@@ -124,6 +124,18 @@ class Reading:
             )
         return redaction_key(self.redact_key)
 
+    def not_for(self, directory: Path) -> None:
+        """Says which options come too late for a result: the logs would have to be read with them."""
+        late = {
+            "--since": self.since,
+            "--until": self.until,
+            "--offset": self.offset,
+            "--clock": self.clock,
+            "--project": self.project,
+        }
+        if named := " and ".join(option for option, value in late.items() if value):
+            raise OccorrError(f"{directory} is judged already; give {named} to analyze, or give the logs instead of it")
+
 
 def read_inputs(inputs: Sequence[str], how: Reading) -> Analysis:
     """Analyses the inputs with what the options say; an option that cannot be understood is an `OccorrError`."""
@@ -245,6 +257,8 @@ def pasts(sides: Sequence[Sequence[str]], how: Reading) -> list[History]:
     parts: list[list[Path | Analysis]] = []
     for inputs in sides:
         directories, logs = _results_and_logs(inputs)
+        for directory in directories[:1]:
+            how.not_for(directory)
         own = [read_inputs(logs, as_found)] if logs else []
         parts.append([*directories, *own])
     if not how.anonymize and how.verdicts is None:

@@ -12,9 +12,12 @@ import typer
 from occorr.cli.base import TOO_HEAVY, app, note, weigh, write
 from occorr.cli.options import (
     Anonymize,
+    Clock,
     Inputs,
     NoRedact,
+    Offset,
     Parsers,
+    Project,
     Reading,
     RedactKey,
     Since,
@@ -55,6 +58,9 @@ def report(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="write a page of more than 25 MB too")] = False,
     tz: Tz = None,
+    offset: Offset = None,
+    clock: Clock = None,
+    project: Project = None,
     redact_key: RedactKey = None,
     no_redact: NoRedact = False,
     anonymize: Anonymize = False,
@@ -67,7 +73,17 @@ def report(
 
     make = library.pick(name, out.suffix.lower().removeprefix(".") if out else "md")
     how = Reading(
-        tz=tz, redact_key=redact_key, no_redact=no_redact, anonymize=anonymize, parsers=parsers, verdicts=verdicts
+        tz=tz,
+        since=since,
+        until=until,
+        offset=offset,
+        clock=clock,
+        project=project,
+        redact_key=redact_key,
+        no_redact=no_redact,
+        anonymize=anonymize,
+        parsers=parsers,
+        verdicts=verdicts,
     )
     single = Path(inputs[0])
     if week and library.over(name) != "weeks":
@@ -75,18 +91,17 @@ def report(
     if library.over(name) == "weeks":
         from occorr import history, weekly  # noqa: PLC0415 - brings scipy
 
-        past_of = past(inputs, how)
+        past_of = past(inputs, replace(how, since=None, until=None))
         window = moment("--since", since, tz), moment("--until", until, tz)
         made = make(weekly.weekly(history.clipped(past_of, *window), tz or "UTC", week or ""))
         partial = past_of.partial
     elif len(inputs) == 1 and results.is_result(single):
-        if since or until:
-            raise OccorrError(f"{single} is judged already; give --since and --until to analyze, or the logs to report")
+        how.not_for(single)
         result = corrected(results.load(single), [], verdicts)
         made = make(analysis.anonymized(result, how.checked()) if anonymize else result)
         partial = result.partial
     else:
-        result = read_inputs(inputs, replace(how, since=since, until=until))
+        result = read_inputs(inputs, how)
         made, partial = make(result), result.partial
     _hand_over(made.encode() if isinstance(made, str) else made, out, force=force)
     raise typer.Exit(EXIT_PARTIAL if partial else EXIT_OK)
