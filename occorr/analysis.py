@@ -22,6 +22,7 @@ from occorr import (
     instances,
     link,
     lookalikes,
+    moments,
     place,
     plans,
     read,
@@ -34,6 +35,7 @@ from occorr import (
 )
 from occorr.clocks import align
 from occorr.errors import NothingParsableError
+from occorr.visible import NOT_REDACTED, visible
 from occorr.zones import years
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Analysis:
         sources: SOURCES.
         partial: whether some input could not be read or recognised.
         redacted: whether secrets were replaced.
+        asked: which closes were asked for; the other tables hold what the logs do.
     """
 
     timeline: pl.DataFrame
@@ -68,6 +71,15 @@ class Analysis:
     sources: pl.DataFrame
     partial: bool = False
     redacted: bool = True
+    asked: schema.Asked = schema.EVERY
+
+    @property
+    def banners(self) -> tuple[str, ...]:
+        """What every report says first: that secrets are in it, that it does not hold all closes."""
+        of = f" of project {visible(self.asked.project)}" if self.asked.project is not None else ""
+        when = moments.span(self.asked.since_ns, self.asked.until_ns)
+        only = f"Other closes are left out: these are those{of}{f' {when}' if when else ''}." if of or when else ""
+        return tuple(filter(None, ("" if self.redacted else NOT_REDACTED, only)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +136,6 @@ def analyze(
     library = customs.extended(library, documents.texts(inputs))
     redactor = redact.Redactor(redact_key or read.digest(inputs).encode(), enabled=redact_secrets)
     redactor.learn(documents.secrets(inputs) if redact_secrets else ())
-    ours = schema.touching(since_ns, until_ns)
-    if project is not None:
-        ours &= (pl.col("compose_project") == project).fill_null(value=False)
     return attribute(
         [take(blob, library, redactor, all_lines=all_lines) for blob in watching(inputs)],
         library=library,
@@ -134,7 +143,7 @@ def analyze(
         offsets=offsets,
         clocks=clocks,
         redacted=redact_secrets,
-        among=ours,
+        asked=schema.Asked(since_ns, until_ns, project),
     )
 
 
@@ -190,7 +199,7 @@ def attribute(
     offsets: Mapping[str, tuple[int, int]] | None = None,
     clocks: Mapping[str, str] | None = None,
     redacted: bool = True,
-    among: pl.Expr | None = None,
+    asked: schema.Asked = schema.EVERY,
 ) -> Analysis:
     """From what the inputs gave to verdicts: everything that needs all of them together.
 
@@ -212,7 +221,9 @@ def attribute(
     events = instances.survived(place.place(events, clock_table))
     told = services.services(events)
     rows, lives = closes.closes(told, fact_table), episodes.episodes(told, fact_table)
-    judged = causes.judge(rows, lives, events, fact_table, rules.builtin(), scope.placement(events, fact_table), among)
+    judged = causes.judge(
+        rows, lives, events, fact_table, rules.builtin(), scope.placement(events, fact_table), asked.closes()
+    )
     return Analysis(
         timeline=_timeline(events),
         closes=schema.conform(judged.closes, schema.CLOSES),
@@ -223,6 +234,7 @@ def attribute(
         sources=_sources(table, events),
         partial=bool(table.get_column("status").is_in(FAILED).any()),
         redacted=redacted,
+        asked=asked,
     )
 
 

@@ -83,17 +83,17 @@ def gather(parts: Sequence[Path | Analysis]) -> History:
         raise OccorrError("no result to count; give result directories that analyze -o wrote, or logs")
     closes, own, cover = [], [], []
     marks = [results.marked(part) if isinstance(part, Path) else part for part in parts]
-    for number, part in enumerate(parts):
+    for number, (part, mark) in enumerate(zip(parts, marks, strict=True)):
         frames = _frames(part)
         rows, lines = _closes(frames)
         closes.append(rows.with_columns(part=pl.lit(number, dtype=pl.Int32)))
         own.append(lines.with_columns(part=pl.lit(number, dtype=pl.Int32)))
-        cover.append(_cover(frames["timeline"]))
+        cover.append(_within(_cover(frames["timeline"]), mark.asked))
     # In one piece: polars' format fails on filtered frames of several.
     rows, doubled = _once(pl.concat(closes, rechunk=True), pl.concat(own, rechunk=True))
     return History(
         rows,
-        pl.concat(cover, rechunk=True).unique().sort("project", "kind", "start", "end", nulls_last=True),
+        _ordered(pl.concat(cover, rechunk=True)),
         len(parts),
         doubled,
         all(mark.redacted for mark in marks),
@@ -103,12 +103,25 @@ def gather(parts: Sequence[Path | Analysis]) -> History:
 
 def clipped(past: History, since: int | None = None, until: int | None = None) -> History:
     """The part of a history between two moments, ns since 1970; a close whose interval reaches over one of them stays, and so does one without a time."""
-    closes, cover = past.closes.filter(schema.touching(since, until)), past.cover
-    if since is not None:
+    asked = schema.Asked(since, until)
+    return replace(past, closes=past.closes.filter(asked.closes()), cover=_ordered(_within(past.cover, asked)))
+
+
+def _within(cover: pl.DataFrame, asked: schema.Asked) -> pl.DataFrame:
+    """The part of the intervals of which closes were asked for: an hour whose closes were left out is not covered."""
+    if asked.since_ns is not None:
+        since = asked.since_ns
         cover = cover.filter(pl.col("end") > since).with_columns(pl.col("start").clip(lower_bound=since))
-    if until is not None:
+    if asked.until_ns is not None:
+        until = asked.until_ns
         cover = cover.filter(pl.col("start") < until).with_columns(pl.col("end").clip(upper_bound=until))
-    return replace(past, closes=closes, cover=cover.unique().sort("project", "kind", "start", "end", nulls_last=True))
+    if asked.project is not None:
+        cover = cover.filter(pl.col("project").eq_missing(asked.project) | pl.col("project").is_null())
+    return cover
+
+
+def _ordered(cover: pl.DataFrame) -> pl.DataFrame:
+    return cover.unique().sort("project", "kind", "start", "end", nulls_last=True)
 
 
 def _frames(part: Path | Analysis) -> Mapping[str, pl.LazyFrame]:

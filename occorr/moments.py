@@ -17,6 +17,12 @@ def iso(time_ns: int, digits: int = 9) -> str:
     return f"{datetime.fromtimestamp(time_ns // SECOND, UTC):%Y-%m-%dT%H:%M:%S}.{fraction}Z"
 
 
+def span(since_ns: int | None, until_ns: int | None) -> str:
+    """From when to when, to the second; empty without an end."""
+    ends = (("from", since_ns), ("until", until_ns))
+    return " ".join(f"{word} {iso(at, 1)[:19]}Z" for word, at in ends if at is not None)
+
+
 def isos(column: pl.Expr) -> pl.Expr:
     """Datetimes as text, with nine digits."""
     return column.dt.to_string("%Y-%m-%dT%H:%M:%S%.9fZ")

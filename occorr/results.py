@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -52,6 +52,7 @@ def save(result: Analysis, target: Path, texts: Mapping[str, str]) -> None:
             "schema": schema.VERSION,
             "partial": result.partial,
             "redacted": result.redacted,
+            "asked": asdict(result.asked),
         }
         (beside / MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
         beside.chmod(0o755)
@@ -100,7 +101,7 @@ def load(source: Path) -> Analysis:
         name: schema.conform(pl.read_parquet(_table(source, name)).rechunk(), table)
         for name, table in schema.TABLES.items()
     }
-    return Analysis(**tables, partial=mark.partial, redacted=mark.redacted)
+    return Analysis(**tables, partial=mark.partial, redacted=mark.redacted, asked=mark.asked)
 
 
 def scan(source: Path, names: Iterable[str] = schema.TABLES) -> dict[str, pl.LazyFrame]:
@@ -131,10 +132,11 @@ def within(path: Path) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a result says of itself: whether inputs were read in part only, and whether its secrets were replaced."""
+    """What a result says of itself: whether inputs were read in part only, whether its secrets were replaced, which closes were asked for."""
 
     partial: bool
     redacted: bool
+    asked: schema.Asked
 
 
 def marked(source: Path) -> Mark:
@@ -148,7 +150,8 @@ def marked(source: Path) -> Mark:
         raise OccorrError(f"{source} is no result directory of occorr (it lacks {MARK}); {again}")
     try:
         said = json.loads((source / MARK).read_text(encoding="utf-8"))
-        return Mark(partial=bool(said["partial"]), redacted=bool(said["redacted"]))
+        asked = schema.Asked(**said.get("asked", {}))  # results of earlier versions do not say
+        return Mark(partial=bool(said["partial"]), redacted=bool(said["redacted"]), asked=asked)
     except (ValueError, KeyError, TypeError) as error:
         raise OccorrError(f"{source / MARK} does not say what it should; {again}") from error
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import polars as pl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 VERSION: Final = 1
 
@@ -400,6 +400,35 @@ def conform(frame: pl.DataFrame, table: Mapping[str, Column], *, final: bool = F
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which closes a person asked for.
+
+    Attributes:
+        since_ns: none that was over before, ns since 1970.
+        until_ns: none that came after.
+        project: those of this Compose project alone.
+    """
+
+    since_ns: int | None = None
+    until_ns: int | None = None
+    project: str | None = None
+
+    def closes(self) -> pl.Expr:
+        """Whether a close may be one of them: its interval reaches into the span, or nothing tells when it was."""
+        low = pl.coalesce("time_earliest", "timestamp", "time_latest").cast(pl.Int64)
+        high = pl.coalesce("time_latest", "timestamp", "time_earliest").cast(pl.Int64)
+        after = pl.lit(value=True) if self.since_ns is None else high >= self.since_ns
+        before = pl.lit(value=True) if self.until_ns is None else low < self.until_ns
+        inside = (after & before).fill_null(value=True)
+        if self.project is None:
+            return inside
+        return inside & (pl.col("compose_project") == self.project).fill_null(value=False)
+
+
+EVERY: Final = Asked()
+
+
 class Tables(Protocol):
     """The tables of one analysis, each with the columns of `schema.TABLES`."""
 
@@ -433,16 +462,11 @@ class Tables(Protocol):
 
     @property
     def redacted(self) -> bool:
-        """Whether secrets were replaced; where not, every report says so."""
+        """Whether secrets were replaced."""
 
-
-def touching(since_ns: int | None, until_ns: int | None) -> pl.Expr:
-    """Whether a close may lie between two moments, ns since 1970: its interval reaches into the span, or nothing tells when it was."""
-    low = pl.coalesce("time_earliest", "timestamp", "time_latest").cast(pl.Int64)
-    high = pl.coalesce("time_latest", "timestamp", "time_earliest").cast(pl.Int64)
-    after = pl.lit(value=True) if since_ns is None else high >= since_ns
-    before = pl.lit(value=True) if until_ns is None else low < until_ns
-    return (after & before).fill_null(value=True)
+    @property
+    def banners(self) -> Sequence[str]:
+        """What every report says first: that secrets are in it, that it does not hold all closes."""
 
 
 def plain(frame: pl.DataFrame) -> pl.DataFrame:

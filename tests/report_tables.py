@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from occorr import schema
+from occorr.analysis import Analysis
 
 T0 = datetime(2026, 11, 21, 5, 46, 0, tzinfo=UTC)
 DIR = "/srv/home/someone/bundle/"
@@ -22,23 +22,11 @@ HOSTILE = (
 )
 
 
-@dataclass(frozen=True)
-class Made:
-    timeline: pl.DataFrame
-    closes: pl.DataFrame
-    evidence: pl.DataFrame
-    incidents: pl.DataFrame
-    facts: pl.DataFrame
-    clocks: pl.DataFrame
-    sources: pl.DataFrame
-    redacted: bool = True
-
-
 def at(seconds: float) -> datetime:
     return T0 + timedelta(seconds=seconds)
 
 
-def made(ordinary: int = 40, lines: int = 200, final: bool = True, hostile: bool = True) -> Made:
+def made(ordinary: int = 40, lines: int = 200, final: bool = True, hostile: bool = True) -> Analysis:
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in schema.TABLES}
     seen: dict[str, int] = {}
 
@@ -231,4 +219,4 @@ def made(ordinary: int = 40, lines: int = 200, final: bool = True, hostile: bool
         types = schema.working(columns)
         frame = pl.DataFrame({c: pl.Series(c, v, dtype=types[c], strict=False) for c, v in own.items()})
         tables[name] = schema.conform(frame, columns, final=final)
-    return Made(**tables)
+    return Analysis(**tables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import duckdb
@@ -12,7 +13,7 @@ from report_tables import HOSTILE
 from typer.testing import CliRunner
 from weekly_results import HOUR, MONDAY, close, result
 
-from occorr import history, results
+from occorr import history, results, schema
 from occorr.cli import app
 from occorr.diff import ALL, compare
 from occorr.report import comparison
@@ -100,6 +101,22 @@ def test_hints_name_what_makes_the_sides_hard_to_compare():
     found, rows = of(side({"auth.origin": 5}, 100), result([close(LATER, "auth.origin")], []))
     assert rows["auth.origin"].verdict == "no data"
     assert comparison.headline(found) == "Nothing can be said: one side has no hours that logs cover."
+
+
+def test_hours_whose_closes_were_left_out_are_not_covered(tmp_path):
+    """A result of 10 hours that was asked for its last 2: one close in them is one in two hours, also when it is read again."""
+    since = int((LATER + 8 * HOUR).timestamp()) * 10**9
+    whole = side({"auth.origin": 1}, 10, LATER + 8 * HOUR)
+    cover = [("gateway", "claw", LATER, LATER + 10 * HOUR), ("gateway", "other", LATER, LATER + 50 * HOUR)]
+    asked = schema.Asked(since, None, "claw")
+    kept = replace(whole, timeline=result([], cover).timeline, asked=asked)
+    results.save(kept, tmp_path / "kept", {})
+    assert results.load(tmp_path / "kept").asked == asked
+    for part in (kept, tmp_path / "kept"):
+        assert compare(history.gather([whole]), history.gather([part])).after.hours == pytest.approx(2)
+    assert kept.banners == (
+        f"Other closes are left out: these are those of project claw from {LATER + 8 * HOUR:%Y-%m-%dT%H:%M:%S}Z.",
+    )
 
 
 def test_the_command_counts_what_duckdb_counts(tmp_path):

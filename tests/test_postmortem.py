@@ -14,7 +14,8 @@ from pathlib import Path
 import made_logs as logs
 import polars as pl
 import pytest
-from report_tables import HOSTILE, Made, made
+from occorr.analysis import Analysis
+from report_tables import HOSTILE, made
 
 import occorr
 from occorr import schema
@@ -241,8 +242,8 @@ def test_every_form_is_the_same_for_the_same_tables():
         assert make(made()) == make(made(final=False))
 
 
-def nothing() -> Made:
-    return Made(**{name: schema.conform(schema.empty(t), t, final=True) for name, t in schema.TABLES.items()})
+def nothing() -> Analysis:
+    return Analysis(**{name: schema.conform(schema.empty(t), t, final=True) for name, t in schema.TABLES.items()})
 
 
 def test_nothing_is_a_report_too():
@@ -266,7 +267,7 @@ class Tags(HTMLParser):
         self.links += [value or "" for name, value in attributes if name in ("href", "src")]
 
 
-def everywhere(text: str) -> Made:
+def everywhere(text: str) -> Analysis:
     """Tables in which every text that a log, a document or a person could write is hostile."""
     base = made(hostile=True)
     free = {
@@ -306,7 +307,7 @@ def everywhere(text: str) -> Made:
     )
     types = schema.TABLES["facts"]
     tables["facts"] = pl.concat([tables["facts"], schema.conform(extra, types, final=True)])
-    return Made(**tables)
+    return Analysis(**tables)
 
 
 MORE = [
@@ -364,7 +365,9 @@ def test_a_ticket_of_hundreds_of_incidents_fits():
             for n in range(40)
         ]
     )
-    text = postmortem.md(Made(**{n: getattr(base, n) for n in schema.TABLES} | {"incidents": many, "closes": closes}))
+    text = postmortem.md(
+        Analysis(**{n: getattr(base, n) for n in schema.TABLES} | {"incidents": many, "closes": closes})
+    )
     assert len(text) <= 65_000
     assert "more incidents in the page and the JSON" in text
     assert all(f"\n## {s}\n" in text for s in SECTIONS)
@@ -420,3 +423,9 @@ def test_unredacted_secrets_come_with_a_banner():
     for make in (postmortem.md, postmortem.html):
         assert "Not redacted" in make(open_)
     assert json.loads(postmortem.json_text(open_))["redacted"] is False
+
+
+def test_a_part_of_the_closes_comes_with_a_banner():
+    part = replace(made(), asked=schema.Asked(project="a<b>*c*"))
+    assert "project a&lt;b&gt;*c*." in postmortem.html(part) and r"project a&lt;b&gt;\*c\*." in postmortem.md(part)
+    assert json.loads(postmortem.json_text(part))["banners"] == ["Other closes are left out: these are those of project a<b>*c*."]  # fmt: skip

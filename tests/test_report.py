@@ -18,13 +18,14 @@ from occorr.report import document, words
 from occorr.report.document import code, prose
 from occorr.report.digest import digest
 from occorr.report.tables import shorten, visible
-from report_tables import HOSTILE, Made, made
+from occorr.analysis import Analysis
+from report_tables import HOSTILE, made
 
 SAMPLES = Path(__file__).parent.parent / "sample_logs"
 
 
 @pytest.fixture(scope="module")
-def tables() -> Made:
+def tables() -> Analysis:
     return made()
 
 
@@ -33,8 +34,8 @@ def html(tables) -> str:
     return report.timeline_html(tables)
 
 
-def nothing() -> Made:
-    return Made(**{name: schema.conform(schema.empty(t), t, final=True) for name, t in schema.TABLES.items()})
+def nothing() -> Analysis:
+    return Analysis(**{name: schema.conform(schema.empty(t), t, final=True) for name, t in schema.TABLES.items()})
 
 
 def carried(html: str, name: str) -> str:
@@ -49,7 +50,7 @@ def test_same_tables_give_same_bytes_whatever_their_string_type(make, tables):
 
 @pytest.mark.parametrize("make", [report.markdown, report.json_text, report.timeline_html])
 def test_row_order_of_the_input_does_not_matter_to_closes(make, tables):
-    turned = Made(
+    turned = Analysis(
         **{
             n: getattr(tables, n).reverse() if n in ("incidents", "evidence") else getattr(tables, n)
             for n in schema.TABLES
@@ -172,7 +173,7 @@ def test_beyond_fifty_thousand_lines_ticks_are_merged_and_no_close_or_restart_is
     filler = filler.with_columns(
         event_id=pl.int_range(60_000).cast(pl.String) + "-f", severity_number=pl.lit(9, pl.UInt8)
     )
-    big = Made(**{n: getattr(small, n) for n in schema.TABLES} | {"timeline": pl.concat([small.timeline, filler])})
+    big = Analysis(**{n: getattr(small, n) for n in schema.TABLES} | {"timeline": pl.concat([small.timeline, filler])})
     data = json.loads(carried(report.timeline_html(big), "page-data"))
     assert data["binned"] > 50_000
     assert len(data["closes"]["t"]) == small.closes.height

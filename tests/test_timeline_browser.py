@@ -284,7 +284,7 @@ def test_paper_holds_cards_picture_and_table(page):
 def test_many_lanes_are_drawn_by_webgl(browser, tmp_path):
     """Above a few thousand marks; whether the machine draws them by a processor or a graphics card does not matter."""
     import polars as pl
-    from report_tables import Made
+    from occorr.analysis import Analysis
     from occorr import schema
 
     few = made(ordinary=20, lines=3000)
@@ -298,7 +298,7 @@ def test_many_lanes_are_drawn_by_webgl(browser, tmp_path):
             for n in names
         ]
     )
-    tables = Made(**{n: getattr(few, n) for n in schema.TABLES} | {"timeline": pl.concat([few.timeline, many])})
+    tables = Analysis(**{n: getattr(few, n) for n in schema.TABLES} | {"timeline": pl.concat([few.timeline, many])})
     file = tmp_path / "many.html"
     file.write_text(report.timeline_html(tables), encoding="utf-8")
     page = opened(browser, file.as_uri())

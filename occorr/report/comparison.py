@@ -87,7 +87,7 @@ def markdown(found: Diff) -> str:
             VERDICTS=VERDICTS,
             ALL=diffs.ALL,
             title=words.title,
-            banner="" if found.redacted else NOT_REDACTED,
+            banners=() if found.redacted else (NOT_REDACTED,),
         )
     )
 

@@ -13,7 +13,7 @@ from occorr.report.tables import Tables, plain, shorten, shown
 from occorr.schema import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Digest:
     first: int | None
     last: int | None
     missing: tuple[tuple[str, int], ...]
-    redacted: bool
+    banners: Sequence[str]
 
     @property
     def worst(self) -> Incident | None:
@@ -152,7 +152,7 @@ def digest(tables: Tables) -> Digest:
         first=_whole(moments.min()),
         last=_whole(moments.max()),
         missing=tuple((shown(text), int(n)) for text, n in missing.rows()),
-        redacted=tables.redacted,
+        banners=tables.banners,
     )
 
 

@@ -16,7 +16,7 @@ from occorr.clock_faults import sentence
 from occorr.report import words
 from occorr.report.digest import Digest, Proof, digest, proof_of, said_of
 from occorr.report.tables import Tables, shown
-from occorr.visible import NOT_REDACTED, json_escaped
+from occorr.visible import json_escaped
 
 _LINES: Final = 6  # of evidence that such a close cites
 _EXAMPLES: Final = 3  # closes a verdict row cites; all of them stand in report.json and the page
@@ -48,7 +48,7 @@ def environment() -> jinja2.Environment:
         "emphasis": emphasis,
         "cause_title": words.title,
     }
-    env.globals |= {"SURE": words.SURE, "BY": words.BY, "NOT_REDACTED": NOT_REDACTED}
+    env.globals |= {"SURE": words.SURE, "BY": words.BY}
     return env
 
 
@@ -228,8 +228,8 @@ def json_text(tables: Tables) -> str:
         "steps": [asdict(s) for s in advice.steps(tables)],
         "advice": [asdict(a) for a in advice.collect(tables)],
     }
-    if not tables.redacted:
-        document["banner"] = NOT_REDACTED
+    if tables.banners:
+        document["banner"] = " ".join(tables.banners)
     return json_escaped(json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False)) + "\n"
 
 

@@ -37,7 +37,7 @@ def timeline_html(tables: Tables) -> str:
         scripts=_SCRIPTS,
         data=data,
         picture=True,
-        redacted=d.redacted,
+        banners=d.banners,
         d=d,
         headline=headline(d),
         rows=rows.to_dicts(),

@@ -30,7 +30,7 @@ def html(tables: Tables) -> str:
     return shell.page(
         "postmortem/page.html.j2",
         styles=("postmortem/style.css",),
-        redacted=tables.redacted,
+        banners=tables.banners,
         r=found,
         drawn=picture.svg(found["digest"]),
         verbal=words,
@@ -92,7 +92,8 @@ def gather(tables: Tables) -> dict[str, Any]:
     outages = figures.outages(seen)
     return {
         "schema_version": schema.VERSION,
-        "redacted": d.redacted,
+        "redacted": tables.redacted,
+        "banners": tables.banners,
         "digest": d,
         "headline": head,
         "title": (

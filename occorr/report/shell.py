@@ -18,7 +18,6 @@ import plotly.offline
 from occorr import __version__, resources
 from occorr.report import words
 from occorr.report.document import environment
-from occorr.visible import NOT_REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +35,7 @@ def page(
     scripts: Sequence[str] = (),
     data: Any = None,
     picture: bool = False,
-    redacted: bool = True,
+    banners: Sequence[str] = (),
     **context: Any,
 ) -> str:
     """Renders one self-contained page.
@@ -47,7 +46,7 @@ def page(
         scripts: its scripts below `reports/`; they follow the shared script and share one scope with it.
         data: what the scripts draw, as JSON; they read it by `JSON.parse(await unpack("page-data"))`.
         picture: carry plotly; the scripts start it by `await startPlotly()`.
-        redacted: False puts a banner on the page that secrets are in it.
+        banners: what the page says first, as that secrets are in it.
         context: what else the template shows.
     """
     style = "".join(_asset(name) for name in ("shell/theme.css", *styles))
@@ -65,7 +64,7 @@ def page(
             app=app,
             plotly=bundle,
             data=packed,
-            banner="" if redacted else NOT_REDACTED,
+            banners=banners,
             version=__version__,
             FAMILIES=words.FAMILIES,
             **context,

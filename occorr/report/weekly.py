@@ -31,7 +31,6 @@ def html(w: Weekly) -> str:
         "weekly/page.html.j2",
         styles=("weekly/style.css",),
         scripts=("weekly/page.js",),
-        redacted=w.redacted,
         **_context(w),
         panels={level: panels.panels(w, level) for level in ("callout", "cause", "code", "service")},
         hours=panels.hour_bars(w),
@@ -41,9 +40,7 @@ def html(w: Weekly) -> str:
 
 def markdown(w: Weekly) -> str:
     """weekly.md: for a ticket."""
-    return (
-        environment().get_template("weekly/page.md.j2").render(**_context(w), banner="" if w.redacted else NOT_REDACTED)
-    )
+    return environment().get_template("weekly/page.md.j2").render(**_context(w))
 
 
 def json_text(w: Weekly) -> str:
@@ -119,6 +116,7 @@ def _context(w: Weekly) -> dict[str, Any]:
     total = next(now["total"].iter_rows(named=True), None)
     return {
         "w": w,
+        "banners": () if w.redacted else (NOT_REDACTED,),
         "last": last,
         "total": total,
         "fresh": total is not None and total["previous_change"] == total["trailing_change"] == "no data",

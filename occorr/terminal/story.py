@@ -11,7 +11,6 @@ from rich.text import Text
 from occorr import advice, quotes, rules as rule_files
 from occorr.errors import OccorrError, nearest
 from occorr.terminal.base import bound, clean, clock, console, delta, percent, whole
-from occorr.visible import NOT_REDACTED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,8 +43,8 @@ def explain(result: Analysis, close_id: str) -> None:
         .select("event_id", "said")
         .rows()
     )
-    if not result.redacted:
-        out.print(NOT_REDACTED, style="bold")
+    for banner in result.banners:
+        out.print(banner, style="bold")
     out.print(f"Close {clean(row['close_id'])}", style="bold")
     out.print(f"{row['cause']}: {title}", style="bold")
     if row["correction"]:

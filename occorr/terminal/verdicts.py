@@ -12,7 +12,6 @@ from occorr import advice, quotes, rules as rule_files, schema
 from occorr.clock_faults import sentence
 from occorr.fitted import MOST_OF_A_GUESS
 from occorr.terminal.base import about, clean, console, label, percent, place, whole
-from occorr.visible import NOT_REDACTED
 from occorr.zones import NO_DATE
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ ODD: Final = ("failed", "partial", "unknown", "empty")  # inputs that are told o
 def show(result: Analysis, *, brief: bool = False) -> None:
     """The verdicts: incidents first, then the closes, then what was read and what is missing."""
     out = console()
-    if not result.redacted:
-        out.print(NOT_REDACTED, style="bold")
+    for banner in result.banners:
+        out.print(banner, style="bold")
     if brief and result.closes.height <= 3:
         _brief(out, result)
         return
