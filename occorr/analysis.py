@@ -265,24 +265,8 @@ def _nothing(table: pl.DataFrame) -> str:
 
 def _timeline(events: pl.DataFrame) -> pl.DataFrame:
     """EVENTS: the contract's columns, everything else folded into `attributes`."""
-    extra = sorted(
-        c
-        for c in events.columns
-        if (
-            c in schema.ATTRIBUTES
-            and c
-            not in (
-                "zone_inline",
-                "multiplicity",
-                "observed_zone_inline",
-                "observed_resolution_ns",
-                "zone_slack_ns",
-                "zone_assumed",
-            )
-        )
-        or c.startswith("x_")
-        or c in ("also_at", "role", "instance")
-    )
+    told = {name for name, column in schema.ATTRIBUTES.items() if not column.inner} | {"also_at", "role", "instance"}
+    extra = sorted(c for c in events.columns if c in told or c.startswith("x_"))
     numbered = events.with_row_index("_row")
     # long form: only what is there costs anything
     parts = [

@@ -77,12 +77,13 @@ LAYER_OF_FAMILY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its Polars type, what it means, and its name in OpenTelemetry and ECS where it has one."""
+    """A column: its Polars type, what it means, its name in OpenTelemetry and ECS where it has one, and whether only the pipeline needs it."""
 
     dtype: pl.DataType | type[pl.DataType]
     doc: str
     otel: str = ""
     ecs: str = ""
+    inner: bool = False
 
 
 C = Column
@@ -221,13 +222,15 @@ ATTRIBUTES: Final[Mapping[str, Column]] = {
     "cli_exit_code": C(I64, "exit code of the command"),
     "recorded_start": C(I64, "recorder's stamp before the command, epoch ms"),
     "recorded_end": C(I64, "recorder's stamp after the command, epoch ms"),
-    "multiplicity": C(I64, "closes that a line stands for"),
+    "multiplicity": C(I64, "closes that a line stands for", inner=True),
     "ambiguous_text": C(BOOL, "the line has more than one possible boundary between free text and fields"),
-    "zone_inline": C(BOOL, "the stamp carried its own zone"),
-    "observed_zone_inline": C(BOOL, "the envelope's stamp carried its own zone"),
-    "observed_resolution_ns": C(I64, "width of the interval that the envelope's stamp stands for, ns"),
-    "zone_slack_ns": C(I64, "how much later the stamp may be: local times that the end of summer repeats are two, ns"),
-    "zone_assumed": C(BOOL, "the zone of the stamp is an assumption"),
+    "zone_inline": C(BOOL, "the stamp carried its own zone", inner=True),
+    "observed_zone_inline": C(BOOL, "the envelope's stamp carried its own zone", inner=True),
+    "observed_resolution_ns": C(I64, "width of the interval that the envelope's stamp stands for, ns", inner=True),
+    "zone_slack_ns": C(
+        I64, "how much later the stamp may be: local times that the end of summer repeats are two, ns", inner=True
+    ),
+    "zone_assumed": C(BOOL, "the zone of the stamp is an assumption", inner=True),
     "year_origin": C(STR, "where the year of a stamp without one comes from"),
     "unparsed_reason": C(STR, "why a line was not understood"),
     "uptime_s": C(STR, "seconds since boot, as the kernel writes them"),
