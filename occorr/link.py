@@ -333,28 +333,52 @@ def _fold(kept: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([kept, fresh], how="diagonal").sort("_at", nulls_last=True)
 
 
+def another(*over: str, order_by: str) -> pl.Expr:
+    """Whether an outcome of the CLI cannot be of the invocation that the one before it is of: another code, another limit, another reason.
+
+    Args:
+        over: columns that part what is compared.
+        order_by: the column that says what comes before.
+    """
+
+    def before(value: pl.Expr) -> pl.Expr:
+        return value.forward_fill().shift(1).over(*over, order_by=order_by)
+
+    # one reason is told in full and in short, by a person's words and by the library's
+    gist = (
+        pl.when(pl.col("cli_error").is_in(["failed", "closed"]))
+        .then(pl.col("websocket_close_reason"))
+        .str.to_lowercase()
+        .str.replace(r"^(?:\w*error: )+", "")
+        .str.replace(r" ?\(.*$", "")
+        .replace("", None)
+    )
+    alike = gist.str.contains(before(gist), literal=True) | before(gist).str.contains(gist, literal=True)
+    return pl.any_horizontal(
+        ~alike.fill_null(value=True),
+        *((pl.col(c) != before(pl.col(c))).fill_null(value=False) for c in ("websocket_close_code", "cli_timeout_ms")),
+    )
+
+
 def _invocations(events: pl.DataFrame) -> pl.DataFrame:
     """Numbers the CLI's invocations in each file and spreads what one line of an invocation says over the others."""
     cli = (pl.col("source_kind") == "cli") & (pl.col("parser") == "openclaw/cli")
     lines = events.filter(cli).sort("log_file_path", "seq")
     if lines.is_empty():
         return events
-    # An invocation begins at its prompt, or, in a paste without one, at a failure or success after a target block.
+    # An invocation begins at its prompt, or, in a paste without one, at a failure or success after a target block; a
+    # prompt of a form that nobody knows is told by what contradicts the outcome before it.
     prompt = pl.col("event_name").is_in(["cli.command"])
     headline = pl.col("event_name").is_in(["cli.failure", "cli.success"])
     has_prompt = prompt.any().over("log_file_path")
     block = pl.col("event_name").is_in(["cli.target", "cli.source", "cli.config"])
     after_block = headline & block.shift(1, fill_value=False).over("log_file_path", order_by="seq")
-    # one of another code, or of another limit, is another one's
-    other = pl.any_horizontal(
-        headline
-        & (pl.col(c) != pl.col(c).forward_fill().shift(1).over("log_file_path", order_by="seq")).fill_null(value=False)
-        for c in ("websocket_close_code", "cli_timeout_ms")
-    )
-    begins = pl.when(has_prompt).then(prompt).otherwise(after_block | other)
+    begins = pl.when(has_prompt).then(prompt).otherwise(after_block)
+    lines = lines.with_columns(begins.cum_sum().over("log_file_path", order_by="seq").alias("_run"))
+    again = headline & another("log_file_path", "_run", order_by="seq")
     lines = lines.with_columns(
-        begins.cum_sum().over("log_file_path", order_by="seq").cast(pl.Int64).alias("cli_record")
-    )
+        (begins | again).cum_sum().over("log_file_path", order_by="seq").cast(pl.Int64).alias("cli_record")
+    ).drop("_run")
     alone = pl.col("log_file_path").str.replace(r"\.[\w.]*$", "").alias("_stem")
     sidecar = (
         lines.filter((pl.col("event_name") == "cli.recorded") & pl.col("cli_command").is_not_null())

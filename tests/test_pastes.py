@@ -6,8 +6,10 @@ those of public threads, the values are invented.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -55,6 +57,41 @@ PASTES = [
         ("auth.pairing_required",),
         "decisive",
         1008,
+    ),
+    Paste(  # a report that lists what it said at three times; openclaw#6959
+        "three states of one dashboard",
+        "disconnected (1008): unauthorized: gateway token missing \n(open a tokenized dashboard URL or paste token in Control UI settings)\n\ndisconnected (1008): pairing required\n\ndisconnected (1008): unauthorized: gateway token mismatch \n(open a tokenized dashboard URL or paste token in Control UI settings)\n",
+        ("auth.token_missing", "auth.pairing_required", "auth.token_mismatch"),
+        "decisive",
+        1008,
+        3,
+    ),
+    *(
+        Paste(
+            f"two commands, the second by {command.split()[0]}",
+            f"user@host:~$ openclaw devices list\ngateway connect failed: Error: pairing required\nuser@host:~$ {command} health\ngateway connect failed: Error: pairing required\n",
+            ("auth.pairing_required",),
+            "decisive",
+            closes=2,
+        )
+        for command in (
+            "docker compose run --rm openclaw-cli",
+            "docker exec -it openclaw openclaw",
+            "sudo openclaw",
+            "OPENCLAW_PROFILE=dev openclaw",
+            "pnpm openclaw",
+            "clawdbot",
+            "node dist/index.js",
+            "systemctl --user restart openclaw-gateway && openclaw",
+        )  # fmt: skip
+    ),
+    Paste(  # a prompt of a form that nobody knows
+        "two commands, the second by a script",
+        "user@host:~$ openclaw cron list\ngateway closed (1006 abnormal closure (no close frame)): no close reason\nGateway target: ws://127.0.0.1:18789\n~ >>> ./check.sh\ngateway closed (1008): pairing required\nGateway target: ws://172.18.0.2:18789\nSource: local lan 172.18.0.2\n",
+        ("unknown.unknown", "auth.pairing_required"),
+        "decisive",
+        1008,
+        2,
     ),
     Paste(
         "quoted mail",
@@ -472,3 +509,27 @@ def test_where_no_close_is_told_the_end_of_a_process_is(tmp_path):
     assert "No WebSocket close was found" in told.output
     assert "paste.txt:2  Gateway failed to start: another gateway instance" in told.output
     assert "paste.txt:3  Memory cgroup out of memory: Killed process 812" in told.output
+
+
+def test_each_state_that_a_paste_lists_cites_its_own_line(tmp_path):
+    (tmp_path / "paste.txt").write_text(next(p.text for p in PASTES if p.name == "three states of one dashboard"))
+    told = occorr.analyze([tmp_path / "paste.txt"])
+    cited = (
+        told.evidence.filter(pl.col("role") == "supports").join(told.closes, on="close_id").select("cause", "log_line")
+    )
+    assert {str(cause): line for cause, line in cited.rows()} == {"auth.token_missing": 1, "auth.pairing_required": 4, "auth.token_mismatch": 6}  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [(0, 1.2), (0, 2.0, 4.0, 6.0)])
+def test_runs_of_commands_in_the_file_log_are_a_close_each(tmp_path, steps):
+    """Two runs that are refused for different reasons a second apart; several of one reason two seconds apart."""
+    reasons = ["gateway closed (1008): pairing required", "gateway closed (1008): unauthorized: gateway token mismatch (set gateway.remote.token)"]  # fmt: skip
+    lines = []
+    for number, step in enumerate(steps):
+        said = f"Error: {reasons[number if len(steps) == 2 else 0]}"
+        at = f"2026-11-21T06:01:{step:06.3f}Z"
+        lines.append(json.dumps({"0": said, "_meta": {"runtime": "node", "name": "openclaw", "date": at, "logLevelId": 5, "logLevelName": "ERROR", "path": {"method": "console.error"}}, "time": at.replace("Z", "+00:00"), "message": said}, separators=(",", ":")))  # fmt: skip
+    (tmp_path / "openclaw-2026-11-21.log").write_text("\n".join(lines) + "\n")
+    closes = occorr.analyze([tmp_path]).closes.sort("timestamp")
+    wanted = ["auth.pairing_required", "auth.token_mismatch"] if len(steps) == 2 else ["auth.pairing_required"] * 4
+    assert closes.get_column("cause").cast(pl.String).to_list() == wanted

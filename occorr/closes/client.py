@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Final
+
 import polars as pl
 
+from occorr import link
 from occorr.closes.gateway import first
+
+TOGETHER: Final = timedelta(seconds=1)  # a busy machine; two runs by a script are further apart
 
 
 def read_calls(events: pl.DataFrame) -> pl.DataFrame:
@@ -12,27 +18,26 @@ def read_calls(events: pl.DataFrame) -> pl.DataFrame:
     cli = events.filter(pl.col("source_kind") == "cli")
     outcome = cli.filter(pl.col("event_name").is_in(["cli.failure", "cli.success"]))
     printed = pl.col("parser") == "openclaw/cli"
-    # lines that a CLI process wrote into a log carry a time; those within two seconds are one invocation's
+    # Lines that a CLI process wrote into a log carry a time; what it has to say it says within a tenth of a second.
+    later = (pl.col("timestamp").diff().over("log_file_path") > TOGETHER).fill_null(value=True)
+    begins = later | link.another("log_file_path", order_by="seq")
     logged = (
         outcome.filter(~printed)
-        .sort("log_file_path", "timestamp")
-        .with_columns(
-            (pl.col("timestamp").diff().over("log_file_path").dt.total_seconds().fill_null(99) > 2)
-            .cum_sum()
-            .over("log_file_path")
-            .cast(pl.Int64)
-            .alias("cli_record")
-        )
+        .sort("log_file_path", "timestamp", "seq")
+        .with_columns(begins.cum_sum().over("log_file_path").cast(pl.Int64).alias("cli_record"))
     )
+    # the two are numbered each for itself
     outcome = pl.concat([outcome.filter(printed), logged], how="diagonal")
     # what says most comes first: a status or a code before a bare "failed"
     rank = pl.col("cli_error").replace_strict(
         {"closed": 0, "rejected": 0, "timeout": 1, "failed": 4, "none": 5}, default=2, return_dtype=pl.Int64
     )
-    order = outcome.with_columns(rank.alias("rank")).sort("log_file_path", "cli_record", "rank", "log_line")
+    order = outcome.with_columns(rank.alias("rank"), printed.alias("c_printed")).sort(
+        "log_file_path", "c_printed", "cli_record", "rank", "log_line"
+    )
     spoken = pl.col("cli_error").is_in(["failed", "closed"])
     rows = (
-        order.group_by("log_file_path", "cli_record", maintain_order=True)
+        order.group_by("log_file_path", "c_printed", "cli_record", maintain_order=True)
         .agg(
             pl.col("event_id").first().alias("c_event"),
             first("instance").alias("c_instance"),
@@ -53,7 +58,6 @@ def read_calls(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("time_earliest").min().cast(pl.Int64).alias("c_low"),
             pl.col("time_latest").max().cast(pl.Int64).alias("c_high"),
             first("cli_command").alias("c_command"),
-            pl.col("parser").first().eq("openclaw/cli").alias("c_printed"),
             pl.col("recorded_start").first().alias("c_start"),
             pl.coalesce("compose_service", pl.col("part").replace("", None)).first().alias("c_service"),
         )
