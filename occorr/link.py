@@ -11,6 +11,11 @@ from occorr import schema
 SEVERAL: Final = 3  # lines of one and the greatest length are no chance
 SAME: Final = 0.8  # share of a file's events, in the time that two files share, from which they are one log
 TWIN_WINDOW_NS: Final = 150_000_000  # console minus file stamp of one message: 0–68 ms measured, doubled
+# What an end is about: one invocation tells of one, in the library's words and in the gateway's.
+ABOUT: Final = (
+    r"(pairing|pending approval|token mismatch|token missing|password mismatch|password missing|device identity|signature"
+    r"|origin|protocol mismatch|too many|service restart|slow consumer)"
+)
 FINE_NS: Final = 1_000_000  # stamps as fine as this can stand for another form of their message
 QUARTER_NS: Final = 900_000_000_000
 _RICHNESS: Final = {"openclaw/file": 0, "openclaw/json": 1, "openclaw/logs": 2}
@@ -344,20 +349,10 @@ def another(*over: str, order_by: str) -> pl.Expr:
     def before(value: pl.Expr) -> pl.Expr:
         return value.forward_fill().shift(1).over(*over, order_by=order_by)
 
-    # one reason is told in full and in short, by a person's words and by the library's
-    gist = (
-        pl.when(pl.col("cli_error").is_in(["failed", "closed"]))
-        .then(pl.col("websocket_close_reason"))
-        .str.to_lowercase()
-        .str.replace(r"^(?:\w*error: )+", "")
-        .str.replace(r" ?\(.*$", "")
-        .replace("", None)
-    )
-    alike = gist.str.contains(before(gist), literal=True) | before(gist).str.contains(gist, literal=True)
-    return pl.any_horizontal(
-        ~alike.fill_null(value=True),
-        *((pl.col(c) != before(pl.col(c))).fill_null(value=False) for c in ("websocket_close_code", "cli_timeout_ms")),
-    )
+    spoken = pl.when(pl.col("cli_error").is_in(["failed", "closed"])).then(pl.col("websocket_close_reason"))
+    about = spoken.str.to_lowercase().str.extract(ABOUT).replace("pending approval", "pairing")
+    told = (about, pl.col("websocket_close_code"), pl.col("cli_timeout_ms"))
+    return pl.any_horizontal((value != before(value)).fill_null(value=False) for value in told)
 
 
 def _invocations(events: pl.DataFrame) -> pl.DataFrame:

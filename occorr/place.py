@@ -53,8 +53,11 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
     )
     first, last = events.get_column("_raw").min(), events.get_column("_raw").max()
     bare = (pl.col("source_kind") == "cli") & pl.col("timestamp_raw").is_null() & pl.col("recorded_start").is_null()
-    low = pl.when(bare).then(pl.coalesce("_above", pl.lit(first, pl.Int64))).otherwise(low)
-    high = pl.when(bare).then(pl.coalesce("_below", pl.lit(last, pl.Int64))).otherwise(high)
+    above, below = pl.coalesce("_above", pl.lit(first, pl.Int64)), pl.coalesce("_below", pl.lit(last, pl.Int64))
+    # … of which nothing is left where it stands behind the last stamp of all: it may be of any time after it
+    between = pl.when(above != below).then(pl.struct(low=above, high=below))
+    low = pl.when(bare).then(between.struct.field("low")).otherwise(low)
+    high = pl.when(bare).then(between.struct.field("high")).otherwise(high)
     raw = (
         pl.when(bare)
         .then(pl.min_horizontal(low, high) + (pl.max_horizontal(low, high) - pl.min_horizontal(low, high)) // 2)

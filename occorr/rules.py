@@ -99,6 +99,7 @@ FEATURES: Final[Mapping[str, Any]] = {
     "interruption_near": BOOL,
     "rotated_near": BOOL,
     "g_public": BOOL,
+    "gone_after": I64,
     "p_edge": BOOL,
     "p_trusted": BOOL,
     "same_moment": I64,

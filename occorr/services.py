@@ -16,8 +16,17 @@ from occorr.schema import SECOND
 from occorr.scope import BEGINS
 
 UNIT: Final = r"(?i)^(?:openclaw|clawdbot|moltbot)(?:-gateway)?(?:@[\w.-]+)?\.service$"
-ENDS: Final = ("unit.exited", "unit.stopped")  # a clean exit is told by no other line than the second
-ASKED: Final = ("unit.stopping", "unit.killed", "unit.timeout")  # whoever asked, it did not end by itself
+ENDS: Final = (
+    "unit.exited",
+    "unit.stopped",
+    "unit.failed",
+)  # a clean exit is told by no other line than one of the last two
+ENGINE: Final = {  # what an engine would have called it; whoever asked for an end, it did not come by itself
+    **dict.fromkeys(ENDS, "container.die"),
+    **dict.fromkeys(("unit.stopping", "unit.killed", "unit.timeout"), "container.kill"),
+    "unit.oom": "container.oom",
+    "unit.watchdog": "container.health_status",
+}
 STOPPED: Final = 30 * SECOND  # an exit is told again when the unit is started anew
 AT_ONCE: Final = 2 * SECOND  # two stamps of whole seconds that are one moment's
 KILL: Final = 9
@@ -28,7 +37,8 @@ def services(events: pl.DataFrame) -> pl.DataFrame:
 
     A journal stamps whole seconds: each stands in the middle of the time that it may mean, which is its error. What was
     killed by a signal has no exit code, since no line tells who sent it; but for SIGKILL. The OOM killer's work is told of
-    any process of the unit, and counts where the main one died of SIGKILL with it.
+    any process of the unit, and counts where the main one died of SIGKILL with it or the unit was stopped for it. A
+    watchdog that heard nothing is a health check that failed.
 
     Args:
         events: placed events with `role` and `instance`.
@@ -43,20 +53,20 @@ def services(events: pl.DataFrame) -> pl.DataFrame:
     files = gateway.get_column("log_file_path").unique()
     low, high = (pl.col(c).cast(pl.Int64) for c in ("time_earliest", "time_latest"))
     told = events.filter(
-        pl.col("event_name").cast(pl.String).is_in([*ENDS, *ASKED, "unit.oom"])
+        pl.col("event_name").cast(pl.String).is_in(list(ENGINE))
+        & ((pl.col("event_name") != "unit.failed") | pl.col("unit_result").is_not_null())
         & pl.col("timestamp").is_not_null()
         & pl.col("systemd_unit").str.contains(UNIT)
         & pl.col("log_file_path").is_in(files.implode())
     )
     placed = told.with_columns((low + (high - low) // 2).alias("t"), ((high - low) // 2).alias("clock_error_ns"))
+    name = pl.col("event_name").cast(pl.String)
     told = _once(_survived(placed.sort("t"), gateway)).with_columns(
-        pl.when(pl.col("event_name").is_in(ENDS))
-        .then(pl.lit("container.die"))
-        .when(pl.col("event_name") == "unit.oom")
-        .then(pl.lit("container.oom"))
-        .otherwise(pl.lit("container.kill"))
-        .alias("event_name"),
-        pl.col("t").cast(schema.TS).alias("timestamp"),
+        name.replace(ENGINE).alias("event_name"),
+        pl.when(name == "unit.stopping").then(pl.lit("SIGTERM")).otherwise("signal").alias("signal"),
+        pl.when(name == "unit.watchdog").then(pl.lit("unhealthy")).otherwise("health_status").alias("health_status"),
+        # what the end came from was before it in that second
+        pl.when(name == "unit.watchdog").then(low).otherwise("t").cast(schema.TS).alias("timestamp"),
         pl.when(pl.col("unit_code") == "exited")
         .then("unit_status")
         .when(pl.col("unit_status") == KILL)
@@ -87,16 +97,17 @@ def _survived(told: pl.DataFrame, gateway: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(told: pl.DataFrame) -> pl.DataFrame:
-    """Each end once, by the line that tells its status; an OOM kill only with the main process's death of SIGKILL."""
-    exits = told.filter(pl.col("event_name") == "unit.exited").select(pl.col("t").alias("line"), "unit_status")
-    before, after = _beside(told, exits, pl.col("t"), "backward"), _beside(told, exits, pl.col("t"), "forward")
-    again = told.get_column("t") - before.get_column("line") <= STOPPED
-    with_it = (after.get_column("line") - told.get_column("t") <= AT_ONCE) & (after.get_column("unit_status") == KILL)
-    what = pl.col("event_name")
-    return told.filter(
-        ~((what == "unit.stopped") & pl.lit(again.fill_null(value=False)))
-        & ((what != "unit.oom") | pl.lit(with_it.fill_null(value=False)))
-    )
+    """Each end once, by the line that tells its status; an OOM kill only with the main process's death of SIGKILL, or the stop for it."""
+    what, t = pl.col("event_name"), told.get_column("t")
+    exits = told.filter(what == "unit.exited").select(pl.col("t").alias("line"), "unit_status")
+    stops = told.filter(pl.col("unit_result") == "oom-kill").select(pl.col("t").alias("line"))
+    after = _beside(told, exits, pl.col("t"), "forward")
+    with_it = (after.get_column("line") - t <= AT_ONCE) & (after.get_column("unit_status") == KILL)
+    for_it = _beside(told, stops, pl.col("t"), "forward").get_column("line") - t <= STOPPED
+    kept = told.filter((what != "unit.oom") | pl.lit(with_it.fill_null(value=False) | for_it.fill_null(value=False)))
+    again = (pl.col("t") - pl.col("t").shift(1) <= STOPPED) & (what != "unit.exited")
+    told_again = kept.filter(what.is_in(ENDS)).filter(again.fill_null(value=False)).get_column("event_id")
+    return kept.filter(~pl.col("event_id").is_in(told_again.implode()))
 
 
 def _beside(

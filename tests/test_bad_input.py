@@ -457,3 +457,13 @@ def test_a_reader_that_has_seen_enough_is_no_failure(form, tmp_path):
     ended = subprocess.run(run, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writes)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_what_compose_itself_says_between_the_services_lines_is_counted_and_no_failure(tmp_path):
+    (tmp_path / "compose.log").write_text(
+        "gateway-1  | 2026-11-21T06:00:04.400+00:00 [gateway] ready\ngateway-1 exited with code 137\n"
+        "gateway-1  | 2026-11-21T06:00:09.400+00:00 [gateway] loading configuration…\n"
+    )
+    result = occorr.analyze([tmp_path])
+    own = result.sources.filter(pl.col("part") == "").row(0, named=True)
+    assert (own["lines_unparsed"], own["status"], result.partial) == (1, "ok", False)

@@ -579,3 +579,31 @@ def test_events_without_deaths_do_not_tell_that_nobody_died(tmp_path):
     ]
     rows = closes(tmp_path, gateway__log=twice([*MORNING, *busy("10:01:40.100"), *AGAIN]), docker__events__jsonl=events, access__log=lines)  # fmt: skip
     assert decisive(rows.filter(pl.col("http_status_proxy") == 504)) == {}
+
+
+PLAIN = "name: demo\nservices:\n  gateway:\n    image: openclaw/gateway:2026.9.6\n    restart: unless-stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("documents", "verdict"),
+    [
+        (
+            {"compose__yml": PLAIN},
+            "circumstantial",
+        ),  # the image may bring a check with it, and somebody may act on it
+        ({"inspect__json": inspect()}, "decisive"),
+        (
+            {
+                "inspect__json": inspect(),
+                "compose__yml": f"{PLAIN}  updates:\n    image: containrrr/watchtower:1.7.1\n",
+            },
+            "circumstantial",
+        ),  # fmt: skip
+    ],
+)
+def test_only_the_engine_says_that_nobody_checks_health(tmp_path, documents, verdict):
+    """A log in which a SIGTERM came and the same container went on: by hand, or by one that restarts what is unhealthy or old."""
+    stop = [f"{stamp('10:01:59.500')} [gateway] received SIGTERM; shutting down", gone(1, "10:01:59.637", 1012, "service restart")]  # fmt: skip
+    log = [*MORNING, web(1, "10:00:11.113", CLIENT), *busy("10:01:30.713"), *stop, *AGAIN]
+    row = closes(tmp_path, gateway__log=twice(log), **documents).row(0, named=True)
+    assert (row["cause"], row["verdict"]) == ("restart.manual", verdict)

@@ -58,6 +58,19 @@ PASTES = [
         "decisive",
         1008,
     ),
+    Paste(
+        "a request for more scopes",
+        "gateway connect failed: GatewayClientRequestError: scope upgrade pending approval (requestId: 3f1c9a60-6f0e-4b4c-9c9e-2d1a7a4f6c11)\nDirect scope access failed; using local fallback.\n",
+        ("auth.pairing_required",),
+        "decisive",
+    ),
+    Paste(
+        "a line without what stands before it",
+        "every few minutes:\nwebchat disconnected code=1008 reason=slow consumer conn=...\n",
+        ("overload.slow_consumer",),
+        "supported",
+        1008,
+    ),
     Paste(  # a report that lists what it said at three times; openclaw#6959
         "three states of one dashboard",
         "disconnected (1008): unauthorized: gateway token missing \n(open a tokenized dashboard URL or paste token in Control UI settings)\n\ndisconnected (1008): pairing required\n\ndisconnected (1008): unauthorized: gateway token mismatch \n(open a tokenized dashboard URL or paste token in Control UI settings)\n",
@@ -533,3 +546,12 @@ def test_runs_of_commands_in_the_file_log_are_a_close_each(tmp_path, steps):
     closes = occorr.analyze([tmp_path]).closes.sort("timestamp")
     wanted = ["auth.pairing_required", "auth.token_mismatch"] if len(steps) == 2 else ["auth.pairing_required"] * 4
     assert closes.get_column("cause").cast(pl.String).to_list() == wanted
+
+
+def test_what_stands_below_the_last_stamp_has_no_time(tmp_path):
+    """A command's words may have been pasted hours after the gateway's line above them."""
+    (tmp_path / "paste.txt").write_text(
+        "2026-02-21T06:00:00.100Z [gateway] ready\n\ngateway connect failed: Error: pairing required\n"
+    )
+    row = occorr.analyze([tmp_path / "paste.txt"]).closes.row(0, named=True)
+    assert (row["cause"], row["timestamp"]) == ("auth.pairing_required", None)

@@ -30,6 +30,10 @@ KILLED = systemd("10:02:14", "Main process exited, code=killed, status=9/KILL")
 OOM = systemd("10:02:14", "A process of this unit has been killed by the OOM killer.")
 FAILED = systemd("10:02:14", "Main process exited, code=exited, status=1/FAILURE")
 ABORTED = systemd("10:02:14", "Main process exited, code=dumped, status=6/ABRT")
+WATCHDOG = systemd("10:02:14", "Watchdog timeout (limit 30s)!")
+SENT = systemd("10:02:14", "Killing process 812 (node) with signal SIGABRT.")
+OVERDUE = systemd("10:02:14", "State 'stop-sigterm' timed out. Killing.")
+SENT_KILL = systemd("10:02:14", "Killing process 812 (node) with signal SIGKILL.")
 STOPPING = "May 16 10:02:13 host-a systemd[938]: Stopping openclaw-gateway.service - OpenClaw Gateway..."
 STOPPED = "May 16 10:02:14 host-a systemd[938]: Stopped openclaw-gateway.service - OpenClaw Gateway."
 TERM = gateway("10:02:13.404", "[gateway] received SIGTERM; shutting down")
@@ -50,6 +54,10 @@ def analyzed(folder, *lines, **files):
         ((TERM, STOPPED, *AGAIN), ("restart.manual", "supported")),
         ((STOPPING, TERM, STOPPED, *AGAIN), ("restart.manual", "supported")),
         ((KILLED, *AGAIN), ("restart.killed", "supported")),
+        ((WATCHDOG, SENT, ABORTED, *AGAIN), ("restart.unhealthy", "supported")),
+        ((STOPPING, TERM, OVERDUE, SENT_KILL, KILLED, *AGAIN), ("restart.manual", "supported")),
+        # OOMPolicy=stop: a child was killed, and the unit stopped for it
+        ((OOM, TERM, systemd("10:02:14", "Failed with result 'oom-kill'."), *AGAIN), ("restart.oom", "circumstantial")),
     ],
 )
 def test_the_end_of_the_gateways_own_process(tmp_path, lines, told):

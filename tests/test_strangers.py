@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -296,3 +297,61 @@ def test_a_clock_that_swings_has_a_bound_that_holds_its_swings(tmp_path):
     bound = timeline.get_column("clock_error_ns") / 1e9
     assert set(timeline.get_column("clock_status")) == {"aligned"}
     assert max(abs(u - t) - b for u, t, b in zip(used, truth, bound, strict=True)) <= 0
+
+
+COMBINED = 'rt=%.3f ut=%.3f us="101" ua="127.0.0.1:18789"'
+NGINX_CONF = """http {
+  log_format main '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" rt=$request_time ut=$upstream_response_time us="$upstream_status" ua="$upstream_addr"';
+  access_log /var/log/nginx/access.log main;
+  server { listen 443 ssl; location / { proxy_pass http://127.0.0.1:18789; } }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "second", "verdict"),
+    [
+        # a home's proxy behind a rented server, all of whose connections come from there: its reload closes with 1001, too
+        ("203.0.113.50", "203.0.113.50", "supported"),
+        # two of Cloudflare's
+        ("172.70.1.9", "162.158.4.4", "supported"),
+        ("203.0.113.50", "198.51.100.7", "decisive"),  # clients' own
+    ],
+)
+def test_the_address_that_all_connections_come_from_may_be_a_proxys_in_front(tmp_path, address, second, verdict):
+    agent = '"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"'
+    log, lines = [], []
+    for n, (client, begun, ended, code) in enumerate(
+        (
+            (second, "10:00:30.100", "10:05:00.100", 1005),
+            (address, "10:05:10.100", "10:15:00.300", 1001),
+            (address, "10:15:02.100", "10:21:40.050", 1005),
+        ),
+        1,
+    ):
+        lasted = (ns(ended) - ns(begun)) / 1e9
+        log += [(begun, web(n, begun, "127.0.0.1")), (ended, gone(n, ended, code))]
+        lines.append(f'{client} - - [21/Nov/2026:{ended[:8]} +0000] "GET / HTTP/1.1" 101 23706 "-" {agent} {COMBINED % (lasted, lasted)}')  # fmt: skip
+    write(tmp_path, gateway__log=[*MORNING, *(text for _, text in sorted(log))], access__log=lines, nginx__conf=NGINX_CONF)  # fmt: skip
+    rows = occorr.analyze([tmp_path]).closes.filter(pl.col("websocket_close_code") == 1001)
+    assert rows.select(pl.col("cause", "verdict").cast(pl.String)).rows() == [("client.normal", verdict)]
+
+
+@pytest.mark.parametrize(
+    ("lasted", "cause"),
+    [((58.02,) * 6, "timeout.proxy_idle"), ((58.02, 31.4, 7.7, 112.3, 45.1, 83.9), "client.normal")],
+)
+def test_several_that_went_away_after_the_same_time_met_a_timer(tmp_path, lasted, cause):
+    """`tailscale serve` closes idle connections with 1001 after some 58 s; browsers leave some time or other."""
+    log, at = [], ns("10:00:10.100")
+    for n, seconds in enumerate(lasted, 1):
+        begun, ended = (
+            (datetime.fromtimestamp(t // 10**9, UTC) + timedelta(milliseconds=t // 10**6 % 1000)).strftime("%H:%M:%S.%f")[:12]
+            for t in (at, at + round(seconds * 1e9))
+        )  # fmt: skip
+        log += [web(n, begun, "127.0.0.1"), gone(n, ended, 1001)]
+        at += round((seconds + 2) * 1e9)
+    write(tmp_path, gateway__log=[*MORNING, *log])
+    rows = occorr.analyze([tmp_path]).closes
+    assert set(rows.get_column("cause").cast(pl.String)) == {cause}
+    assert "decisive" not in set(rows.get_column("verdict").cast(pl.String))

@@ -15,7 +15,7 @@ ABOUT: Final = 20 * ALIKE  # durations among which those of a limit stand out
 
 
 def company(rows: pl.DataFrame) -> pl.DataFrame:
-    """The closes with how many of them were like each: same_moment, same_breath, same_length, lost_together, gone_together, others_invalid, outlived.
+    """The closes with how many were like each: same_moment, same_breath, same_length, lost_together, gone_together, gone_after, others_invalid, outlived.
 
     Args:
         rows: closes with the words of their observers (`features`).
@@ -28,9 +28,11 @@ def company(rows: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("p_duration") > 2 * SECOND)
     ).fill_null(value=False)
     lasted_alike = rows.filter(cut).select("close_id", pl.col("p_duration").alias("t"))
+    took = pl.coalesce("p_duration", pl.col("g_t") - pl.col("g_opened"))
     lost = rows.filter(pl.col("code_gateway") == 1006).select("close_id", pl.col("g_t").alias("t")).drop_nulls()
     # by whom the gateway saw: the clients of one proxy have its address
     left = rows.filter((pl.col("code_gateway") == 1001) & pl.col("g_t").is_not_null())
+    politely = left.filter(took > 2 * SECOND).select("close_id", took.alias("t"), pl.col("g_remote").alias("by"))
     peers = left.select("close_id", pl.col("g_t").alias("t"), pl.col("g_remote").alias("by"))
     # a code is a client's own word, too: several clients have it from the gateway
     invalid = rows.filter((pl.col("code_gateway") == 4001) & pl.col("g_t").is_not_null())
@@ -42,6 +44,8 @@ def company(rows: pl.DataFrame) -> pl.DataFrame:
         ("same_breath", ends, BREATH),
         ("same_length", lasted_alike, ALIKE),
         ("_about", lasted_alike, ABOUT),
+        ("gone_after", politely, ALIKE),
+        ("_politely", politely, ABOUT),
         ("lost_together", lost, BREATH),
         ("gone_together", peers, BREATH),
         ("_invalid", all_invalid, SECOND),
@@ -49,11 +53,13 @@ def company(rows: pl.DataFrame) -> pl.DataFrame:
     ):
         rows = rows.join(_alike(which, reach, name), on="close_id", how="left", maintain_order="left")
     # of many that ended some time or other, three last alike by chance; a timer's stand out among those that lasted about as long
-    stands_out = 2 * pl.col("same_length") >= pl.col("_about")
     rows = rows.with_columns(
-        pl.when(stands_out | pl.col("same_length").is_null()).then("same_length").otherwise(1).alias("same_length"),
+        *(
+            pl.when((2 * pl.col(alike) >= pl.col(about)).fill_null(value=True)).then(alike).otherwise(1).alias(alike)
+            for alike, about in (("same_length", "_about"), ("gone_after", "_politely"))
+        ),
         (pl.col("_invalid") - pl.col("_own")).alias("others_invalid"),
-    ).drop("_about", "_invalid", "_own")
+    ).drop("_about", "_politely", "_invalid", "_own")
     return rows.join(_outlived(rows), on="close_id", how="left", maintain_order="left")
 
 

@@ -19,6 +19,12 @@ _NOBODYS: Final = (
     r"|^::1$|^f[cd][0-9a-f]{2}:|^fe[89ab][0-9a-f]:"
 )
 _LOOPBACK: Final = r"^127\.|^::1$"
+_CLOUDFLARE: Final = (  # the addresses from which its edge asks origins, as it publishes them
+    r"^(?:103\.21\.24[4-7]|103\.22\.20[0-3]|103\.31\.[4-7]|104\.(?:1[6-9]|2[0-7])\.\d+|108\.162\.(?:19[2-9]|2\d\d)|131\.0\.7[2-5]"
+    r"|141\.101\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])|162\.15[89]\.\d+|172\.(?:6[4-9]|7[01])\.\d+|173\.245\.(?:4[89]|5\d|6[0-3])"
+    r"|188\.114\.(?:9[6-9]|10\d|11[01])|190\.93\.2[45]\d|197\.234\.24[0-3]|198\.41\.(?:12[89]|1[3-9]\d|2\d\d))\."
+    r"|^(?i)(?:2400:cb00|2405:8100|2405:b500|2606:4700|2803:f800|2a06:98c[0-7]|2c0f:f248):"
+)
 _NAMED_NEAR: Final = r"^0\.0\.0\.0$|\.(?:internal|local|lan|home|localhost)$"
 LIMITS: Final = (60.0, 75.0, 300.0, 3600.0)  # idle limits that proxies and balancers come with, s
 CITED: Final = {
@@ -75,7 +81,7 @@ def _of_gateway() -> list[pl.Expr]:
     return [
         *(pl.col(event).is_not_null().alias(name) for name, event in lines.items()),
         pl.col("g_ambiguous").alias("ambiguous"),
-        pl.col("g_remote").str.contains(_NOBODYS).not_().fill_null(value=False).alias("g_public"),
+        (_clients("g_remote") & ~pl.col("g_remote").str.contains(_NOBODYS)).fill_null(value=False).alias("g_public"),
         ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
     ]
 
@@ -89,9 +95,6 @@ def _of_proxy(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> 
         ["haproxy", "envoy", "caddy"]
     )
     to_gateway, own_port = upstreams.to_gateway(rows, events, facts), upstreams.own_port(facts)
-    # behind another proxy all clients have that one's address
-    many = pl.col("p_client").filter(~pl.col("p_client").str.contains(_LOOPBACK)).n_unique().over("p_clock") > 1
-    public = ~pl.col("p_client").str.contains(_NOBODYS) | ~pl.col("g_forwarded").str.contains(_NOBODYS)
     return [
         pl.col("p_event").is_not_null().alias("p_seen"),
         _failed().alias("p_failed"),
@@ -107,10 +110,16 @@ def _of_proxy(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> 
         pl.col("p_clock_status").is_in(["aligned", "reference"]).fill_null(value=False).alias("p_aligned"),
         _limit(facts).alias("p_limit_s"),
         pl.col("p_flags").is_not_null().any().over("p_file").alias("p_flags_known"),
-        (public | many).fill_null(value=False).alias("p_edge"),
+        _clients("p_client", "p_clock").fill_null(value=False).alias("p_edge"),
         pl.lit(kinds.pop() if len(kinds) == 1 else None, pl.String).alias("proxy_known"),
         (pl.coalesce("p_resolution", pl.lit(MS)) < SECOND).alias("fine"),
     ]
+
+
+def _clients(address: str, over: str | None = None) -> pl.Expr:
+    """Whether an address is a client's own: behind another proxy all have that one's, or one of a service's that proxies for many."""
+    seen = pl.col(address).filter(~pl.col(address).str.contains(_LOOPBACK)).n_unique()
+    return ((seen if over is None else seen.over(over)) > 1) & ~pl.col(address).str.contains(_CLOUDFLARE)
 
 
 def _of_client(events: pl.DataFrame, facts: pl.DataFrame, gateway: str | None) -> list[pl.Expr]:

@@ -329,9 +329,10 @@ def _downtime(
         [k for k in gap.signals("container.kill", *values) if k <= killed_by]
         for values in (("15", "TERM"), ("9", "KILL"))
     )
+    kills = [k for k in times("container.kill") if k <= killed_by]
     # health and kills stand on the engine's clock; a line of the gateway may be that much later than it looks
     doubt = max((r["clock_error_ns"] or 0 for r in rows if r["event_name"] == "gateway.signal"), default=0)
-    onset = min([*kills_term, *kills_kill], default=min(graceful, default=low) + doubt)
+    onset = min([*kills_term, *kills_kill] or kills, default=min(graceful, default=low) + doubt)
     user_lines = gap.signals("gateway.signal", "USR1", "USR2")
     codes = [r["container_exit_code"] for r in rows if r["event_name"] == "container.die"]
     ids = list(dict.fromkeys(r["container_id"] for r in rows if r["container_id"]))
@@ -351,7 +352,7 @@ def _downtime(
         die=len(dies),
         kill_term=len(kills_term),
         kill_kill=len(kills_kill),
-        kill_other=len([k for k in times("container.kill") if k <= killed_by]) - len(kills_term) - len(kills_kill),
+        kill_other=len(kills) - len(kills_term) - len(kills_kill),
         oom=len(times("container.oom")),
         oom_fact=bool(by_kernel) or any(i in ooms and abs(d - ooms[i]) < 2 * SECOND for i in ids for d in dies),
         oom_kernel=bool(by_kernel),
@@ -394,16 +395,20 @@ def _downtime(
 
 
 def _unchecked(facts: pl.DataFrame) -> bool:
-    """Whether documents of the gateway's container or service name no health check, and nothing that would act on one."""
+    """Whether the engine says that nothing checks the health of the gateway's container, and no document names what would act on it.
+
+    A Compose file says nothing of the check that an image brings with it, as the gateway's own does.
+    """
     image = (pl.col("key") == "image") & pl.col("value").cast(pl.String).str.contains(GATEWAY)
-    known = facts.filter(image | ((pl.col("key") == "role") & (pl.col("value") == "gateway"))).height > 0
-    return known and not _checked(facts)
+    ours = facts.filter(image | ((pl.col("key") == "role") & (pl.col("value") == "gateway"))).get_column("subject")
+    told = facts.filter(pl.col("key").str.starts_with("state.")).get_column("subject")
+    return bool(ours.is_in(told.implode()).any()) and not _checked(facts)
 
 
 def _checked(facts: pl.DataFrame) -> bool:
-    """Whether documents name a health check, or something that would act on one."""
+    """Whether documents name a health check, or something that stops containers by itself."""
     checks = pl.col("key").str.contains(r"^(?:healthcheck\.|health\.|state\.health)")
-    acts = pl.col("value").cast(pl.String).str.contains("(?i)autoheal")
+    acts = pl.col("value").cast(pl.String).str.contains("(?i)autoheal|watchtower|ouroboros")
     return facts.filter(checks | acts.fill_null(value=False)).height > 0
 
 
