@@ -71,6 +71,47 @@ PASTES = [
         "supported",
         1008,
     ),
+    Paste(
+        "a dashboard of others",
+        '[OpenClaw] Connecting to: ws://127.0.0.1:18789/\n[OpenClaw] WebSocket opened, waiting for challenge...\n[OpenClaw] Disconnected from Gateway (code: 1008, reason: "device identity required", wasClean: true)\n',
+        ("auth.device_identity",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "a desktop client that tells the reason first",
+        "[ERROR] Gateway connect handshake failed:\nunauthorized: device token mismatch (rotate/reissue device token)\nWebSocket closed (code=1008)\n",
+        ("auth.device_identity", "auth.rotated"),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "a client in Go",
+        "[gateway] sending connect (protocol=3, role=operator)\n[gateway] read error: websocket: close 1002 (protocol error): protocol mismatch\n",
+        ("protocol.version_mismatch",),
+        "decisive",
+        1002,
+    ),
+    Paste(
+        "a client in Python",
+        "websockets.exceptions.ConnectionClosedError: received 1008 (policy violation) pairing required; then sent 1008 (policy violation) pairing required\n",
+        ("auth.pairing_required",),
+        "decisive",
+        1008,
+    ),
+    Paste(
+        "what the dashboard shows in its banner",
+        "unauthorized: gateway token mismatch (open the dashboard URL and paste the token in Control UI settings)\n",
+        ("auth.token_mismatch",),
+        "decisive",
+    ),
+    Paste(
+        "the file log laid out by jq",
+        '{\n  "0": "{\\"subsystem\\":\\"gateway/ws\\"}",\n  "1": {\n    "cause": "protocol-mismatch",\n    "handshake": "failed",\n    "durationMs": 6\n  },\n  "2": "closed before connect conn=22de2480-105b-48ce-a75d-41108ef40e18 peer=127.0.0.1:54548->127.0.0.1:18789 remote=127.0.0.1 fwd=n/a origin=n/a host=127.0.0.1:18789 ua=n/a code=1002 reason=protocol mismatch",\n  "time": "2026-05-12T10:00:00.000Z"\n}\n',
+        ("protocol.version_mismatch",),
+        "decisive",
+        1002,
+    ),
     Paste(  # a report that lists what it said at three times; openclaw#6959
         "three states of one dashboard",
         "disconnected (1008): unauthorized: gateway token missing \n(open a tokenized dashboard URL or paste token in Control UI settings)\n\ndisconnected (1008): pairing required\n\ndisconnected (1008): unauthorized: gateway token mismatch \n(open a tokenized dashboard URL or paste token in Control UI settings)\n",
@@ -555,3 +596,8 @@ def test_what_stands_below_the_last_stamp_has_no_time(tmp_path):
     )
     row = occorr.analyze([tmp_path / "paste.txt"]).closes.row(0, named=True)
     assert (row["cause"], row["timestamp"]) == ("auth.pairing_required", None)
+
+
+def test_a_plugins_own_socket_is_none_of_the_gateways(tmp_path):
+    (tmp_path / "paste.txt").write_text("[slack] WebSocket closed (code=1006)\n[slack] websocket: close 1006 (abnormal closure): unexpected EOF\n[gateway] ready\n")  # fmt: skip
+    assert occorr.analyze([tmp_path / "paste.txt"]).closes.is_empty()

@@ -39,7 +39,11 @@ def read_calls(events: pl.DataFrame) -> pl.DataFrame:
     rows = (
         order.group_by("log_file_path", "c_printed", "cli_record", maintain_order=True)
         .agg(
-            pl.col("event_id").first().alias("c_event"),
+            # the line that says why, where the one that says most does not
+            pl.col("event_id")
+            .sort_by(pl.when(spoken).then("websocket_close_reason").is_null(), maintain_order=True)
+            .first()
+            .alias("c_event"),
             first("instance").alias("c_instance"),
             pl.col("cli_error").first().alias("c_error"),
             first("websocket_close_code").cast(pl.Int64).alias("code_client"),
