@@ -27,6 +27,7 @@ BROKEN: Final = (
     "[openclaw] Failed to start CLI: ",
 )  # named alone, but the code follows
 INNER: Final = ("gateway closed (", "gateway timeout after ")
+OPEN: Final = "reason="  # what follows is a reason, also where clients show it alone
 WRAPS: Final = 3  # a line is broken into at most so many more
 _MARKS: Final = (
     (r"^(?:\s*(?:>|&gt;) ?)+", ""),  # a quotation
@@ -104,7 +105,9 @@ def unwrapped(lines: pl.DataFrame, dialects: tuple[Dialect, ...], library: Libra
         if not tail:
             continue
         alone = _said(texts[head], order[which], library)
-        if (alone % 2 and not texts[head].endswith("):")) or (alone and not texts[head].startswith((*BROKEN, *INNER))):
+        if not texts[head].endswith(OPEN) and (
+            (alone % 2 and not texts[head].endswith("):")) or (alone and not texts[head].startswith((*BROKEN, *INNER)))
+        ):
             continue
         # a terminal breaks at its width and in the middle of words, a chat at spaces
         glue = ("", " ") if len(texts[head]) >= width - 1 else (" ", "")
@@ -134,7 +137,7 @@ def unwrapped(lines: pl.DataFrame, dialects: tuple[Dialect, ...], library: Libra
 
 
 def _lost(dialect: list[int], texts: list[str], index: int) -> bool:
-    return dialect[index] < 0 and bool(texts[index].strip())
+    return (dialect[index] < 0 or texts[index - 1].endswith(OPEN)) and bool(texts[index].strip())
 
 
 def _said(text: str, dialect: Dialect, library: Library) -> int:

@@ -196,7 +196,8 @@ def behind_haproxy(ends):
     for n, seen, told, code, state in rows:
         minute, second = divmod(told, 60)
         lines.append(closed(n, f"10:{2 + int(minute):02}:{second:06.3f}", code))
-        log.append(haproxy(f"10:01:{n:02}.000", round((seen + 60 - n) * 1000), state))
+        # each client has its own address: behind one alone there may be another proxy
+        log.append(haproxy(f"10:01:{n:02}.000", round((seen + 60 - n) * 1000), state, f"203.0.113.{n}"))
     return [*lines, f"{stamp('10:10:00.000')} [heartbeat] started"], log
 
 

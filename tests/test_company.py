@@ -24,12 +24,21 @@ def closes(lasted, **more):
             "p_t": BASE + 60 * i * SECOND,
             "p_duration": round(s * SECOND),
         }
-        | {"g_t": None, "g_reason": None, "code_gateway": None, "g_remote": None, "via": "proxy", "p_clock": "nginx"}
+        | {
+            "g_t": None,
+            "g_reason": None,
+            "g_opened": None,
+            "code_gateway": None,
+            "g_remote": None,
+            "via": "proxy",
+            "p_clock": "nginx",
+        }
         | {name: values[i] for name, values in more.items()}
         for i, s in enumerate(lasted)
     ]
     types = {
         "g_t": pl.Int64,
+        "g_opened": pl.Int64,
         "g_reason": pl.String,
         "code_gateway": pl.Int64,
         "g_remote": pl.String,
@@ -76,3 +85,10 @@ def test_who_left_together_is_counted_as_by_hand(left):
         sum(abs(a - b) <= 40 * MS and p == q for b, q in zip(at, of, strict=True)) for a, p in zip(at, of, strict=True)
     ]
     assert company(rows).get_column("gone_together").to_list() == wanted
+
+
+def test_those_that_went_away_after_one_time_are_counted_by_the_address_that_the_gateway_saw():
+    lasted = [58.02, 58.03, 58.0, 58.01, 12.0, 58.04]
+    rows = closes(lasted, g_t=[BASE + 60 * i * SECOND for i in range(6)], code_gateway=[1001] * 5 + [1006], g_remote=["192.0.2.7"] * 3 + ["192.0.2.8"] * 3)  # fmt: skip
+    rows = rows.with_columns((pl.col("g_t") - pl.col("p_duration")).alias("g_opened"), pl.lit(None, pl.Int64).alias("p_duration"))  # fmt: skip
+    assert company(rows).get_column("gone_after").to_list() == [3, 3, 3, 1, 1, None]

@@ -190,16 +190,18 @@ def test_a_state_that_its_own_last_life_left_held_is_no_conflict(before, between
 
 
 COMPOSE = (("service:gateway", "image", GW), ("service:gateway", "restart", "always"))
+INSPECT = (("container:aa", "image", GW), ("container:aa", "state.status", "running"))
 
 
 @pytest.mark.parametrize(
     ("documents", "where", "rank"),
     [
-        (COMPOSE, ("claw.log", "claw.log"), "decisive"),
+        (INSPECT, ("claw.log", "claw.log"), "decisive"),
         ((), ("claw.log", "claw.log"), "circumstantial"),  # nothing says whether its health is checked
-        ((*COMPOSE, ("service:gateway", "healthcheck.test", "curl")), ("claw.log", "claw.log"), "circumstantial"),
-        ((*COMPOSE, ("service:medic", "image", "willfarrell/autoheal")), ("claw.log", "claw.log"), "circumstantial"),
-        (COMPOSE, ("old.log", "new.log"), "circumstantial"),  # a deploy leaves a log for each container
+        (COMPOSE, ("claw.log", "claw.log"), "circumstantial"),  # nor does a Compose file: the image may bring a check
+        ((*INSPECT, ("service:gateway", "healthcheck.test", "curl")), ("claw.log", "claw.log"), "circumstantial"),
+        ((*INSPECT, ("service:medic", "image", "willfarrell/autoheal")), ("claw.log", "claw.log"), "circumstantial"),
+        (INSPECT, ("old.log", "new.log"), "circumstantial"),  # a deploy leaves a log for each container
     ],
 )
 def test_a_signal_in_one_containers_log_is_no_deploy_and_without_health_checks_no_kill(documents, where, rank):
