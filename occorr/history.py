@@ -116,7 +116,7 @@ def _within(cover: pl.DataFrame, asked: schema.Asked) -> pl.DataFrame:
         until = asked.until_ns
         cover = cover.filter(pl.col("start") < until).with_columns(pl.col("end").clip(upper_bound=until))
     if asked.project is not None:
-        cover = cover.filter(pl.col("project").eq_missing(asked.project) | pl.col("project").is_null())
+        cover = cover.filter(pl.col("project") == asked.project)
     return cover
 
 

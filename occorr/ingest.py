@@ -258,7 +258,6 @@ def _sources(
     base: dict[str, Any], counts: dict[str, dict[str, int]], chosen: dict[str, Plan], events: pl.DataFrame
 ) -> pl.DataFrame:
     rows = []
-    known = any(count["lines_kept"] for count in counts.values())
     for part, count in counts.items():
         plan = chosen.get(part) or next(iter(chosen.values()))
         row = {
@@ -268,10 +267,7 @@ def _sources(
             "format": plan.recognition.name,
             "envelope": " > ".join(e.name for e in plan.envelopes),
         }
-        if not part and known and not count["lines_kept"] and count["lines_unparsed"]:
-            # between the services' lines stand those of the command that collects them, as "web-1 exited with code 0"
-            row["message"] = "lines of no service; they were not understood"
-        elif count["lines_kept"] == 0 and base["status"] == "ok" and count["lines_unparsed"]:
+        if count["lines_kept"] == 0 and base["status"] == "ok" and count["lines_unparsed"]:
             row["status"] = "unknown"
             row["message"] = (
                 "no known format fits these lines; see 'occorr formats list', or describe the format with --parsers DIR"

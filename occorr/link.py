@@ -13,8 +13,8 @@ SAME: Final = 0.8  # share of a file's events, in the time that two files share,
 TWIN_WINDOW_NS: Final = 150_000_000  # console minus file stamp of one message: 0–68 ms measured, doubled
 # What an end is about: one invocation tells of one, in the library's words and in the gateway's.
 ABOUT: Final = (
-    r"(pairing|pending approval|token mismatch|token missing|password mismatch|password missing|device identity|signature"
-    r"|origin|protocol mismatch|too many|service restart|slow consumer)"
+    r"(pairing|pending approval|token mismatch|token missing|password mismatch|password missing|device identity|device signature"
+    r"|origin not allowed|protocol mismatch|too many|service restart|slow consumer)"
 )
 FINE_NS: Final = 1_000_000  # stamps as fine as this can stand for another form of their message
 QUARTER_NS: Final = 900_000_000_000
@@ -373,7 +373,7 @@ def _invocations(events: pl.DataFrame) -> pl.DataFrame:
     again = headline & another("log_file_path", "_run", order_by="seq")
     lines = lines.with_columns(
         (begins | again).cum_sum().over("log_file_path", order_by="seq").cast(pl.Int64).alias("cli_record")
-    ).drop("_run")
+    )
     alone = pl.col("log_file_path").str.replace(r"\.[\w.]*$", "").alias("_stem")
     sidecar = (
         lines.filter((pl.col("event_name") == "cli.recorded") & pl.col("cli_command").is_not_null())
@@ -396,7 +396,15 @@ def _invocations(events: pl.DataFrame) -> pl.DataFrame:
         "cli_exit_code",
         "cli_timeout_ms",
     ]
-    own = [pl.col(c).drop_nulls().first().over("log_file_path", "cli_record").alias(c) for c in spread]
+    # what a recorder says of a run holds for all outcomes in it; without it a run may hide another's prompt
+    whole = pl.col("recorded_start").is_not_null().any().over("log_file_path", "_run")
+    own = [
+        pl.coalesce(
+            pl.col(c).drop_nulls().first().over("log_file_path", "cli_record"),
+            pl.when(whole).then(pl.col(c).drop_nulls().first().over("log_file_path", "_run")),
+        ).alias(c)
+        for c in spread
+    ]
     single = ~(
         pl.col("recorded_start").is_not_null()
         & (pl.col("event_name") == "cli.recorded")
@@ -415,6 +423,6 @@ def _invocations(events: pl.DataFrame) -> pl.DataFrame:
             .otherwise("cli_exit_code")
             .alias("cli_exit_code"),
         )
-        .drop("_stem", "_start", "_end", "_code", "_by")
+        .drop("_stem", "_start", "_end", "_code", "_by", "_run")
     )
     return pl.concat([events.filter(~cli), lines], how="diagonal")

@@ -27,7 +27,6 @@ BROKEN: Final = (
     "[openclaw] Failed to start CLI: ",
 )  # named alone, but the code follows
 INNER: Final = ("gateway closed (", "gateway timeout after ")
-OPEN: Final = "reason="  # what follows is a reason, also where clients show it alone
 WRAPS: Final = 3  # a line is broken into at most so many more
 _MARKS: Final = (
     (r"^(?:\s*(?:>|&gt;) ?)+", ""),  # a quotation
@@ -43,6 +42,22 @@ _MARKS: Final = (
 )
 _UNESCAPED: Final = (r'"\{"(\w+)":"([^"\\]*)"\}"', r'"{\"${1}\":\"${2}\"}"')  # a page took the backslashes
 _STAMP: Final = r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(?:Z|[+-]\d\d:\d\d) )"
+# The gateway's own words: who shows one of them tells of this gateway, and of no other socket.
+_WORDS: Final = (
+    r"(?:unauthorized: (?:gateway|device) (?:token|password) (?:missing|mismatch)|pairing required|device identity required"
+    r"|origin not allowed \(|protocol mismatch|[a-z]+ upgrade pending approval)"
+)
+# How others show an end, and the gateway's or the CLI's line that says the same.
+_RETOLD: Final = (
+    (
+        r'^\[?OpenClaw\] Disconnected from Gateway \(code: (\d{4}), reason: "([^"]*)".*$',
+        "disconnected (${1}): ${2}",
+    ),  # a dashboard
+    (rf"^.*websocket: close (10\d\d) \([^)]*\): ({_WORDS}.*)$", "gateway closed (${1}): ${2}"),  # gorilla's library
+    (rf"^.*received (10\d\d) \([a-z ]+\) ({_WORDS}[^;]*); then sent .*$", "gateway closed (${1}): ${2}"),  # Python's
+    (rf"^(?:Error: )?({_WORDS}.*)$", "gateway connect failed: ${1}"),
+    (r"^((?:closed before connect|unauthorized) conn=\S+ .*|webchat disconnected code=\d{4} reason=.*)$", "[ws] ${1}"),
+)
 # What a client says of a close, in a sentence of somebody else. Without the colon it is talk about codes.
 _WITHIN: Final = (
     r"(?:gateway closed \(\d{4}[^()]*(?:\([^()]*\))?\)+: ?|disconnected \(\d{4}\): ?|gateway timeout after \d+ms|"
@@ -69,12 +84,20 @@ def cleaned(lines: pl.DataFrame, library: Library) -> pl.DataFrame:
     within = pl.col("bare").str.extract(rf"(?:^|[^\w])[\"'`(]?({_WITHIN}[^\"`│]*)", 1).str.strip_chars_end(" `'")
     forms = lines.select(inner).with_columns(bare.alias("bare")).with_columns(within.alias("within"))
     forms = forms.with_columns((pl.col("inner").str.extract(_STAMP, 1) + pl.col("within")).alias("stamped"))
-    forms = forms.select("inner", "bare", "stamped", "within")
+    retold = pl.col("bare")
+    for pattern, instead in _RETOLD:
+        retold = retold.str.replace(pattern, instead)
+    # between the gateway's stamped lines stands what chats and agents said; behind a broken line stands its rest
+    alone = not inner.str.contains(_STAMP).any()
+    above = pl.col("bare").shift(1).fill_null("")
+    rest = above.str.ends_with(":") & above.str.contains_any([*BROKEN, *INNER])
+    forms = forms.with_columns(pl.when((retold != pl.col("bare")) & alone & ~rest).then(retold).alias("retold"))
+    forms = forms.select("retold", "inner", "bare", "stamped", "within")
     # what is not known may be the rest of what is: only its quotation marks go
-    rest = pl.when(pl.col("bare") == "").then(pl.lit("")).otherwise(pl.col("inner").str.replace(*_MARKS[0]))
+    as_is = pl.when(pl.col("bare") == "").then(pl.lit("")).otherwise(pl.col("inner").str.replace(*_MARKS[0]))
     known = forms.select(pl.all().str.contains(library.line).fill_null(value=False))
     first = [pl.when(known.get_column(name)).then(name) for name in forms.columns]
-    kept = forms.select(pl.coalesce(*first, rest).alias("kept")).to_series()
+    kept = forms.select(pl.coalesce(*first, as_is).alias("kept")).to_series()
     text, end = pl.col("text"), pl.lit(inner)
     around = pl.when(text.str.ends_with(end)).then(text.str.head(text.str.len_chars() - end.str.len_chars()))
     return lines.with_columns((around.fill_null("") + kept).alias("text"))
@@ -105,9 +128,7 @@ def unwrapped(lines: pl.DataFrame, dialects: tuple[Dialect, ...], library: Libra
         if not tail:
             continue
         alone = _said(texts[head], order[which], library)
-        if not texts[head].endswith(OPEN) and (
-            (alone % 2 and not texts[head].endswith("):")) or (alone and not texts[head].startswith((*BROKEN, *INNER)))
-        ):
+        if (alone % 2 and not texts[head].endswith("):")) or (alone and not texts[head].startswith((*BROKEN, *INNER))):
             continue
         # a terminal breaks at its width and in the middle of words, a chat at spaces
         glue = ("", " ") if len(texts[head]) >= width - 1 else (" ", "")
@@ -137,7 +158,7 @@ def unwrapped(lines: pl.DataFrame, dialects: tuple[Dialect, ...], library: Libra
 
 
 def _lost(dialect: list[int], texts: list[str], index: int) -> bool:
-    return (dialect[index] < 0 or texts[index - 1].endswith(OPEN)) and bool(texts[index].strip())
+    return dialect[index] < 0 and bool(texts[index].strip())
 
 
 def _said(text: str, dialect: Dialect, library: Library) -> int:

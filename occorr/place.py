@@ -15,7 +15,8 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
 
     A stamp truncated to its resolution r and written by a clock with offset o ± e stands for [t − o − e, t + r − o +
     e). Lines of a recorded CLI run have no stamp; they lie between the recorder's two. Other lines of the CLI lie
-    between their neighbours in a mixed log, or somewhere in the span of all sources.
+    between their neighbours in a mixed log, or somewhere in the span of all sources; behind the last stamp of all they
+    have no time.
 
     Args:
         events: events with `clock_id` and `timestamp_raw` in UTC.
@@ -54,8 +55,9 @@ def place(events: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
     first, last = events.get_column("_raw").min(), events.get_column("_raw").max()
     bare = (pl.col("source_kind") == "cli") & pl.col("timestamp_raw").is_null() & pl.col("recorded_start").is_null()
     above, below = pl.coalesce("_above", pl.lit(first, pl.Int64)), pl.coalesce("_below", pl.lit(last, pl.Int64))
-    # … of which nothing is left where it stands behind the last stamp of all: it may be of any time after it
-    between = pl.when(above != below).then(pl.struct(low=above, high=below))
+    # … of which nothing is left behind the last stamp of all, or before the first: it may be of any time after, or before
+    outside = (pl.col("_below").is_null() | pl.col("_above").is_null()) & (above == below)
+    between = pl.when(~outside.fill_null(value=False)).then(pl.struct(low=above, high=below))
     low = pl.when(bare).then(between.struct.field("low")).otherwise(low)
     high = pl.when(bare).then(between.struct.field("high")).otherwise(high)
     raw = (

@@ -150,7 +150,9 @@ def marked(source: Path) -> Mark:
         raise OccorrError(f"{source} is no result directory of occorr (it lacks {MARK}); {again}")
     try:
         said = json.loads((source / MARK).read_text(encoding="utf-8"))
-        asked = schema.Asked(**said.get("asked", {}))  # results of earlier versions do not say
+        told = said.get("asked", {})  # results of earlier versions do not say
+        since, until = (None if told.get(end) is None else int(told[end]) for end in ("since_ns", "until_ns"))
+        asked = schema.Asked(since, until, told.get("project"))
         return Mark(partial=bool(said["partial"]), redacted=bool(said["redacted"]), asked=asked)
     except (ValueError, KeyError, TypeError) as error:
         raise OccorrError(f"{source / MARK} does not say what it should; {again}") from error

@@ -20,7 +20,7 @@ ENDS: Final = (
     "unit.exited",
     "unit.stopped",
     "unit.failed",
-)  # a clean exit is told by no other line than one of the last two
+)  # a clean exit is told by the second alone, a stop for a child's OOM kill by the third
 ENGINE: Final = {  # what an engine would have called it; whoever asked for an end, it did not come by itself
     **dict.fromkeys(ENDS, "container.die"),
     **dict.fromkeys(("unit.stopping", "unit.killed", "unit.timeout"), "container.kill"),
@@ -61,7 +61,7 @@ def services(events: pl.DataFrame) -> pl.DataFrame:
     )
     placed = told.with_columns((low + (high - low) // 2).alias("t"), ((high - low) // 2).alias("clock_error_ns"))
     name = pl.col("event_name").cast(pl.String)
-    told = _once(_survived(placed.sort("t"), gateway)).with_columns(
+    told = _once(_survived(placed.sort("t"), gateway), gateway).with_columns(
         name.replace(ENGINE).alias("event_name"),
         pl.when(name == "unit.stopping").then(pl.lit("SIGTERM")).otherwise("signal").alias("signal"),
         pl.when(name == "unit.watchdog").then(pl.lit("unhealthy")).otherwise("health_status").alias("health_status"),
@@ -96,7 +96,7 @@ def _survived(told: pl.DataFrame, gateway: pl.DataFrame) -> pl.DataFrame:
     return told.filter(~(pl.col("event_name").is_in(ENDS) & pl.lit(same.fill_null(value=False))))
 
 
-def _once(told: pl.DataFrame) -> pl.DataFrame:
+def _once(told: pl.DataFrame, gateway: pl.DataFrame) -> pl.DataFrame:
     """Each end once, by the line that tells its status; an OOM kill only with the main process's death of SIGKILL, or the stop for it."""
     what, t = pl.col("event_name"), told.get_column("t")
     exits = told.filter(what == "unit.exited").select(pl.col("t").alias("line"), "unit_status")
@@ -105,8 +105,13 @@ def _once(told: pl.DataFrame) -> pl.DataFrame:
     with_it = (after.get_column("line") - t <= AT_ONCE) & (after.get_column("unit_status") == KILL)
     for_it = _beside(told, stops, pl.col("t"), "forward").get_column("line") - t <= STOPPED
     kept = told.filter((what != "unit.oom") | pl.lit(with_it.fill_null(value=False) | for_it.fill_null(value=False)))
-    again = (pl.col("t") - pl.col("t").shift(1) <= STOPPED) & (what != "unit.exited")
-    told_again = kept.filter(what.is_in(ENDS)).filter(again.fill_null(value=False)).get_column("event_id")
+    # of one process: no other one of the gateway began since
+    begins = gateway.filter(what.is_in(BEGINS) & pl.col("timestamp").is_not_null())
+    ends = kept.filter(what.is_in(ENDS))
+    life = _beside(ends, begins.select(pl.col("timestamp").cast(pl.Int64).alias("line")), pl.col("t"), "backward")
+    same = life.get_column("line").eq_missing(life.get_column("line").shift(1))
+    again = (pl.col("t") - pl.col("t").shift(1) <= STOPPED) & (what != "unit.exited") & pl.lit(same)
+    told_again = ends.filter(again.fill_null(value=False)).get_column("event_id")
     return kept.filter(~pl.col("event_id").is_in(told_again.implode()))
 
 

@@ -447,16 +447,17 @@ def test_closes_that_are_left_out_are_no_part_of_what_incidents_tell(folder):
 
 
 @pytest.mark.parametrize("form", ["table", "ndjson"])
-def test_a_reader_that_has_seen_enough_is_no_failure(form, tmp_path):
+@pytest.mark.parametrize(("more", "code"), [((), 0), (("--fail-on", "client"), 1)])
+def test_a_reader_that_has_seen_enough_is_no_failure_and_hides_none(form, more, code, tmp_path):
     """As `occorr analyze … | head -1`: rich and typer each end with 1 of their own there, which means findings here."""
     log = tmp_path / "gateway.log"
-    log.write_text("".join(f"2026-11-21T05:{n // 60 % 60:02}:{n % 60:02}.000Z [ws] closed before connect conn={n:08x}-0000-4000-8000-000000000000 code=1006 reason=n/a\n" for n in range(2000)))  # fmt: skip
-    run = [sys.executable, "-c", "from occorr.cli import main; main()", "analyze", str(log), "--format", form]
+    log.write_text("".join(f"2026-11-21T05:{n // 60 % 60:02}:{n % 60:02}.000Z [ws] closed before connect conn={n:08x}-0000-4000-8000-000000000000 remote=203.0.113.9 fwd=n/a origin=n/a host=gw.example.com ua=n/a code=1006 reason=n/a\n" for n in range(2000)))  # fmt: skip
+    run = [sys.executable, "-c", "from occorr.cli import main; main()", "analyze", str(log), "--format", form, *more]
     reads, writes = os.pipe()
     os.close(reads)
     ended = subprocess.run(run, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writes)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.returncode, ended.stderr) == (code, "")
 
 
 def test_what_compose_itself_says_between_the_services_lines_is_counted_and_no_failure(tmp_path):
@@ -466,4 +467,11 @@ def test_what_compose_itself_says_between_the_services_lines_is_counted_and_no_f
     )
     result = occorr.analyze([tmp_path])
     own = result.sources.filter(pl.col("part") == "").row(0, named=True)
-    assert (own["lines_unparsed"], own["status"], result.partial) == (1, "ok", False)
+    assert (own["lines_unparsed"], own["status"], result.partial) == (0, "ok", False)
+
+
+def test_lines_of_an_unknown_format_between_the_services_are_named(tmp_path):
+    (tmp_path / "compose.log").write_text(("gateway-1  | 2026-11-21T06:00:04.400+00:00 [gateway] ready\n" * 3 + "<<proxy>> GET /ws 502\n") * 9)  # fmt: skip
+    result = occorr.analyze([tmp_path])
+    own = result.sources.filter(pl.col("part") == "").row(0, named=True)
+    assert (own["lines_unparsed"], own["status"], result.partial) == (9, "unknown", True)

@@ -100,3 +100,10 @@ def test_a_report_of_logs_is_made_as_analyze_makes_its_own(here):
     assert run("analyze", SAMPLE, "--offset", "gateway=+2s", "-o", "result").exit_code == 0
     assert run("report", "timeline", SAMPLE, "--offset", "gateway=+2s", "-o", "page.html").exit_code == 0
     assert Path("page.html").read_bytes() == Path("result/timeline.html").read_bytes()
+
+
+def test_what_the_file_says_of_reading_does_not_hinder_commands_on_results(here):
+    assert run("analyze", SAMPLE, "-o", "result").exit_code == 0
+    (here / "occorr.toml").write_text('project = "claw"\n')
+    for words in (("check", "result"), ("report", "postmortem", "result"), ("report", "weekly", "result")):
+        assert run(*words).exit_code in (0, 1), words

@@ -107,7 +107,11 @@ def test_hours_whose_closes_were_left_out_are_not_covered(tmp_path):
     """A result of 10 hours that was asked for its last 2: one close in them is one in two hours, also when it is read again."""
     since = int((LATER + 8 * HOUR).timestamp()) * 10**9
     whole = side({"auth.origin": 1}, 10, LATER + 8 * HOUR)
-    cover = [("gateway", "claw", LATER, LATER + 10 * HOUR), ("gateway", "other", LATER, LATER + 50 * HOUR)]
+    cover = [
+        ("gateway", "claw", LATER, LATER + 10 * HOUR),
+        ("gateway", "other", LATER, LATER + 50 * HOUR),
+        ("gateway", None, LATER, LATER + 9 * HOUR),
+    ]
     asked = schema.Asked(since, None, "claw")
     kept = replace(whole, timeline=result([], cover).timeline, asked=asked)
     results.save(kept, tmp_path / "kept", {})

@@ -195,8 +195,10 @@ def test_a_restart_that_a_command_heard_of_is_not_what_it_heard_later(tmp_path):
     said = ["gateway closed (1012): service restart", f"gateway connect failed: GatewayClientRequestError: {WRONG}"]
     log = twice([*MORNING, *busy("10:04:50.100", "10:05:30.100")])
     rows = closes(tmp_path / "in", gateway__log=log, events__jsonl=[BOOT], cli__out=printed(*said))
-    told = dict(rows.select("websocket_close_code", pl.col("cause").cast(pl.String)).rows())
-    assert told[None] == "auth.token_mismatch" and told[1012].split(".")[0] in ("restart", "unknown")
+    told = {code: (cause, at) for code, cause, at in rows.select("websocket_close_code", pl.col("cause").cast(pl.String), pl.col("timestamp").cast(pl.Int64)).rows()}  # fmt: skip
+    assert told[None][0] == "auth.token_mismatch" and told[1012][0].split(".")[0] == "restart"
+    # the recorder bounds both
+    assert all(ns("10:05:10.000") <= at <= ns("10:05:21.001") for _, at in told.values())
 
 
 @pytest.mark.parametrize(
@@ -242,3 +244,32 @@ def test_a_command_of_no_known_time_is_not_whatever_ended_in_a_short_log(tmp_pat
     said = ["$ openclaw gateway call health --timeout 3500 --url ws://127.0.0.1:8080", "gateway timeout after 3500ms", "Gateway target: ws://127.0.0.1:8080", "Source: cli --url"]  # fmt: skip
     rows = closes(tmp_path / "in", access__log=lines, gateway__log=twice([*MORNING, *busy("10:00:20.600")]), cli__out=said)  # fmt: skip
     assert sorted(rows.get_column("observers").to_list()) == [["cli"], ["proxy"]]
+
+
+QUOTED = [
+    "unauthorized: gateway token mismatch (open the dashboard URL and paste the token in Control UI settings)",
+    "pairing required: device is not approved yet (requestId: 7c206152-3a78-4f2f-8ff7-56030576452e)",
+    "webchat disconnected code=1008 reason=slow consumer conn=abc",
+    "read error: websocket: close 1008 (policy violation): pairing required",
+]
+
+
+@pytest.mark.parametrize("name", ["gateway__log", "gateway__txt"])
+@pytest.mark.parametrize("line", QUOTED)
+def test_the_second_line_of_a_message_is_no_close(tmp_path, name, line):
+    said = [f"{stamp('10:01:00.100')} [whatsapp] inbound from +15550100: it says", line, *busy("10:01:30.100")]
+    assert closes(tmp_path / "in", **{name: [*MORNING, *said]}).is_empty()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2026/11/21 10:01:59 read: websocket: close 1006 (abnormal closure): unexpected EOF",
+        "websockets.exceptions.ConnectionClosedError: received 1008 (policy violation) not allowed here; then sent 1008 (policy violation)",
+        '[Discord] Disconnected from Gateway (code: 4004, reason: "Authentication failed", wasClean: true)',
+        "error: websocket: close 1001 (going away): CloudFlare WebSocket proxy restarting",
+    ],
+)
+def test_another_programs_socket_is_none_of_the_gateways(tmp_path, line):
+    files = {"gateway__log": twice([*MORNING, *busy("10:01:30.100")]), "bot__txt": [line] * 3}
+    assert closes(tmp_path / "in", events__jsonl=[BOOT], **files).is_empty()

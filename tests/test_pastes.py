@@ -83,7 +83,6 @@ PASTES = [
         "[ERROR] Gateway connect handshake failed:\nunauthorized: device token mismatch (rotate/reissue device token)\nWebSocket closed (code=1008)\n",
         ("auth.device_identity", "auth.rotated"),
         "decisive",
-        1008,
     ),
     Paste(
         "a client in Go",
@@ -138,6 +137,13 @@ PASTES = [
             "node dist/index.js",
             "systemctl --user restart openclaw-gateway && openclaw",
         )  # fmt: skip
+    ),
+    Paste(
+        "a change of directory in between",
+        "user@host:~$ openclaw health\ngateway connect failed: Error: pairing required\nuser@host:~$ cd /opt/openclaw\ngateway closed (1008): pairing required\n",
+        ("auth.pairing_required",),
+        "decisive",
+        1008,
     ),
     Paste(  # a prompt of a form that nobody knows
         "two commands, the second by a script",
@@ -601,3 +607,19 @@ def test_what_stands_below_the_last_stamp_has_no_time(tmp_path):
 def test_a_plugins_own_socket_is_none_of_the_gateways(tmp_path):
     (tmp_path / "paste.txt").write_text("[slack] WebSocket closed (code=1006)\n[slack] websocket: close 1006 (abnormal closure): unexpected EOF\n[gateway] ready\n")  # fmt: skip
     assert occorr.analyze([tmp_path / "paste.txt"]).closes.is_empty()
+
+
+def test_an_earlier_run_in_the_file_log_does_not_part_a_later_one(tmp_path):
+    """Run 2 tells its code before its reason; run 1, ten seconds before, was refused for another."""
+    said = [("00.000", "gateway closed (1008): pairing required"), ("10.000", "gateway closed (1008):"), ("10.050", "gateway connect failed: unauthorized: gateway token mismatch (set gateway.remote.token)")]  # fmt: skip
+    lines = [json.dumps({"0": text, "_meta": {"runtime": "node", "name": "openclaw", "date": f"2026-11-21T06:01:{at}Z", "path": {"method": "console.error"}}, "time": f"2026-11-21T06:01:{at}+00:00", "message": text}, separators=(",", ":")) for at, text in said]  # fmt: skip
+    (tmp_path / "openclaw-2026-11-21.log").write_text("\n".join(lines) + "\n")
+    rows = occorr.analyze([tmp_path]).closes.sort("timestamp")
+    assert rows.select(pl.col("cause").cast(pl.String), "websocket_close_code").rows() == [("auth.pairing_required", 1008), ("auth.token_mismatch", 1008)]  # fmt: skip
+
+
+def test_what_stands_between_two_lines_of_one_moment_is_of_that_moment(tmp_path):
+    stamp = "2026-02-21T06:00:05.000Z [gateway] ready\n"
+    (tmp_path / "paste.txt").write_text(stamp + "gateway connect failed: Error: pairing required\n" + stamp)
+    at = occorr.analyze([tmp_path / "paste.txt"]).closes.item(0, "timestamp")
+    assert at.isoformat().startswith("2026-02-21T06:00:05")

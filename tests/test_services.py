@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from made_logs import ready, started, twice, write
+from test_false_leads import CLIENT, told, web
 
 import occorr
 
@@ -113,3 +115,21 @@ def test_a_unit_beside_a_gateway_in_a_container_is_not_it(tmp_path):
 def test_another_machines_journal_tells_nothing_of_a_log_beside_it(tmp_path):
     plain = OPEN.split(": ", 1)[1] + "\n2026-05-16T10:02:12.104+02:00 [health-monitor] checked channels in 3 ms\n"
     assert analyzed(tmp_path, FAILED, gateway__log=plain) == []
+
+
+def test_each_of_two_restarts_in_half_a_minute_is_told(tmp_path):
+    def stop(at):
+        return (f"May 16 10:02:{at} host-a systemd[938]: Stopping openclaw-gateway.service - OpenClaw Gateway...", systemd(f"10:02:{at}", "Deactivated successfully."), f"May 16 10:02:{at} host-a systemd[938]: Stopped openclaw-gateway.service - OpenClaw Gateway.")  # fmt: skip
+
+    again = gateway("10:02:25.104", "[ws] webchat connected conn=6c1f6a52-1c1e-4b70-9a0e-0d6f7f5f5a11 remote=127.0.0.1 client=openclaw-control-ui webchat v2026.5.4", 901)  # fmt: skip
+    later = [gateway("10:02:40.001", "[gateway] loading configuration…", 990), gateway("10:02:41.001", "[gateway] http server listening (14 plugins: anthropic; 4.1s)", 990)]  # fmt: skip
+    told = analyzed(tmp_path, OPEN, *stop("14"), *AGAIN, again, *stop("34"), *later)
+    assert told == [("restart.manual", "supported")] * 2
+
+
+def test_a_hangup_to_an_unhealthy_container_is_not_what_ended_it(tmp_path):
+    """Docker called it unhealthy, somebody sent HUP, and ten seconds later it died of something else."""
+    log = twice([*started("09:59:50.003"), *ready("10:00:00.007"), web(1, "10:00:11.113", CLIENT), *started("10:02:10.337"), *ready("10:02:20.551")])  # fmt: skip
+    ends = [told("10:01:40.000", "health_status: unhealthy"), told("10:01:50.000", "kill", signal="1"), told("10:02:00.137", "die", exitCode="1"), told("10:02:05.000", "start")]  # fmt: skip
+    write(tmp_path, gateway__log=log, events__jsonl=[told("09:59:45.000", "start"), *ends])
+    assert "restart.unhealthy" not in {c["cause"] for c in occorr.analyze(tmp_path).closes.to_dicts()}

@@ -313,6 +313,7 @@ NGINX_CONF = """http {
     [
         # a home's proxy behind a rented server, all of whose connections come from there: its reload closes with 1001, too
         ("203.0.113.50", "203.0.113.50", "supported"),
+        ("203.0.113.50", "172.18.0.1", "supported"),  # … and a health check of the same network
         # two of Cloudflare's
         ("172.70.1.9", "162.158.4.4", "supported"),
         ("203.0.113.50", "198.51.100.7", "decisive"),  # clients' own
@@ -354,4 +355,13 @@ def test_several_that_went_away_after_the_same_time_met_a_timer(tmp_path, lasted
     write(tmp_path, gateway__log=[*MORNING, *log])
     rows = occorr.analyze([tmp_path]).closes
     assert set(rows.get_column("cause").cast(pl.String)) == {cause}
-    assert "decisive" not in set(rows.get_column("verdict").cast(pl.String))
+    # a page that reloads itself looks the same as a proxy's timer
+    assert set(rows.get_column("verdict").cast(pl.String)) == {"circumstantial" if cause == "timeout.proxy_idle" else "supported"}  # fmt: skip
+
+
+def test_tabs_that_were_opened_and_closed_together_met_no_timer(tmp_path):
+    log = [*(web(n, f"10:00:1{n}.100", "127.0.0.1") for n in (1, 2, 3)), *(gone(n, f"10:07:1{n}.120", 1001) for n in (1, 2, 3))]  # fmt: skip
+    together = [line.replace("10:00:12", "10:00:11").replace("10:00:13", "10:00:11").replace("10:07:12", "10:07:11").replace("10:07:13", "10:07:11") for line in log]  # fmt: skip
+    write(tmp_path, gateway__log=[*MORNING, *together])
+    rows = occorr.analyze([tmp_path]).closes
+    assert set(rows.get_column("cause").cast(pl.String)) == {"client.normal"}

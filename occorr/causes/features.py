@@ -81,7 +81,9 @@ def _of_gateway() -> list[pl.Expr]:
     return [
         *(pl.col(event).is_not_null().alias(name) for name, event in lines.items()),
         pl.col("g_ambiguous").alias("ambiguous"),
-        (_clients("g_remote") & ~pl.col("g_remote").str.contains(_NOBODYS)).fill_null(value=False).alias("g_public"),
+        (_clients("g_remote", "g_instance") & ~pl.col("g_remote").str.contains(_NOBODYS))
+        .fill_null(value=False)
+        .alias("g_public"),
         ((pl.col("g_t") - pl.coalesce("p_t", "c_t")) > 2 * SECOND).fill_null(value=False).alias("late_gateway"),
     ]
 
@@ -116,10 +118,14 @@ def _of_proxy(rows: pl.DataFrame, events: pl.DataFrame, facts: pl.DataFrame) -> 
     ]
 
 
-def _clients(address: str, over: str | None = None) -> pl.Expr:
-    """Whether an address is a client's own: behind another proxy all have that one's, or one of a service's that proxies for many."""
+def _clients(address: str, over: str) -> pl.Expr:
+    """Whether an address is a client's own: behind another proxy all have that one's, or one of a service's that proxies for many.
+
+    A health check of the same network makes no public address one of several.
+    """
     seen = pl.col(address).filter(~pl.col(address).str.contains(_LOOPBACK)).n_unique()
-    return ((seen if over is None else seen.over(over)) > 1) & ~pl.col(address).str.contains(_CLOUDFLARE)
+    several = seen.over(over, pl.col(address).str.contains(_NOBODYS)) > 1
+    return several & ~pl.col(address).str.contains(_CLOUDFLARE)
 
 
 def _of_client(events: pl.DataFrame, facts: pl.DataFrame, gateway: str | None) -> list[pl.Expr]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +23,7 @@ from occorr.cli import (  # noqa: F401 - a command joins when its module is impo
     rules,
     watch,
 )
-from occorr.cli.base import app, complain, quiet
+from occorr.cli.base import app, complain, left, quiet
 from occorr.cli.defaults import FILE, load
 from occorr.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, DefinitionError, OccorrError
 
@@ -61,10 +60,8 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
     except SystemExit as end:
-        if not isinstance(end.__context__, BrokenPipeError):
+        if not left(end):
             raise
-        # The reader of a pipe, such as head, has seen enough; rich and typer make a failure of that.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(EXIT_OK) from None
     except BaseException as error:  # the last resort names the bug and where to look; a panic of polars is no Exception
         if os.environ.get("OCCORR_DEBUG"):

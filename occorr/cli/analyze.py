@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from occorr.cli.base import app, note, weigh
+from occorr.cli.base import app, ending, note, weigh
 from occorr.cli.options import (
     AllLines,
     Anonymize,
@@ -94,8 +94,8 @@ def analyze(
     result = read_inputs(inputs, how)
     if out is not None:
         _save(result, out)
-    _answer(result, form, brief=inputs == ["-"])
-    raise typer.Exit(_code(result, watched))
+    with ending(_code(result, watched)):
+        _answer(result, form, brief=inputs == ["-"])
 
 
 def _save(result: Analysis, out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,7 +17,7 @@ from occorr.errors import OccorrError
 from occorr.visible import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
@@ -46,6 +47,29 @@ quiet: Final = ContextVar("quiet", default=False)  # -q: only errors are told
 # What trackers take of an attachment: some 10 MB, GitHub at most 25.
 HEAVY: Final = 10 * 10**6
 TOO_HEAVY: Final = 25 * 10**6
+
+
+def left(end: BaseException) -> bool:
+    """Whether an answer ended since its reader has seen enough, as `head` does; what is still said goes nowhere then.
+
+    rich and typer each make a failure of that: an exit with 1, which means findings here.
+    """
+    if not isinstance(end, BrokenPipeError) and not isinstance(end.__context__, BrokenPipeError):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+@contextmanager
+def ending(code: int) -> Iterator[None]:
+    """Ends the command with a code when its answer is given, also where the reader left before."""
+    try:
+        yield
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit) as end:
+        if not left(end):
+            raise
+    raise typer.Exit(code)
 
 
 def weigh(name: str, size: int) -> None:

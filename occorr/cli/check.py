@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from occorr.cli.base import app, note, write
+from occorr.cli.base import app, ending, note, write
 from occorr.cli.options import Anonymize, NoRedact, Parsers, Project, Reading, RedactKey, Tz, read_inputs, stored
 from occorr.errors import EXIT_FINDINGS, EXIT_OK, EXIT_PARTIAL, OccorrError
 
@@ -75,15 +75,16 @@ def check(
     counts = {status: sum(j.status == status for j in judged) for status in ("fail", "pass", "no-data")}
     if junit is not None:
         _write_junit(judged, junit, require_data=require_data)
-    if form is Shape.json:
-        print(json.dumps(_document(judged, counts), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False))
-    else:
-        from occorr.terminal import checks  # noqa: PLC0415
+    breached = counts["fail"] or (require_data and counts["no-data"])
+    for banner in result.banners:
+        note(banner)
+    with ending(EXIT_FINDINGS if breached else EXIT_PARTIAL if result.partial else EXIT_OK):
+        if form is Shape.json:
+            print(json.dumps(_document(judged, counts), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False))
+        else:
+            from occorr.terminal import checks  # noqa: PLC0415
 
-        checks.show(judged, counts)
-    if counts["fail"] or (require_data and counts["no-data"]):
-        raise typer.Exit(EXIT_FINDINGS)
-    raise typer.Exit(EXIT_PARTIAL if result.partial else EXIT_OK)
+            checks.show(judged, counts)
 
 
 def _write_junit(judged: Sequence[Judgement], path: Path, *, require_data: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,8 @@ _HARMLESS: Final = frozenset(
     }
 )
 
+untyped: ContextVar[frozenset[str]] = ContextVar("untyped", default=frozenset())  # options set elsewhere, as --project
+
 
 class Command(TyperCommand):
     """A command that says which of its options were not given but set elsewhere, and where."""
@@ -32,11 +35,14 @@ class Command(TyperCommand):
         """Runs the command; the lines come first, since a value that nobody typed may be why an answer surprises."""
         from occorr.cli.base import note  # noqa: PLC0415 - base has the application, which makes such commands
 
+        elsewhere = set()
         for option in self.params:
             source = ctx.get_parameter_source(option.name or "")
             if source is not None and source.name in ("DEFAULT_MAP", "ENVIRONMENT"):
                 place = ctx.find_root().obj if source.name == "DEFAULT_MAP" else f"the environment ({option.envvar})"
+                elsewhere.add(option.opts[-1])
                 note(f"{option.opts[-1]} {_shown(ctx.params.get(option.name or ''))}: from {place}")
+        untyped.set(frozenset(elsewhere))
         return super().invoke(ctx)
 
 

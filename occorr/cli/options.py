@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from occorr.cli.base import note, quiet
+from occorr.cli.defaults import untyped
 from occorr.errors import OccorrError, nearest
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Reading:
         return redaction_key(self.redact_key)
 
     def not_for(self, directory: Path) -> None:
-        """Says which options come too late for a result: the logs would have to be read with them."""
+        """Says which options that a person typed come too late for a result: the logs would have to be read with them."""
         late = {
             "--since": self.since,
             "--until": self.until,
@@ -133,7 +134,7 @@ class Reading:
             "--clock": self.clock,
             "--project": self.project,
         }
-        if named := " and ".join(option for option, value in late.items() if value):
+        if named := " and ".join(option for option, value in late.items() if value and option not in untyped.get()):
             raise OccorrError(f"{directory} is judged already; give {named} to analyze, or give the logs instead of it")
 
 

@@ -327,12 +327,11 @@ def _downtime(
     killed_by = dies[0] + KILL_LAG if dies else 1 << 62  # what is sent after a death did not bring it about
     kills_term, kills_kill = (
         [k for k in gap.signals("container.kill", *values) if k <= killed_by]
-        for values in (("15", "TERM"), ("9", "KILL"))
+        for values in (("15", "TERM"), ("9", "KILL", "6", "ABRT"))  # as a watchdog kills
     )
-    kills = [k for k in times("container.kill") if k <= killed_by]
     # health and kills stand on the engine's clock; a line of the gateway may be that much later than it looks
     doubt = max((r["clock_error_ns"] or 0 for r in rows if r["event_name"] == "gateway.signal"), default=0)
-    onset = min([*kills_term, *kills_kill] or kills, default=min(graceful, default=low) + doubt)
+    onset = min([*kills_term, *kills_kill], default=min(graceful, default=low) + doubt)
     user_lines = gap.signals("gateway.signal", "USR1", "USR2")
     codes = [r["container_exit_code"] for r in rows if r["event_name"] == "container.die"]
     ids = list(dict.fromkeys(r["container_id"] for r in rows if r["container_id"]))
@@ -352,7 +351,7 @@ def _downtime(
         die=len(dies),
         kill_term=len(kills_term),
         kill_kill=len(kills_kill),
-        kill_other=len(kills) - len(kills_term) - len(kills_kill),
+        kill_other=len([k for k in times("container.kill") if k <= killed_by]) - len(kills_term) - len(kills_kill),
         oom=len(times("container.oom")),
         oom_fact=bool(by_kernel) or any(i in ooms and abs(d - ooms[i]) < 2 * SECOND for i in ids for d in dies),
         oom_kernel=bool(by_kernel),
