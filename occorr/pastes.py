@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from occorr.read import Blob
 
 PASTE: Final = 400  # an input of fewer lines may be a paste
+TEXTS: Final = (".txt", ".text", ".md", ".markdown")
 PASTED: Final = ("openclaw",)  # formats whose lines people paste
 BROKEN: Final = (
     "gateway connect failed: ",
@@ -66,8 +68,8 @@ _WITHIN: Final = (
 
 
 def pasted(blob: Blob, chunk: pl.DataFrame) -> bool:
-    """Whether a person may have pasted this: short, from standard input or a text file."""
-    return chunk.height < PASTE and (blob.path == "-" or blob.path.lower().endswith(".txt"))
+    """Whether a person may have pasted this: short, from standard input or a text that is called neither a log nor a document."""
+    return chunk.height < PASTE and (blob.path == "-" or PurePath(blob.path).suffix.lower() in TEXTS)
 
 
 def cleaned(lines: pl.DataFrame, library: Library) -> pl.DataFrame:

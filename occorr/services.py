@@ -16,11 +16,8 @@ from occorr.schema import SECOND
 from occorr.scope import BEGINS
 
 UNIT: Final = r"(?i)^(?:openclaw|clawdbot|moltbot)(?:-gateway)?(?:@[\w.-]+)?\.service$"
-ENDS: Final = (
-    "unit.exited",
-    "unit.stopped",
-    "unit.failed",
-)  # a clean exit is told by the second alone, a stop for a child's OOM kill by the third
+# A clean exit is told by the second alone, a stop for a child's OOM kill by the third.
+ENDS: Final = ("unit.exited", "unit.stopped", "unit.failed")
 ENGINE: Final = {  # what an engine would have called it; whoever asked for an end, it did not come by itself
     **dict.fromkeys(ENDS, "container.die"),
     **dict.fromkeys(("unit.stopping", "unit.killed", "unit.timeout"), "container.kill"),

@@ -532,6 +532,14 @@ PASTES = [
 ]
 
 
+@pytest.mark.parametrize("name", ["report.text", "report.md"])
+def test_a_text_may_be_a_paste(name, tmp_path):
+    (tmp_path / name).write_text("When I run it:\n\n> gateway closed (1008): pairing required\n\nAny idea?\n")
+    assert occorr.analyze([tmp_path / name]).closes.get_column("cause").cast(pl.String).to_list() == [
+        "auth.pairing_required"
+    ]
+
+
 @pytest.mark.parametrize("paste", PASTES, ids=lambda p: p.name)
 def test_paste(paste, tmp_path):
     (tmp_path / "paste.txt").write_bytes(paste.text.encode())

@@ -258,8 +258,8 @@ def pasts(sides: Sequence[Sequence[str]], how: Reading) -> list[History]:
     parts: list[list[Path | Analysis]] = []
     for inputs in sides:
         directories, logs = _results_and_logs(inputs)
-        for directory in directories[:1]:
-            how.not_for(directory)
+        if directories:
+            how.not_for(directories[0])
         own = [read_inputs(logs, as_found)] if logs else []
         parts.append([*directories, *own])
     if not how.anonymize and how.verdicts is None:

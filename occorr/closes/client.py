@@ -27,7 +27,6 @@ def read_calls(events: pl.DataFrame) -> pl.DataFrame:
     logged = logged.with_columns(
         (later | again).cum_sum().over("log_file_path").cast(pl.Int64).alias("cli_record")
     ).drop("_number", "_run")
-    # the two are numbered each for itself
     outcome = pl.concat([outcome.filter(printed), logged], how="diagonal")
     # what says most comes first: a status or a code before a bare "failed"
     rank = pl.col("cli_error").replace_strict(
