@@ -120,7 +120,7 @@ def length(ns: int | None) -> str:
         return ""
     size, sign = abs(ns), "−" if ns < 0 else ""
     if size < SECOND // 1000:
-        return f"{sign}{size / 1e6:.3g} ms"
+        return f"{sign}{round(size / 1e6, 3):g} ms"
     if size < SECOND:
         return f"{sign}{size / 1e6:.0f} ms"
     if size < 120 * SECOND:
