@@ -88,7 +88,7 @@ def gather(parts: Sequence[Path | Analysis]) -> History:
         rows, lines = _closes(frames)
         closes.append(rows.with_columns(part=pl.lit(number, dtype=pl.Int32)))
         own.append(lines.with_columns(part=pl.lit(number, dtype=pl.Int32)))
-        cover.append(_within(_cover(frames["timeline"]), mark.asked))
+        cover.append(_within(_cover(frames["timeline"]), mark.asked, any_close=rows.height > 0))
     # In one piece: polars' format fails on filtered frames of several.
     rows, doubled = _once(pl.concat(closes, rechunk=True), pl.concat(own, rechunk=True))
     return History(
@@ -107,8 +107,8 @@ def clipped(past: History, since: int | None = None, until: int | None = None) -
     return replace(past, closes=past.closes.filter(asked.closes()), cover=_ordered(_within(past.cover, asked)))
 
 
-def _within(cover: pl.DataFrame, asked: schema.Asked) -> pl.DataFrame:
-    """The part of the intervals of which closes were asked for: an hour whose closes were left out is not covered."""
+def _within(cover: pl.DataFrame, asked: schema.Asked, *, any_close: bool = False) -> pl.DataFrame:
+    """The part of the intervals of which closes were asked for, `any_close` of which there are: an hour whose closes were left out is not covered."""
     if asked.since_ns is not None:
         since = asked.since_ns
         cover = cover.filter(pl.col("end") > since).with_columns(pl.col("start").clip(lower_bound=since))
@@ -116,7 +116,9 @@ def _within(cover: pl.DataFrame, asked: schema.Asked) -> pl.DataFrame:
         until = asked.until_ns
         cover = cover.filter(pl.col("start") < until).with_columns(pl.col("end").clip(upper_bound=until))
     if asked.project is not None:
-        cover = cover.filter(pl.col("project") == asked.project)
+        # a source that names no project is the project's where the result knows it at all
+        own = pl.col("project") == asked.project
+        cover = cover.filter(own | pl.col("project").is_null() & (own.any() | pl.lit(any_close)))
     return cover
 
 

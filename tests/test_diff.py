@@ -118,6 +118,8 @@ def test_hours_whose_closes_were_left_out_are_not_covered(tmp_path):
     assert results.load(tmp_path / "kept").asked == asked
     for part in (kept, tmp_path / "kept"):
         assert compare(history.gather([whole]), history.gather([part])).after.hours == pytest.approx(2)
+    nobodys = replace(kept, closes=kept.closes.clear(), asked=schema.Asked(project="nobody"))
+    assert compare(history.gather([whole]), history.gather([nobodys])).after.hours == 0
     assert kept.banners == (
         f"Other closes are left out: these are those of project claw from {LATER + 8 * HOUR:%Y-%m-%dT%H:%M:%S}Z.",
     )
