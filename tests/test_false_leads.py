@@ -607,3 +607,19 @@ def test_only_the_engine_says_that_nobody_checks_health(tmp_path, documents, ver
     log = [*MORNING, web(1, "10:00:11.113", CLIENT), *busy("10:01:30.713"), *stop, *AGAIN]
     row = closes(tmp_path, gateway__log=twice(log), **documents).row(0, named=True)
     assert (row["cause"], row["verdict"]) == ("restart.manual", verdict)
+
+
+@pytest.mark.parametrize(
+    ("before", "cause", "verdict"),
+    [
+        ([], "restart.manual", "supported"),
+        # it had hung for seconds, and wrote of those who left meanwhile only when it was stopped
+        ([told("10:01:58.000", "health_status: unhealthy")], "restart.unhealthy", "circumstantial"),
+    ],
+)
+def test_an_end_that_a_hung_gateway_wrote_of_as_it_stopped_may_be_older(tmp_path, before, cause, verdict):
+    stop = [f"{stamp('10:01:59.600')} [gateway] received SIGTERM; shutting down", gone(1, "10:01:59.637", 1006)]
+    log = [*MORNING, web(1, "10:00:11.113", CLIENT), *busy("10:01:30.713"), *stop, *AGAIN]
+    events = [BOOT, *before, told("10:01:59.500", "kill", signal="15"), told("10:02:00.137", "die", exitCode="0"), told("10:02:00.200", "stop"), told("10:02:05.000", "start")]  # fmt: skip
+    row = closes(tmp_path, gateway__log=twice(log), events__jsonl=events).row(0, named=True)
+    assert (row["cause"], row["verdict"]) == (cause, verdict)
