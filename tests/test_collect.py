@@ -330,6 +330,7 @@ def test_what_was_taken_afterwards_says_the_same_of_what_was_before(lived):
     assert set(closes.get_column("verdict")) == {"decisive"}
 
 
+@pytest.mark.long
 def test_no_secret_is_anywhere(lived, taken):
     whole = b"".join(taken.values()) + lived.said.encode()
     assert [name for name, secret in SECRETS.items() if secret.encode() in whole] == []
@@ -351,6 +352,7 @@ def test_no_secret_is_anywhere(lived, taken):
     assert f"loaded with {config['gateway']['auth']['token']}" in file
 
 
+@pytest.mark.long
 def test_everything_is_there_and_named(lived, taken):
     found = json.loads(taken["manifest.json"])
     assert {f["path"]: f["sha256"] for f in found["files"]} == {
@@ -379,6 +381,7 @@ def test_everything_is_there_and_named(lived, taken):
     assert b"edge starts" in next(text for name, text in taken.items() if name.startswith("logs/edge"))
 
 
+@pytest.mark.long
 def test_events_are_those_of_the_engine(lived, taken):
     events = [json.loads(line) for line in taken["docker.events.jsonl"].splitlines()]
     stamps = [e["timeNano"] for e in events]
@@ -418,6 +421,7 @@ def test_lines_name_their_container(judged):
     assert events.get_column("container_id").null_count() == 0
 
 
+@pytest.mark.long
 def test_a_changed_file_and_a_missing_one_are_told(lived, tmp_path, taken):
     for name, data in taken.items():
         path = tmp_path / "b" / name
@@ -436,12 +440,14 @@ def test_a_changed_file_and_a_missing_one_are_told(lived, tmp_path, taken):
     assert said["docker.inspect.json"][0] == "ok"
 
 
+@pytest.mark.long
 def test_partial_when_a_log_that_was_asked_for_cannot_be_had(lived, call, tmp_path):
     code, said = call("collect", "--container", "silent", "-o", tmp_path / "b")
     assert code == EXIT_PARTIAL
     assert "log of silent" in said and "'none'" in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -458,6 +464,7 @@ def test_mistakes_cost_one_line_and_leave_nothing(lived, call, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_evidence_is_never_overwritten(lived, call, tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("mine")

@@ -243,6 +243,7 @@ print(json.dumps([[hashlib.sha256(getattr(t, n).write_ndjson().encode()).hexdige
 """
 
 
+@pytest.mark.long
 def test_same_input_same_bytes_whatever_threads_there_are():
     threads = "1" if pl.thread_pool_size() > 1 else "4"
     run = subprocess.run(
