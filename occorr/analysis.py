@@ -35,7 +35,7 @@ from occorr import (
 )
 from occorr.clocks import align
 from occorr.errors import NothingParsableError
-from occorr.visible import NOT_REDACTED, visible
+from occorr.visible import unredacted, visible
 from occorr.zones import years
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Analysis:
         of = f" of project {visible(self.asked.project)}" if self.asked.project is not None else ""
         when = moments.span(self.asked.since_ns, self.asked.until_ns)
         only = f"Other closes are left out: these are those{of}{f' {when}' if when else ''}." if of or when else ""
-        return tuple(filter(None, ("" if self.redacted else NOT_REDACTED, only)))
+        return (*unredacted(redacted=self.redacted), *filter(None, (only,)))
 
 
 @dataclass(frozen=True, slots=True)

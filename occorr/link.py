@@ -338,16 +338,15 @@ def _fold(kept: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([kept, fresh], how="diagonal").sort("_at", nulls_last=True)
 
 
-def another(*over: str, order_by: str) -> pl.Expr:
+def another(*over: str) -> pl.Expr:
     """Whether an outcome of the CLI cannot be of the invocation that the one before it is of: another code, another limit, another reason.
 
     Args:
-        over: columns that part what is compared.
-        order_by: the column that says what comes before.
+        over: columns that part what is compared; what stands before in the frame came before.
     """
 
     def before(value: pl.Expr) -> pl.Expr:
-        return value.forward_fill().shift(1).over(*over, order_by=order_by)
+        return value.forward_fill().shift(1).over(*over)
 
     spoken = pl.when(pl.col("cli_error").is_in(["failed", "closed"])).then(pl.col("websocket_close_reason"))
     about = spoken.str.to_lowercase().str.extract(ABOUT).replace("pending approval", "pairing")
@@ -370,7 +369,7 @@ def _invocations(events: pl.DataFrame) -> pl.DataFrame:
     after_block = headline & block.shift(1, fill_value=False).over("log_file_path", order_by="seq")
     begins = pl.when(has_prompt).then(prompt).otherwise(after_block)
     lines = lines.with_columns(begins.cum_sum().over("log_file_path", order_by="seq").alias("_run"))
-    again = headline & another("log_file_path", "_run", order_by="seq")
+    again = headline & another("log_file_path", "_run")
     lines = lines.with_columns(
         (begins | again).cum_sum().over("log_file_path", order_by="seq").cast(pl.Int64).alias("cli_record")
     )

@@ -14,6 +14,11 @@ _BUT_LINES: Final = re.compile(f"(?!\n)[{_SIGNS}]")
 NOT_REDACTED: Final = "Not redacted: this holds secrets as the logs had them. Do not attach it to a ticket."
 
 
+def unredacted(*, redacted: bool) -> tuple[str, ...]:
+    """The banner that an output with secrets begins with; none where they were replaced."""
+    return () if redacted else (NOT_REDACTED,)
+
+
 def visible(text: str) -> str:
     """The text with every such character written out, as a backslash, `u` and its number in braces."""
     return _INVISIBLE.sub(lambda m: f"\\u{{{ord(m[0]):x}}}", text)

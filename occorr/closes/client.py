@@ -20,13 +20,10 @@ def read_calls(events: pl.DataFrame) -> pl.DataFrame:
     printed = pl.col("parser") == "openclaw/cli"
     # Lines that a CLI process wrote into a log carry a time; what it has to say it says within a tenth of a second.
     later = (pl.col("timestamp").diff().over("log_file_path") > TOGETHER).fill_null(value=True)
-    number = pl.int_range(pl.len()).alias("_number")
-    logged = outcome.filter(~printed).sort("log_file_path", "timestamp", "seq").with_columns(number)
+    logged = outcome.filter(~printed).sort("log_file_path", "timestamp", "seq")
     logged = logged.with_columns(later.cum_sum().over("log_file_path").alias("_run"))
-    again = link.another("log_file_path", "_run", order_by="_number")
-    logged = logged.with_columns(
-        (later | again).cum_sum().over("log_file_path").cast(pl.Int64).alias("cli_record")
-    ).drop("_number", "_run")
+    begins = later | link.another("log_file_path", "_run")
+    logged = logged.with_columns(begins.cum_sum().over("log_file_path").cast(pl.Int64).alias("cli_record")).drop("_run")
     outcome = pl.concat([outcome.filter(printed), logged], how="diagonal")
     # what says most comes first: a status or a code before a bare "failed"
     rank = pl.col("cli_error").replace_strict(

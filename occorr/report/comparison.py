@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from occorr import diff as diffs, schema
 from occorr.report import words
 from occorr.report.document import environment
-from occorr.visible import NOT_REDACTED
+from occorr.visible import unredacted
 
 if TYPE_CHECKING:
     from occorr.diff import Diff, Row, Side
@@ -87,7 +87,7 @@ def markdown(found: Diff) -> str:
             VERDICTS=VERDICTS,
             ALL=diffs.ALL,
             title=words.title,
-            banners=() if found.redacted else (NOT_REDACTED,),
+            banners=unredacted(redacted=found.redacted),
         )
     )
 

@@ -11,7 +11,7 @@ import polars as pl
 from occorr import schema
 from occorr.report import panels, phrases, tabular
 from occorr.report.document import environment
-from occorr.visible import NOT_REDACTED
+from occorr.visible import unredacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,7 +116,7 @@ def _context(w: Weekly) -> dict[str, Any]:
     total = next(now["total"].iter_rows(named=True), None)
     return {
         "w": w,
-        "banners": () if w.redacted else (NOT_REDACTED,),
+        "banners": unredacted(redacted=w.redacted),
         "last": last,
         "total": total,
         "fresh": total is not None and total["previous_change"] == total["trailing_change"] == "no data",
